@@ -1,0 +1,23 @@
+"""Distil small encoders from large ones, in JAX. The public names, loaded when they are first used: `import
+distilbert_jax` costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    "distill": "distilbert_jax.train.loop",
+    "load": "distilbert_jax.experiment_file",
+    "describe": "distilbert_jax.experiment_file",
+    "Experiment": "distilbert_jax.config",
+    "Pretrained": "distilbert_jax.config",
+    "Student": "distilbert_jax.config",
+    "read": "distilbert_jax.hub.read",
+}
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,91 @@
+"""Packing on all cores: chunks of documents out, shards on disk back, in whatever order they are done."""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+import numpy as np
+
+from distilbert_jax import files
+from distilbert_jax.data import packing, tokens
+
+_tokenizer: tokens.Tokenizer  # of a worker process
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """Documents that are packed together, and the name of their shard."""
+
+    name: str
+    texts: list[str]
+
+
+def pack_all(
+    chunks: Iterator[Chunk], tokenizer: tokens.Tokenizer, *, row_length: int, folder: pathlib.Path
+) -> Iterator[dict[str, Any]]:
+    """Packs every chunk whose shard is not there yet; yields what each shard holds. At most two chunks a core wait
+    in memory.
+    """
+    first = list(itertools.islice(chunks, 2))
+    chunks = itertools.chain(first, chunks)
+    if len(first) < 2:  # not worth a process: the tokenizer uses all cores by itself
+        yield from (_done(folder, chunk.name) or write_shard(chunk, tokenizer, row_length, folder) for chunk in chunks)
+        return
+    cores = os.cpu_count() or 1
+    context = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads
+    with concurrent.futures.ProcessPoolExecutor(
+        cores, mp_context=context, initializer=_start, initargs=(tokenizer,)
+    ) as pool:
+        waiting: set[concurrent.futures.Future[dict[str, Any]]] = set()
+        try:
+            for chunk in chunks:
+                if done := _done(folder, chunk.name):
+                    yield done
+                    continue
+                waiting.add(pool.submit(_work, chunk, row_length, folder))
+                if len(waiting) >= 2 * cores:
+                    ended, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
+                    yield from (future.result() for future in ended)
+            yield from (future.result() for future in concurrent.futures.as_completed(waiting))
+        except BrokenProcessPool:
+            raise ValueError(
+                "a worker process was killed, likely for want of memory; the same command goes on where it stopped"
+            ) from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def write_shard(chunk: Chunk, tokenizer: tokens.Tokenizer, row_length: int, folder: pathlib.Path) -> dict[str, Any]:
+    """Packs one chunk to disk. Its `.json`, written last, says that it is whole."""
+    packed = packing.pack(chunk.texts, tokenizer, row_length=row_length)
+    hashes = {}
+    for part, array in (("tokens", packed.tokens), ("segments", packed.segments)):
+        path = folder / f"{chunk.name}.{part}.npy"
+        with files.atomic(path) as partial, open(partial, "wb") as out:
+            np.save(out, array)
+        hashes[part] = files.sha256(path)
+    shard = {"name": chunk.name, "rows": len(packed.tokens), "sha256": hashes, "counts": dict(packed.counts)}
+    files.write_json(folder / f"{chunk.name}.json", shard)
+    return shard
+
+
+def _done(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+    path = folder / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _start(tokenizer: tokens.Tokenizer) -> None:
+    global _tokenizer
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a process
+    _tokenizer = tokenizer
+
+
+def _work(chunk: Chunk, row_length: int, folder: pathlib.Path) -> dict[str, Any]:
+    return write_shard(chunk, _tokenizer, row_length, folder)

@@ -1,0 +1,46 @@
+"""Writing so that a crash leaves nothing that looks whole, hashing, and keeping others out."""
+
+import contextlib
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import filelock
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A name to write to; it becomes `path` once the block has ended well, and is gone where it has not."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: pathlib.Path, content: Any) -> None:
+    with atomic(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def alone_in(folder: pathlib.Path) -> Iterator[None]:
+    """Holds `folder` for this process. ValueError where another process holds it; a crash lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        raise ValueError(f"{folder} is in use by another process; wait for it, or take another folder") from None
+    with lock:
+        yield

@@ -1,0 +1,28 @@
+"""The masked-word head: a transform of the last hidden state, scored against the word embeddings (Devlin et al.,
+2018).
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from distilbert_jax.models.transformer import INIT, Transformer, TransformerConfig, gelu, layer_norm
+from distilbert_jax.types import Batch, Outputs, RowKeys
+
+
+class MaskedLM(nn.Module):
+    """An encoder that answers which word stands at `batch.predict_at`."""
+
+    cfg: TransformerConfig
+
+    @nn.compact
+    def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> Outputs:
+        cfg = self.cfg
+        encoder = Transformer(cfg, name="encoder")
+        outputs = encoder(batch, keys=keys)
+        x = jnp.take_along_axis(outputs.hidden[-1], batch.predict_at[..., None], axis=1)
+        x = gelu(cfg, nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=INIT, name="transform")(x))
+        x = layer_norm(cfg, name="norm")(x)
+        bias = self.param("bias", nn.initializers.zeros, (cfg.vocab_size,))
+        return dataclasses.replace(outputs, scores=encoder.over_words(x, bias))

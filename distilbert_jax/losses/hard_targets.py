@@ -1,0 +1,21 @@
+"""Hard targets: cross entropy on the batch's own labels, the original words (Devlin et al., 2018)."""
+
+import dataclasses
+
+import optax
+
+from distilbert_jax.losses.base import ScoreLoss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HardTargets(ScoreLoss):
+    """−log p_s[label] at T = 1, averaged over the labelled places: masked words, also where the word was kept or
+    replaced at random.
+    """
+
+    def weights(self, batch):
+        return batch.weights
+
+    def answer(self, z_s, z_t, labels):
+        del z_t
+        return optax.softmax_cross_entropy_with_integer_labels(z_s, labels)

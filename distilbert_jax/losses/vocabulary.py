@@ -1,0 +1,105 @@
+"""All losses over a vocabulary in one pass, block by block, gradient included: the [b p v] matrix never stands in
+memory.
+
+Blocks are cut along p inside each row, never along b, which is sharded. Because every coefficient is known beforehand,
+a block's gradient is made while its scores are at hand; the backward pass only multiplies by the incoming cotangent.
+Any `Answer` works: it is differentiated, not derived by hand.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Shaped
+
+from distilbert_jax.types import Factored
+
+Scores = Float[Array, "b p v"]
+Answer = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
+"""(student's scores, scores of each teacher, labels) -> one value for each place."""
+
+ROWS = 128
+"""Rows of scores that stand in memory at once, per device: enough for a full matrix product, few enough for the
+cache.
+"""
+
+
+def total(
+    answers: Mapping[str, Answer],
+    coefficients: Mapping[str, float],
+    student: Factored,
+    teachers: Mapping[str, Factored],
+    labels: Int[Array, "b p"],
+    weights: Mapping[str, Float[Array, "b p"]],
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Returns (Σ coefficient · mean, {name: mean}), where a mean is Σ weight · value and `weights` are already divided
+    by their global sum.
+
+    Answers without a coefficient are looked at, not learned from. The gradient reaches the student's factors and
+    nothing else.
+    """
+    blocks, size = _blocks(*student.features.shape[:2])
+
+    def cut(
+        x: Shaped[Array, "b p *rest"],
+    ) -> Shaped[Array, "blocks b size *rest"]:  # zeros past the end: their weight is 0
+        x = jnp.pad(x, [(0, 0), (0, blocks * size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+        return jnp.moveaxis(x.reshape(x.shape[0], blocks, size, *x.shape[2:]), 1, 0)
+
+    heads = {name: (head.table, head.bias) for name, head in teachers.items()}
+    features = (cut(student.features), {name: cut(head.features) for name, head in teachers.items()})
+    asked = (cut(labels), {name: cut(weights[name]) for name in answers})
+
+    def of_block(features_s, shared, features_t, heads, asked):
+        labels, weights = asked
+        z_s = Factored(features_s, *shared).dense()
+        z_t = {name: Factored(features_t[name], *head).dense() for name, head in heads.items()}
+        means = {name: jnp.sum(weights[name] * answer(z_s, z_t, labels)) for name, answer in answers.items()}
+        return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
+
+    zeros = (jnp.zeros(()), {name: jnp.zeros(()) for name in answers})
+    return _sum_over_blocks(of_block, zeros)(features[0], (student.table, student.bias), features[1], heads, asked)
+
+
+def _blocks(b: int, p: int) -> tuple[int, int]:
+    """(how many blocks, places in each): even blocks of at most `ROWS` rows of scores."""
+    blocks = -(-p // max(1, ROWS // b))
+    return blocks, -(-p // blocks)
+
+
+def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., Any]:
+    """(features, shared, features_t, heads, asked) -> Σ of_block over the blocks; differentiable in the first two,
+    once.
+    """
+    add = lambda a, b: jax.tree.map(jnp.add, a, b)
+
+    @jax.custom_vjp
+    def run(features, shared, features_t, heads, asked):
+        body = lambda carry, xs: (add(carry, of_block(xs[0], shared, xs[1], heads, xs[2])), None)
+        return jax.lax.scan(body, zeros, (features, features_t, asked))[0]
+
+    def forward(features, shared, features_t, heads, asked):
+        def body(carry, xs):
+            value, (g_features, g_shared) = jax.value_and_grad(of_block, (0, 1), has_aux=True)(
+                xs[0], shared, xs[1], heads, xs[2]
+            )
+            return add(carry, (value, g_shared)), g_features
+
+        start = (zeros, jax.tree.map(jnp.zeros_like, shared))
+        (value, g_shared), g_features = jax.lax.scan(body, start, (features, features_t, asked))
+        return value, (g_features, g_shared, (features_t, heads, asked))
+
+    def backward(saved, cotangents):
+        g_features, g_shared, rest = saved
+        scale = lambda x: (cotangents[0] * x).astype(x.dtype)  # the means are for the log
+        return jax.tree.map(scale, g_features), jax.tree.map(scale, g_shared), *jax.tree.map(_no_tangent, rest)
+
+    run.defvjp(forward, backward)
+    return run
+
+
+def _no_tangent(x: Array) -> Any:
+    """What custom_vjp wants for an argument without gradient."""
+    return jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)

@@ -1,0 +1,133 @@
+"""Weights by another name: a family's tables of names, read in both directions.
+
+The encoder is strict. A head is read whole or not at all (then the caller creates it, and says so). Tensors of other
+heads are listed, a tied weight that differs from its twin and a name no table knows are errors: nothing is ever dropped
+in silence.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from distilbert_jax.models.transformer import TransformerConfig
+
+Tensors = Mapping[str, np.ndarray]
+
+
+class _To(Protocol):
+    def __call__(self, x: np.ndarray, heads: int, /) -> np.ndarray: ...
+
+
+class _Layout(NamedTuple):
+    """`ours` turns a tensor of the checkpoint, (out, in) as PyTorch has it, into ours for `heads` heads; `theirs`
+    turns it back.
+    """
+
+    ours: _To
+    theirs: _To
+
+
+LAYOUTS = {
+    "same": _Layout(lambda x, h: x, lambda x, h: x),
+    "dense": _Layout(lambda x, h: x.T, lambda x, h: x.T),
+    "to_heads": _Layout(lambda x, h: x.T.reshape(x.shape[1], h, -1), lambda x, h: x.reshape(x.shape[0], -1).T),
+    "heads": _Layout(lambda x, h: x.reshape(h, -1), lambda x, h: x.reshape(-1)),
+    "from_heads": _Layout(lambda x, h: x.T.reshape(h, -1, x.shape[0]), lambda x, h: x.reshape(-1, x.shape[-1]).T),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What was found in a checkpoint. Without the head, `params` holds the encoder alone."""
+
+    params: dict[str, Any]
+    has_head: bool
+    unused: tuple[str, ...]  # tensors of other heads, by name
+
+
+def load(family: ModuleType, cfg: TransformerConfig, tensors: Tensors, *, head: str, like: Mapping[str, Any]) -> Loaded:
+    """Reads a checkpoint into the tree of `like` (arrays or their shapes, as the model's `init` gives them).
+
+    Raises ValueError if an encoder tensor is missing, a head is there in part, a tied weight differs, or a name or
+    shape is unknown.
+    """
+    tensors = _untie(family, _normalize(family, tensors))
+    encoder = _expand(family.ENCODER, cfg, prefix="encoder/")
+    heads = {name: _expand(table, cfg) for name, table in family.HEADS.items()}
+    there = heads[head].keys() & tensors.keys()
+    _demand(encoder.keys() - tensors.keys(), "missing from the encoder")
+    _demand(heads[head].keys() - there if there else (), f"missing from the {head} head, which is there in part")
+    table = encoder | (heads[head] if there else {})
+    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(family.OTHER_HEADS))
+    _demand(tensors.keys() - table.keys() - set(unused), "unknown to this family, so part of the model would be lost")
+
+    shapes = {ours: x.shape for ours, x in flatten_dict(like, sep="/").items()}
+    flat = {}
+    for theirs, (ours, layout) in table.items():
+        wanted = LAYOUTS[layout].theirs(np.broadcast_to(np.float32(0), shapes[ours]), cfg.num_heads).shape
+        if tensors[theirs].shape != wanted:
+            raise ValueError(f"tensor {theirs} has shape {tensors[theirs].shape}, but config.json asks for {wanted}")
+        flat[ours] = LAYOUTS[layout].ours(tensors[theirs], cfg.num_heads)
+    return Loaded(params=unflatten_dict(flat, sep="/"), has_head=bool(there), unused=tuple(unused))
+
+
+def save(family: ModuleType, cfg: TransformerConfig, params: Mapping[str, Any], *, head: str) -> dict[str, np.ndarray]:
+    """The checkpoint of `params`, tied weights left out; the inverse of `load`."""
+    table = _expand(family.ENCODER, cfg, prefix="encoder/") | _expand(family.HEADS[head], cfg)
+    flat = flatten_dict(params, sep="/")
+    _demand(flat.keys() - {ours for ours, _ in table.values()}, "without a name in this family")
+    return {
+        theirs: np.ascontiguousarray(LAYOUTS[layout].theirs(np.asarray(flat[ours]), cfg.num_heads))
+        for theirs, (ours, layout) in table.items()
+    }
+
+
+def _expand(
+    table: Mapping[str, tuple[str, str]], cfg: TransformerConfig, *, prefix: str = ""
+) -> dict[str, tuple[str, str]]:
+    """One entry a layer where a name has `{i}`."""
+    return {
+        theirs.format(i=i): (prefix + ours.format(i=i), layout)
+        for theirs, (ours, layout) in table.items()
+        for i in (range(cfg.num_layers) if "{i}" in theirs else [0])
+    }
+
+
+def _normalize(family: ModuleType, tensors: Tensors) -> dict[str, np.ndarray]:
+    """One spelling: LayerNorm weight and bias instead of gamma and beta, the family's prefix on the encoder, no
+    buffers.
+    """
+    names = {
+        name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        for name in tensors
+    }
+    if not any(name.startswith(family.PREFIX) for name in tensors):
+        heads = (
+            tuple(name for table in family.HEADS.values() for name in table) + family.OTHER_HEADS + tuple(family.TIED)
+        )
+        names = {old: new if new.startswith(heads) else family.PREFIX + new for old, new in names.items()}
+    return {new: tensors[old] for old, new in names.items() if new not in family.BUFFERS}
+
+
+def _untie(family: ModuleType, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each tied weight once, under its twin's name."""
+    single = {name: x for name, x in tensors.items() if name not in family.TIED}
+    for name in family.TIED.keys() & tensors.keys():
+        twin = family.TIED[name]
+        if not np.array_equal(tensors[name], single.setdefault(twin, tensors[name])):
+            raise ValueError(
+                f"{name} differs from {twin}: this model's output layer is not tied to its word embeddings, and only "
+                "tied ones can be read"
+            )
+    return single
+
+
+def _demand(names: Any, what: str) -> None:
+    """An error that lists the names, unless there are none."""
+    if names:
+        few = sorted(names)
+        raise ValueError(f"{len(few)} tensors are {what}: {', '.join(few[:5])}{', …' if len(few) > 5 else ''}")

@@ -1,0 +1,103 @@
+"""DistilBERT (Sanh et al., 2019): BERT without token types and pooler, under its own names."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from distilbert_jax.models.families.activations import ACTIVATIONS, gelu_of
+from distilbert_jax.models.transformer import TransformerConfig
+
+MODEL_TYPE = "distilbert"
+ARCHITECTURE = "DistilBertForMaskedLM"
+TOKENIZER = "DistilBertTokenizer"
+PREFIX = "distilbert."
+_LAYER = "distilbert.transformer.layer.{i}."
+_PROJECTIONS = {"q_lin": "query", "k_lin": "key", "v_lin": "value"}
+
+ENCODER = {
+    "distilbert.embeddings.word_embeddings.weight": ("words/embedding", "same"),
+    "distilbert.embeddings.position_embeddings.weight": ("positions/embedding", "same"),
+    "distilbert.embeddings.LayerNorm.weight": ("norm/scale", "same"),
+    "distilbert.embeddings.LayerNorm.bias": ("norm/bias", "same"),
+    **{f"{_LAYER}attention.{t}.weight": (f"layer_{{i}}/{o}/kernel", "to_heads") for t, o in _PROJECTIONS.items()},
+    **{f"{_LAYER}attention.{t}.bias": (f"layer_{{i}}/{o}/bias", "heads") for t, o in _PROJECTIONS.items()},
+    _LAYER + "attention.out_lin.weight": ("layer_{i}/out/kernel", "from_heads"),
+    _LAYER + "attention.out_lin.bias": ("layer_{i}/out/bias", "same"),
+    _LAYER + "sa_layer_norm.weight": ("layer_{i}/attention_norm/scale", "same"),
+    _LAYER + "sa_layer_norm.bias": ("layer_{i}/attention_norm/bias", "same"),
+    _LAYER + "ffn.lin1.weight": ("layer_{i}/up/kernel", "dense"),
+    _LAYER + "ffn.lin1.bias": ("layer_{i}/up/bias", "same"),
+    _LAYER + "ffn.lin2.weight": ("layer_{i}/down/kernel", "dense"),
+    _LAYER + "ffn.lin2.bias": ("layer_{i}/down/bias", "same"),
+    _LAYER + "output_layer_norm.weight": ("layer_{i}/mlp_norm/scale", "same"),
+    _LAYER + "output_layer_norm.bias": ("layer_{i}/mlp_norm/bias", "same"),
+}
+HEADS = {
+    "masked_lm": {
+        "vocab_transform.weight": ("transform/kernel", "dense"),
+        "vocab_transform.bias": ("transform/bias", "same"),
+        "vocab_layer_norm.weight": ("norm/scale", "same"),
+        "vocab_layer_norm.bias": ("norm/bias", "same"),
+        "vocab_projector.bias": ("bias", "same"),
+    },
+}
+TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
+OTHER_HEADS = ("pre_classifier.", "classifier.", "qa_outputs.")
+BUFFERS = ("distilbert.embeddings.position_ids",)
+
+BASE = TransformerConfig(vocab_size=30_522, num_layers=6, dropout=0.1, attention_dropout=0.1)
+
+
+def config(hf: Mapping[str, Any]) -> TransformerConfig:
+    """The shape a config.json states. `sinusoidal_pos_embds` is not read: where a file carries position weights,
+    they win. KeyError, ValueError as `bert.config`.
+    """
+    return TransformerConfig(
+        vocab_size=hf["vocab_size"],
+        hidden_size=hf["dim"],
+        num_layers=hf["n_layers"],
+        num_heads=hf["n_heads"],
+        mlp_size=hf["hidden_dim"],
+        max_tokens=hf["max_position_embeddings"],
+        gelu=gelu_of(hf.get("activation", "gelu")),
+        dropout=hf.get("dropout", 0.1),
+        attention_dropout=hf.get("attention_dropout", 0.1),
+    )
+
+
+def to_hub(cfg: TransformerConfig) -> dict[str, Any]:
+    """The config.json of a shape; the inverse of `config`."""
+    return {
+        "vocab_size": cfg.vocab_size,
+        "dim": cfg.hidden_size,
+        "n_layers": cfg.num_layers,
+        "n_heads": cfg.num_heads,
+        "hidden_dim": cfg.mlp_size,
+        "max_position_embeddings": cfg.max_tokens,
+        "activation": ACTIVATIONS[cfg.gelu],
+        "dropout": cfg.dropout,
+        "attention_dropout": cfg.attention_dropout,
+        "sinusoidal_pos_embds": False,
+        "initializer_range": 0.02,
+        "qa_dropout": 0.1,
+        "seq_classif_dropout": 0.2,
+    }
+
+
+def student_of(
+    cfg: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
+) -> TransformerConfig:
+    """The shape of a student of this family whose weights come from a model of shape `cfg`.
+
+    No token types, no dropout on the attention's output, LayerNorm ε 1e-12: the family's config.json can say nothing
+    else.
+    """
+    return dataclasses.replace(
+        cfg,
+        num_layers=num_layers,
+        num_token_types=0,
+        norm_eps=1e-12,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+        projection_dropout=0.0,
+    )

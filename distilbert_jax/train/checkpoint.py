@@ -1,0 +1,100 @@
+"""Checkpoints: the TrainState, saved by Orbax while training goes on, with the SHA-256 of every byte beside it.
+
+    checkpoints/1000/         what Orbax wrote
+    checkpoints/1000.sha256   the sums of its files, written last: a step without them, or with others, is no checkpoint
+
+Orbax itself checks no array bytes: a flipped bit would load in silence.
+"""
+
+import concurrent.futures
+import json
+import pathlib
+import shutil
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from distilbert_jax import files
+from distilbert_jax.progress import console
+from distilbert_jax.types import TrainState
+
+
+class Checkpoints:
+    """The checkpoints of a run. Keeps the last `keep`: an older one goes when a newer one is whole."""
+
+    def __init__(self, folder: pathlib.Path, *, keep: int):
+        self._folder = folder.absolute()
+        self._keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+        self._saving: concurrent.futures.Future[None] | None = None
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+
+    def steps(self) -> list[int]:
+        """The steps that claim to be whole, oldest first."""
+        return sorted(int(path.stem) for path in self._folder.glob("*.sha256") if path.stem.isdigit())
+
+    def save(self, state: TrainState, *, step: int) -> None:
+        """Starts saving, and returns once `state` may be given away. Raises what went wrong with the save before."""
+        self.wait()
+        self._saving = self._thread.submit(self._finish, ocp.save_async(self._folder / str(step), state), step)
+
+    def wait(self) -> None:
+        """Returns when the last save is whole on disk."""
+        if self._saving is not None:
+            saving, self._saving = self._saving, None
+            saving.result()
+
+    def close(self) -> None:
+        self.wait()
+        self._thread.shutdown()
+
+    def restore(self, like: TrainState) -> tuple[TrainState, int] | None:
+        """The newest whole checkpoint as (state, step), sharded as `like`; None where there is none. A damaged one
+        is set aside, loudly.
+        """
+        for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(path)
+        for path in self._folder.iterdir():
+            if path.name.isdigit() and int(path.name) not in self.steps():
+                self._set_aside(int(path.name), "its sums were never written")
+        for step in reversed(self.steps()):
+            damage = self._damage(step)
+            if damage is None:
+                shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+                return ocp.load(self._folder / str(step), shapes), step
+            self._set_aside(step, damage)
+        return None
+
+    def _finish(self, saving: ocp.AsyncResponse, step: int) -> None:
+        saving.result()
+        files.write_json(self._sums(step), _hashes(self._folder / str(step)))
+        for old in self.steps()[: -self._keep]:
+            self._sums(old).unlink()
+            shutil.rmtree(self._folder / str(old))
+
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with a step, in words."""
+        try:
+            wanted = json.loads(self._sums(step).read_text(encoding="utf-8"))
+        except ValueError:
+            return "its sums cannot be read"
+        found = _hashes(self._folder / str(step))
+        wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
+        return f"{wrong[0]} is {'missing' if wrong[0] not in found else 'not what was written'}" if wrong else None
+
+    def _set_aside(self, step: int, why: str) -> None:
+        console.print(
+            f"[bold red]checkpoint {self._folder / str(step)} is not whole: {why}. It is set aside as {step}.damaged[/]"
+        )
+        aside = self._folder / f"{step}.damaged"
+        shutil.rmtree(aside, ignore_errors=True)
+        if (self._folder / str(step)).exists():
+            (self._folder / str(step)).rename(aside)
+        self._sums(step).unlink(missing_ok=True)
+
+    def _sums(self, step: int) -> pathlib.Path:
+        return self._folder / f"{step}.sha256"
+
+
+def _hashes(folder: pathlib.Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

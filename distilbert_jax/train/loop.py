@@ -1,0 +1,117 @@
+"""distill(experiment): the only place with effects, in reading order."""
+
+import contextlib
+import os
+import pathlib
+
+from distilbert_jax import files
+from distilbert_jax.config import PACE, Experiment
+from distilbert_jax.data.prepare import Prepared, prepare
+from distilbert_jax.experiment_file import describe
+from distilbert_jax.hub.read import Model
+from distilbert_jax.progress import bar, console
+from distilbert_jax.train.checkpoint import Checkpoints
+from distilbert_jax.train.export import export
+from distilbert_jax.train.log import Log
+from distilbert_jax.train.measure import in_words, measure
+from distilbert_jax.train.meter import Meter, timed
+from distilbert_jax.train.models import cut_student, read_models
+from distilbert_jax.train.run import Run, build
+from distilbert_jax.train.stop import Stop, Stopped
+from distilbert_jax.types import TrainState
+
+
+def run_folder(experiment: Experiment) -> pathlib.Path:
+    return pathlib.Path(experiment.workdir or f"runs/{experiment.name}")
+
+
+def distill(experiment: Experiment) -> pathlib.Path:
+    """Trains the student of `experiment` and exports it to `export/` in the run's folder, which it returns.
+
+    The same call goes on where an earlier one ended. Raises ValueError for bad input, `Stopped` where a signal ended
+    it; whatever ends it, the last checkpoint stays.
+    """
+    if experiment.deterministic:  # read when jax starts its first backend
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    folder = run_folder(experiment)
+    with files.alone_in(folder):
+        teacher, start = read_models(experiment)
+        prepared = prepare(experiment.corpus, start.tokenizer)
+        _claim(folder, experiment, teacher, start, prepared)
+        student = cut_student(experiment, start, prepared.words)
+        console.print(*student.origin, sep="\n  ", markup=False)
+        run = build(experiment, teacher, student, prepared)
+        state = _train(experiment, run, folder)
+        export(
+            folder,
+            experiment,
+            teacher=teacher,
+            start=start,
+            student=student,
+            prepared=prepared,
+            params=state.params["student"],
+        )
+    return folder
+
+
+def _claim(
+    folder: pathlib.Path, experiment: Experiment, teacher: Model | None, start: Model, prepared: Prepared
+) -> None:
+    """Writes down whose folder this is. ValueError, with the difference, where it is another experiment's."""
+    facts = {"start": start.sha256, "corpus": prepared.sha256} | ({"teacher": teacher.sha256} if teacher else {})
+    text = describe(experiment) + "".join(f"sha256.{name}: {value}\n" for name, value in facts.items())
+    path = folder / "experiment.txt"
+    if path.is_file():
+        lines = lambda text: {
+            line for line in text.splitlines() if not line.startswith(tuple(f"{field}: " for field in PACE))
+        }
+        there, wanted = lines(path.read_text(encoding="utf-8")), lines(text)
+        if there != wanted:
+            shown = [f"  there   {line}" for line in sorted(there - wanted)] + [
+                f"  wanted  {line}" for line in sorted(wanted - there)
+            ]
+            raise ValueError(
+                f"{folder} holds another experiment's run; give this one a workdir of its own:\n" + "\n".join(shown)
+            )
+    with files.atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState:
+    """From the last checkpoint, or the start, to the last step."""
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=experiment.keep)) as checkpoints:
+        state, done = checkpoints.restore(run.state) or (run.state, 0)
+        with Log(folder, start=done) as log, Stop() as stop:
+            if done:
+                console.print(f"going on from step {done:,}")
+            else:
+                _evaluate(run, state, 0, log)
+            meter = Meter(experiment, log)
+            with bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance:
+                for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):
+                    state, metrics = run.train_step(state, run.teachers, run.place(batch))
+                    meter.after(step, metrics, waited)
+                    last = step == experiment.steps
+                    pause = (
+                        step % experiment.eval_every == 0 or last,
+                        step % experiment.checkpoint_every == 0 or last or stop.signal is not None,
+                    )
+                    if any(pause):
+                        meter.catch_up()
+                        if pause[0]:
+                            _evaluate(run, state, step, log)
+                        if pause[1]:
+                            log.flush()
+                            checkpoints.save(state, step=step)
+                        meter.restart()
+                    advance(step, meter.note)
+                    if stop.signal is not None and not last:
+                        checkpoints.wait()
+                        raise Stopped(stop.signal, step=step, folder=folder)
+    return state
+
+
+def _evaluate(run: Run, state: TrainState, step: int, log: Log) -> None:
+    measured = measure(run, state.params["student"])
+    log.write("eval", step, measured)
+    console.print(f"step {step:,}: {in_words(measured)}")

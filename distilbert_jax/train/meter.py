@@ -1,0 +1,87 @@
+"""What each step did: read a step late, so the host never holds up the device."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+import jax
+
+from distilbert_jax.config import Experiment
+from distilbert_jax.train.log import Log
+from distilbert_jax.train.step import Metrics
+
+T = TypeVar("T")
+
+
+class Meter:
+    """Logs every `log_every`-th step, and stops the run at the first that is not finite."""
+
+    def __init__(self, experiment: Experiment, log: Log):
+        self.note = ""  # for the progress bar
+        self._experiment = experiment
+        self._log = log
+        self._schedule = experiment.optimizer.schedule(experiment.steps)
+        self._pending: tuple[int, Metrics, float] | None = None
+        self._compiled = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Takes the time anew: after compiling, measuring, or anything else that is no training."""
+        self._since, self._steps, self._waited = time.perf_counter(), 0, 0.0
+
+    def after(self, step: int, metrics: Metrics, waited: float) -> None:
+        """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came."""
+        self.catch_up()
+        self._pending = (step, metrics, waited)
+
+    def catch_up(self) -> None:
+        """Reads the last step. ValueError where it was not finite: the update was left out, so the state is good."""
+        if self._pending is None:
+            return
+        (step, metrics, waited), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if wrong:
+            raise ValueError(
+                f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out; the last "
+                "checkpoint is good, and the same command "
+                "goes on from it. If it comes again, lower optimizer.peak_lr or optimizer.clip_norm"
+            )
+        self._steps += 1
+        self._waited += waited
+        pace = self._pace()
+        self.note = f"loss {values['loss']:.3f}" + (f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else "")
+        logged = step % self._experiment.log_every == 0 or step == 1
+        if logged:
+            self._log.write(
+                "train", step, self._named(values) | {"learning_rate": float(self._schedule(step - 1))} | pace
+            )
+        if logged or not self._compiled:
+            self._compiled = True
+            self.restart()
+
+    def _pace(self) -> dict[str, float]:
+        """Speed since the clock was started; nothing for the first step, which is compiled."""
+        if not self._compiled:
+            return {}
+        elapsed = time.perf_counter() - self._since
+        tokens = self._steps * self._experiment.global_batch * self._experiment.corpus.row_length
+        return {"tokens_per_second": tokens / elapsed, "waiting_for_data": self._waited / elapsed}
+
+    def _named(self, values: Mapping[str, float]) -> dict[str, float]:
+        """With each loss its share of the objective."""
+        shares = {
+            f"share/{name}": loss.weight * values[f"loss/{name}"] / values["loss"]
+            for name, loss in self._experiment.losses.items()
+            if values["loss"]
+        }
+        return dict(values) | shares
+
+
+def timed(items: Iterable[T]) -> Iterator[tuple[T, float]]:
+    """Each item, and the seconds until it came."""
+    start = time.perf_counter()
+    for item in items:
+        yield item, time.perf_counter() - start
+        start = time.perf_counter()

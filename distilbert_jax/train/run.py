@@ -1,0 +1,106 @@
+"""What the loop turns: the state on its devices, the rows, and the two steps, not compiled before their first call."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from distilbert_jax.config import Experiment
+from distilbert_jax.data import batches, masking
+from distilbert_jax.data.prepare import Prepared
+from distilbert_jax.data.sides import HELD_OUT, TRAIN
+from distilbert_jax.heads.masked_lm import MaskedLM
+from distilbert_jax.hub.read import Model
+from distilbert_jax.losses import metrics
+from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.train.mesh import make_mesh, place, replicated, split
+from distilbert_jax.train.models import StudentModel
+from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step
+from distilbert_jax.types import Rows, TrainState
+
+EVAL_SEED = 20_191_002  # of the held-out masks: the same for every run and every model
+EVAL_SHARE = 0.15
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """All that the loop turns."""
+
+    mesh: Mesh
+    state: TrainState  # as it starts
+    batches: batches.Batches
+    held_out: Callable[[], Iterator[dict[str, np.ndarray]]]
+    held_out_rows: int
+    train_step: Callable[[TrainState, Any, Rows], tuple[TrainState, Metrics]]
+    eval_step: Callable[[Any, Any, Rows], Metrics]
+    teachers: dict[str, Any]  # parameters, by name
+
+    def place(self, batch: dict[str, np.ndarray]) -> Rows:
+        return Rows(**place(batch, self.mesh))
+
+
+def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
+    """Puts parameters on the devices, checks the shards, and makes both steps."""
+    mesh = make_mesh()
+    accumulation, rows = split(experiment.global_batch, rows_per_device=experiment.rows_per_device, devices=mesh.size)
+    layout = batches.Layout(accumulation=accumulation, rows=rows, process=jax.process_index(), of=jax.process_count())
+    train, held_out = (batches.Shards(prepared.folder, prepared.shards[side]) for side in (TRAIN, HELD_OUT))
+    held_out_rows = min(experiment.eval_rows, len(held_out))
+
+    tx = experiment.optimizer.transformation(experiment.steps)
+    params = {"student": student.params, "losses": {name: {} for name in experiment.losses}}
+    zero = jnp.zeros((), jnp.int32)
+    start = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
+    train_step, eval_step = _steps(experiment, teacher, student, prepared, mesh)
+    return Run(
+        mesh=mesh,
+        state=jax.jit(start, out_shardings=replicated(mesh))(params),
+        batches=batches.Batches(shards=train, seed=experiment.seed, steps=experiment.steps, layout=layout),
+        held_out=lambda: batches.in_order(held_out, count=held_out_rows, layout=layout),
+        held_out_rows=held_out_rows,
+        train_step=jax.jit(train_step, donate_argnums=0),
+        eval_step=jax.jit(eval_step),
+        teachers={"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {},
+    )
+
+
+def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh) -> Any:
+    """(train step, eval step), pure functions."""
+    apply = _apply(student.cfg, experiment)
+    teachers = {"teacher": _apply(teacher.cfg, experiment)} if teacher else {}
+    taught_by = {loss.teacher for loss in experiment.losses.values() if loss.teacher}
+    train_step = make_train_step(
+        apply,
+        {name: teachers[name] for name in taught_by},
+        experiment.losses,
+        experiment.optimizer.transformation(experiment.steps),
+        ask=_ask(
+            prepared,
+            share=experiment.masking.share,
+            smoothing=experiment.masking.smoothing,
+            everywhere=experiment.asks_everywhere,
+        ),
+        mesh=mesh,
+        seed=experiment.seed,
+        watched=metrics.TEACHER if taught_by else {},
+    )
+    watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}
+    ask = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
+    return train_step, make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED)
+
+
+def _apply(cfg: TransformerConfig, experiment: Experiment) -> Apply:
+    apply: Any = MaskedLM(dataclasses.replace(cfg, dtype=experiment.dtype)).apply
+    return apply
+
+
+def _ask(prepared: Prepared, *, share: float, smoothing: float, everywhere: bool) -> Ask:
+    tokenizer = prepared.tokenizer
+    words = masking.MaskedWords(mask_id=tokenizer.mask, words=tokenizer.size, share=share, everywhere=everywhere)
+    counts, special = jnp.asarray(prepared.words, jnp.float32), jnp.asarray(tokenizer.special)
+    preference = masking.log_preference(counts, special, smoothing=smoothing)
+    return lambda keys, rows: words(keys, rows, preference)

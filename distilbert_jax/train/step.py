@@ -1,0 +1,121 @@
+"""One pure update, and the measuring of held-out rows."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from distilbert_jax.losses import base
+from distilbert_jax.train.mesh import DATA
+from distilbert_jax.types import Batch, Outputs, RowKeys, Rows, TrainState
+
+MASKS, DROPOUT = 0, 1  # what a row's randomness is for
+
+Apply = Callable[..., Outputs]
+Ask = Callable[[RowKeys, Rows], Batch]
+Metrics = dict[str, jax.Array]
+
+
+def row_keys(seed: int, batch: Rows | Batch, purpose: int) -> RowKeys:
+    """A key per row from (seed, purpose, epoch, row): the step, the place in the batch and the devices have no say."""
+    root = jax.random.fold_in(jax.random.key(seed), purpose)
+    return jax.vmap(lambda epoch, row: jax.random.fold_in(jax.random.fold_in(root, epoch), row))(
+        batch.epochs, batch.rows
+    )
+
+
+def make_train_step(
+    student: Apply,
+    teachers: Mapping[str, Apply],
+    losses: Mapping[str, base.Loss],
+    tx: optax.GradientTransformation,
+    *,
+    ask: Ask,
+    mesh: Mesh,
+    seed: int,
+    watched: Mapping[str, base.ScoreLoss] = {},
+) -> Callable[[TrainState, Mapping[str, Any], Rows], tuple[TrainState, Metrics]]:
+    """Returns step(state, teacher_params, rows) -> (state, metrics); leaves of `rows` are [accumulation, b, …], b over
+    the devices.
+
+    The masks of the whole global batch come first, so every normaliser is known before the first forward pass; each
+    device then sums its own gradients over its micro-batches, and they are added up over devices once. An update that
+    is not finite is left out and counted: the state stays good although the host hears of it later.
+    """
+
+    def gradients(params, teacher_params, rows):  # on each device, of its rows
+        batches = jax.vmap(lambda r: ask(row_keys(seed, r, MASKS), r))(rows)
+        sums = over_devices(base.weight_sums({**losses, **watched}, batches))
+
+        def of_micro(batch):
+            targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
+
+            def objective(params):
+                outputs = student({"params": params["student"]}, batch, keys=row_keys(seed, batch, DROPOUT))
+                return base.total(losses, watched, params["losses"], outputs, targets, sums)
+
+            (value, means), grads = jax.value_and_grad(objective, has_aux=True)(params)
+            return grads, {"loss": value, **{f"loss/{name}": mean for name, mean in means.items()}}
+
+        return over_devices(sum_over_first(of_micro, batches))
+
+    gradients = jax.shard_map(gradients, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
+
+    def step(state, teacher_params, rows):
+        grads, metrics = gradients(state.params, teacher_params, rows)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        good = jnp.isfinite(metrics["grad_norm"]) & jnp.isfinite(metrics["loss"])
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        updated = (optax.apply_updates(state.params, updates), opt_state)
+        params, opt_state = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old), updated, (state.params, state.opt_state)
+        )
+        return TrainState(
+            step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + ~good
+        ), metrics
+
+    return step
+
+
+def make_eval_step(
+    student: Apply,
+    teachers: Mapping[str, Apply],
+    watched: Mapping[str, base.ScoreLoss],
+    *,
+    ask: Ask,
+    mesh: Mesh,
+    seed: int,
+) -> Callable[[Any, Mapping[str, Any], Rows], Metrics]:
+    """Returns step(student_params, teacher_params, rows) -> the sum of each metric over the masked words, and
+    `words`, how many they are.
+    """
+
+    def sums(params, teacher_params, rows):
+        def of_micro(batch):
+            batch = ask(row_keys(seed, batch, MASKS), batch)
+            outputs = student({"params": params}, batch)
+            targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
+            _, means = base.total({}, watched, {}, outputs, targets, dict.fromkeys(watched, jnp.ones(())))
+            return means | {"words": batch.weights.sum()}
+
+        return over_devices(sum_over_first(of_micro, rows))
+
+    return jax.shard_map(sums, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
+
+
+def over_devices(x: Any) -> Any:
+    """Σ over the devices. One device is spared a copy of every gradient."""
+    return x if jax.lax.axis_size(DATA) == 1 else jax.lax.psum(x, DATA)
+
+
+def sum_over_first(f: Callable[[Any], Any], batches: Rows | Batch) -> Any:
+    """Σ f over the micro-batches, one at a time."""
+    zeros = jax.tree.map(
+        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, jax.tree.map(lambda x: x[0], batches))
+    )
+    add = lambda total, batch: (jax.tree.map(jnp.add, total, f(batch)), None)
+    return jax.lax.scan(add, zeros, batches)[0]

@@ -1,0 +1,42 @@
+"""Ctrl-C and SIGTERM: the first asks the loop to save and end, the second ends at once."""
+
+import signal
+from types import FrameType, TracebackType
+
+
+class Stop:
+    """Within `with Stop() as stop`, `stop.signal` is the signal that asked to end, None until then."""
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.signal = signal.Signals(number)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before = {}
+
+    def __enter__(self) -> "Stop":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+
+class Stopped(Exception):  # noqa: N818
+    """A run ended early because it was asked to; everything is saved."""
+
+    def __init__(self, by: signal.Signals, *, step: int, folder: object):
+        super().__init__(
+            f"ended by {by.name} after step {step:,}; everything is saved in {folder}, and the same command goes on "
+            "from there"
+        )
+        self.status = 128 + by  # what a shell reports of a process that ended so

@@ -1,0 +1,94 @@
+"""Shared shapes and containers.
+
+Dimension names used everywhere, in annotations, in `einsum` and in comments:
+
+    b  rows          t  tokens        p  questions asked     n  places looked at
+    d  hidden size   h  heads         k  head size           v  answers to choose from: words of the vocabulary
+    f  MLP size      l  layers
+"""
+
+from typing import Any
+
+import flax.struct
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+RowKeys = Key[Array, " b"]
+"""One random key a row: all that dropout and masking may depend on."""
+
+
+@flax.struct.dataclass
+class Rows:
+    """Token rows as the corpus has them, before anything is asked."""
+
+    rows: Int[Array, " b"]  # index in the corpus: with `epochs` it keys everything random about the row
+    epochs: Int[Array, " b"]
+    tokens: Int[Array, "b t"]
+    segments: Int[Array, "b t"]  # 0 = padding; packed documents 1, 2, …
+
+
+@flax.struct.dataclass
+class Batch:
+    """Token rows, and what a model is asked about them.
+
+    Masked words: n = p places, v words. `asked` is 1 where a question is real (soft targets may use it), `weights`
+    where it also has a label (hard targets use it): two masks, always, so that "soft on every token, hard on the masked
+    ones" can be said.
+    """
+
+    rows: Int[Array, " b"]
+    epochs: Int[Array, " b"]
+    tokens: Int[Array, "b t"]
+    segments: Int[Array, "b t"]
+    positions: Int[Array, "b t"]  # within the document
+    token_types: Int[Array, "b t"]
+    predict_at: Int[Array, "b n"]
+    asked: Float[Array, "b p"]
+    weights: Float[Array, "b p"]
+    labels: Int[Array, "b p"]
+
+    @property
+    def real(self) -> Bool[Array, "b t"]:
+        """Where a token stands, and not padding."""
+        return self.segments > 0
+
+
+@flax.struct.dataclass
+class Factored:
+    """Scores over a vocabulary, before the one product that would make them large."""
+
+    features: Float[Array, "b p d"]
+    table: Float[Array, "v d"]
+    bias: Float[Array, " v"]
+
+    def dense(self) -> Float[Array, "b p v"]:
+        """The scores themselves, accumulated in float32 whatever the type of the factors."""
+        return (
+            jnp.einsum("bpd,vd->bpv", self.features, self.table, preferred_element_type=jnp.float32)
+            + self.bias[None, None]
+        )
+
+
+@flax.struct.dataclass
+class Outputs:
+    """All a loss may look at, with the batch it answers. `jit` prunes what no loss reads, so nothing here costs
+    anything until it is used.
+    """
+
+    batch: Batch
+    scores: Factored | None
+    hidden: tuple[Float[Array, "b t d"], ...]  # l + 1 entries, embeddings first
+    q: tuple[Float[Array, "b t h k"], ...]  # as they enter the dot product
+    k: tuple[Float[Array, "b t h k"], ...]
+    v: tuple[Float[Array, "b t h k"], ...]
+    sees: Bool[Array, "b t t"]  # who attends to whom
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a checkpoint holds. Teachers are no part of it: they are an argument of the step."""
+
+    step: Int[Array, ""]
+    params: dict[str, Any]  # {"student": …, "losses": {name: …}}
+    opt_state: Any
+    bad_steps: Int[Array, ""]  # updates left out because they were not finite

