@@ -16,14 +16,13 @@ _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.tempera
 
 def _distill(args: argparse.Namespace) -> None:
     from distilbert_jax import experiment_file
+    from distilbert_jax.hub.smoke import smoke
     from distilbert_jax.train import loop
 
-    experiment = experiment_file.load(args.file, args.overrides)
+    experiment = experiment_file.load(args.file)
     if args.smoke:
-        from distilbert_jax.hub.smoke import smoke
-
         experiment = smoke(experiment, pathlib.Path(args.smoke))
-    _show(loop.distill(experiment))
+    _show(loop.distill(experiment_file.override(experiment, args.overrides)))
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -31,7 +30,7 @@ def _prepare(args: argparse.Namespace) -> None:
     from distilbert_jax.data.prepare import prepare
     from distilbert_jax.hub import read
 
-    experiment = experiment_file.load(args.file, args.overrides)
+    experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
     prepare(experiment.corpus, read.tokenizer(experiment.start))
 
 
@@ -94,7 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status: 0, 1 for bad input, 2 for wrong usage, 128 + n where signal n
     ended a run that saved itself.
     """
-    args = parser().parse_args(arguments)
+    top = parser()
+    args, rest = top.parse_known_args(arguments)  # argparse takes no NAME=VALUE after an option by itself
+    if rest and (args.run is _report or any(text.startswith("-") for text in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
     try:
         args.run(args)
         return 0

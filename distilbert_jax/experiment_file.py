@@ -19,12 +19,10 @@ FROM_TEXT = {Pretrained: Pretrained, Source: Files}
 """
 
 
-def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Runs `experiment()` of a file (which may import the files beside it), then applies overrides such as
-    `losses.soft.temperature=4`.
+def load(path: str | pathlib.Path) -> Experiment:
+    """Runs `experiment()` of a file, which may import the files beside it.
 
-    An experiment file is code: run only those you trust. Raises ValueError for a file without `experiment()`, an
-    unknown name or a wrong type.
+    An experiment file is code: run only those you trust. Raises ValueError for a file without `experiment()`.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -40,11 +38,17 @@ def load(path: str | pathlib.Path, overrides: Sequence[str] = ()) -> Experiment:
         sys.path.pop(0)
     if not hasattr(module, "experiment"):
         raise ValueError(f"{path} has no function `experiment`")
-    experiment = module.experiment()
-    for override in overrides:
-        name, equals, value = override.partition("=")
+    return module.experiment()
+
+
+def override(experiment: Experiment, changes: Sequence[str]) -> Experiment:
+    """The experiment with changes such as `losses.soft.temperature=4`. ValueError, with the choices, for an unknown
+    name or a wrong type.
+    """
+    for change in changes:
+        name, equals, value = change.partition("=")
         if not equals:
-            raise ValueError(f"{override!r} is no override: write NAME=VALUE, such as steps=1000")
+            raise ValueError(f"{change!r} changes nothing: write NAME=VALUE, such as steps=1000")
         experiment = _replaced(experiment, Experiment, name.split("."), value, name)
     return experiment
 

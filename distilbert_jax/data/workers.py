@@ -16,6 +16,9 @@ import numpy as np
 from distilbert_jax import files
 from distilbert_jax.data import packing, tokens
 
+WORTH_A_PROCESS = 4
+"""Chunks from which on processes are started: the tokenizer uses all cores by itself, the rest of packing does not."""
+
 _tokenizer: tokens.Tokenizer  # of a worker process
 
 
@@ -33,9 +36,9 @@ def pack_all(
     """Packs every chunk whose shard is not there yet; yields what each shard holds. At most two chunks a core wait
     in memory.
     """
-    first = list(itertools.islice(chunks, 2))
+    first = list(itertools.islice(chunks, WORTH_A_PROCESS))
     chunks = itertools.chain(first, chunks)
-    if len(first) < 2:  # not worth a process: the tokenizer uses all cores by itself
+    if len(first) < WORTH_A_PROCESS:
         yield from (_done(folder, chunk.name) or write_shard(chunk, tokenizer, row_length, folder) for chunk in chunks)
         return
     cores = os.cpu_count() or 1

@@ -49,6 +49,8 @@ def ask(model: Model) -> Ask:
         return outputs.scores.dense()[0, 0]
 
     def run(ids: np.ndarray, at: int) -> Array:
+        if len(ids) > length:
+            raise ValueError(f"a text of {len(ids)} tokens is too long: the model reads {length}")
         padded = np.zeros((2, 1, length), np.int32)
         padded[0, 0, : len(ids)], padded[1, 0, : len(ids)] = ids, 1
         return scores(padded[0], padded[1], np.array([[at]]))

@@ -21,7 +21,7 @@ WORDS = [
     *("a", "an", "and", "bird", "by", "cat", "dog", "eats", "far", "from", "green", "has", "he", "in", "it", "near"),
     *("of", "old", "on", "red", "runs", "sees", "she", "sleeps", "small", "stone", "the", "to", "tree", "was", "with"),
 ]
-ROW = 32
+ROW = 64
 
 
 def smoke(experiment: Experiment, folder: pathlib.Path) -> Experiment:

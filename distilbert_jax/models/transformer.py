@@ -33,6 +33,14 @@ class TransformerConfig:
     projection_dropout: float = 0.0  # on the attention's output: BERT has it, DistilBERT has not
     dtype: Literal["float32", "bfloat16"] = "float32"
 
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "mlp_size", "max_tokens"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_heads {self.num_heads}")
+
 
 def layer_norm(cfg: TransformerConfig, *, name: str | None = None) -> nn.LayerNorm:
     """Flax's default variance, E[x²] − E[x]², loses digits: 4e-5 off at a mean of ten standard deviations."""

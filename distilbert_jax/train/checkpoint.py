@@ -7,9 +7,11 @@ Orbax itself checks no array bytes: a flipped bit would load in silence.
 """
 
 import concurrent.futures
+import errno
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -42,7 +44,13 @@ class Checkpoints:
         """Returns when the last save is whole on disk."""
         if self._saving is not None:
             saving, self._saving = self._saving, None
-            saving.result()
+            try:
+                saving.result()
+            except ValueError as error:  # Orbax has no other for what the disk says
+                full = "No space left on device" in str(error)
+                raise OSError(
+                    errno.ENOSPC if full else errno.EIO, "checkpoint not written", str(self._folder)
+                ) from error
 
     def close(self) -> None:
         self.wait()
@@ -65,7 +73,7 @@ class Checkpoints:
             self._set_aside(step, damage)
         return None
 
-    def _finish(self, saving: ocp.AsyncResponse, step: int) -> None:
+    def _finish(self, saving: Any, step: int) -> None:
         saving.result()
         files.write_json(self._sums(step), _hashes(self._folder / str(step)))
         for old in self.steps()[: -self._keep]:

@@ -23,7 +23,9 @@ class Log:
         if self._path.exists():
             cut_back(self._path, start)
         self._jsonl = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+        self._board = SummaryWriter(
+            str(folder / "tensorboard"), purge_step=start + 1 if start else None, filename_suffix=f".{start}"
+        )
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
         self._jsonl.write(json.dumps({"kind": kind, "step": step, **scalars}) + "\n")

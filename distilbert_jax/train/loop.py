@@ -37,10 +37,10 @@ def distill(experiment: Experiment) -> pathlib.Path:
     with files.alone_in(folder):
         teacher, start = read_models(experiment)
         prepared = prepare(experiment.corpus, start.tokenizer)
-        _claim(folder, experiment, teacher, start, prepared)
         student = cut_student(experiment, start, prepared.words)
-        console.print(*student.origin, sep="\n  ", markup=False)
         run = build(experiment, teacher, student, prepared)
+        _claim(folder, experiment, teacher, start, prepared)
+        console.print(*student.origin, sep="\n  ", markup=False)
         state = _train(experiment, run, folder)
         export(
             folder,
@@ -57,11 +57,11 @@ def distill(experiment: Experiment) -> pathlib.Path:
 def _claim(
     folder: pathlib.Path, experiment: Experiment, teacher: Model | None, start: Model, prepared: Prepared
 ) -> None:
-    """Writes down whose folder this is. ValueError, with the difference, where it is another experiment's."""
+    """Writes down whose folder this is. ValueError, with the difference, where it holds checkpoints of another experiment."""
     facts = {"start": start.sha256, "corpus": prepared.sha256} | ({"teacher": teacher.sha256} if teacher else {})
     text = describe(experiment) + "".join(f"sha256.{name}: {value}\n" for name, value in facts.items())
     path = folder / "experiment.txt"
-    if path.is_file():
+    if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
         lines = lambda text: {
             line for line in text.splitlines() if not line.startswith(tuple(f"{field}: " for field in PACE))
         }

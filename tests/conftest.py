@@ -1,0 +1,79 @@
+"""Eight CPU devices, no silent broadcasting, and a tiny model for everybody."""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # tests spend their time compiling
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+CACHE = tempfile.mkdtemp(prefix="distilbert_jax-compiled-")  # what one test compiled, the next need not
+jax.config.update("jax_compilation_cache_dir", CACHE)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+import pytest
+
+from distilbert_jax.config import Pretrained
+from distilbert_jax.hub import read, smoke
+from distilbert_jax.models.transformer import TransformerConfig
+
+SHARED = pathlib.Path(__file__).parent.parent.parent / "shared"
+
+
+def tiny_config(**changes) -> TransformerConfig:
+    """A teacher's shape, with dropout everywhere it can be."""
+    shape = dict(hidden_size=24, num_layers=4, num_heads=4, mlp_size=48, max_tokens=64, num_token_types=2)
+    rates = dict(dropout=0.1, attention_dropout=0.1, projection_dropout=0.1)
+    return TransformerConfig(**{"vocab_size": smoke.tiny_tokenizer().size, **shape, **rates, **changes})
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return smoke.tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def bert_folder(tmp_path_factory, tokenizer):
+    """A Hub folder of a tiny random BERT. Copy it before changing it."""
+    folder = tmp_path_factory.mktemp("models") / "bert"
+    smoke.tiny_model(folder, tiny_config(), tokenizer=tokenizer, family="bert", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def distilbert_folder(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("models") / "distilbert"
+    cfg = tiny_config(num_token_types=0, projection_dropout=0.0)
+    smoke.tiny_model(folder, cfg, tokenizer=tokenizer, family="distilbert", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert(bert_folder) -> read.Model:
+    return read.read(Pretrained(str(bert_folder)))
+
+
+def shared(path: str) -> pathlib.Path:
+    """Real data that only some machines have."""
+    found = SHARED / path
+    if not found.exists():
+        pytest.skip(f"{path} of the shared data is not on this machine")
+    return found
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"no disk can be mounted here: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)

@@ -1,0 +1,117 @@
+"""Which words are asked, how they are corrupted, and that nothing but the row's key decides it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distilbert_jax.data.masking import MaskedWords, log_preference, positions
+from distilbert_jax.types import Rows
+from tests.batches import MASK, SPECIAL, VOCABULARY, assert_same, make_rows, masked
+
+ROWS = 4_000
+
+
+def keys(n, seed=0):
+    return jax.random.split(jax.random.key(seed), n)
+
+
+def many(t=20, words=VOCABULARY):
+    """Rows without padding: [CLS], words, [SEP]."""
+    tokens = np.random.default_rng(0).integers(3, words, (ROWS, t))
+    tokens[:, 0], tokens[:, -1] = 0, 1
+    return Rows(
+        rows=jnp.arange(ROWS),
+        epochs=jnp.zeros(ROWS, int),
+        tokens=jnp.asarray(tokens),
+        segments=jnp.ones((ROWS, t), int),
+    )
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4])
+def test_exactly_the_share_of_each_row_rounded_up(share):
+    rows = make_rows(b=64)
+    batch = jax.jit(masked(share=share))(keys(64), rows)
+    real = np.asarray(rows.segments > 0).sum(-1)
+    np.testing.assert_array_equal(batch.weights.sum(-1), -(-round(share * 100) * real // 100))
+
+
+def test_twenty_tokens_give_three_words_and_not_four():
+    """0.15 · 20 is 3.0000000000000004 in floats."""
+    assert MaskedWords(mask_id=MASK, words=VOCABULARY).places(20) == 3
+    assert MaskedWords(mask_id=MASK, words=VOCABULARY).places(512) == 77
+
+
+def test_never_special_tokens_nor_padding_nor_one_place_twice():
+    rows = make_rows(b=64)
+    tokens = rows.tokens.at[:, 0].set(0).at[:, 5].set(1)
+    batch = jax.jit(masked(share=0.4))(
+        keys(64), Rows(rows=rows.rows, epochs=rows.epochs, tokens=tokens, segments=rows.segments)
+    )
+    asked = np.asarray(batch.weights, bool)
+    assert not np.isin(np.asarray(batch.labels)[asked], SPECIAL).any()
+    for places, chosen, segments in zip(batch.predict_at, asked, rows.segments, strict=True):
+        assert len(set(np.asarray(places)[chosen].tolist())) == chosen.sum()
+        assert (np.asarray(segments)[np.asarray(places)[chosen]] > 0).all()
+
+
+def test_labels_are_the_original_words_and_the_rest_is_untouched():
+    rows = many()
+    batch = jax.jit(masked())(keys(ROWS), rows)
+    original = np.take_along_axis(np.asarray(rows.tokens), np.asarray(batch.predict_at), 1)
+    np.testing.assert_array_equal(batch.labels, original)
+    changed = np.asarray(batch.tokens != rows.tokens)
+    may = np.zeros_like(changed)
+    np.put_along_axis(may, np.asarray(batch.predict_at), np.asarray(batch.weights, bool), 1)
+    assert not (changed & ~may).any()
+
+
+def test_eighty_ten_ten():
+    rows = many(words=1_000)
+    batch = jax.jit(
+        lambda k, r: MaskedWords(mask_id=MASK, words=1_000)(
+            k, r, log_preference(jnp.ones(1_000), jnp.asarray(SPECIAL), smoothing=0.0)
+        )
+    )(keys(ROWS), rows)
+    now = np.take_along_axis(np.asarray(batch.tokens), np.asarray(batch.predict_at), 1)
+    n = now.size
+    error = 4 * np.sqrt(0.25 / n)
+    assert abs((now == MASK).mean() - 0.8) < error
+    assert (
+        abs((now == np.asarray(batch.labels)).mean() - 0.1) < error
+    )  # a random word is the same one in a thousand times
+
+
+def test_rare_words_are_chosen_more_often_as_the_smoothing_says():
+    counts = np.ones(VOCABULARY)
+    counts[3:25] = 1_000
+    rows = many()
+    preference = log_preference(jnp.asarray(counts, jnp.float32), jnp.asarray(SPECIAL), smoothing=0.7)
+    one = MaskedWords(mask_id=MASK, words=VOCABULARY, share=0.05)  # one word of twenty: no exhaustion
+    batch = jax.jit(one)(keys(ROWS), rows, preference)
+    inner = np.asarray(rows.tokens)[:, 1:-1]
+    weight = counts**-0.7
+    wanted = (weight[inner] * (inner >= 25)).sum(-1) / weight[inner].sum(-1)
+    got = (np.asarray(batch.labels)[:, 0] >= 25).mean()
+    assert abs(got - wanted.mean()) < 4 * np.sqrt(0.25 / ROWS)
+
+
+def test_asking_everywhere_masks_the_same_words():
+    rows = make_rows()
+    few, every = (jax.jit(masked(everywhere=e))(keys(8), rows) for e in (False, True))
+    np.testing.assert_array_equal(few.tokens, every.tokens)
+    np.testing.assert_array_equal(few.weights.sum(-1), every.weights.sum(-1))
+    np.testing.assert_array_equal(every.asked, rows.segments > 0)
+
+
+def test_only_the_rows_own_key_decides():
+    rows = make_rows()
+    whole = jax.jit(masked())(keys(8), rows)
+    half = jax.jit(masked())(keys(8)[4:], jax.tree.map(lambda x: x[4:], rows))
+    assert_same(jax.tree.map(lambda x: x[4:], whole), half)
+    assert (jax.jit(masked())(keys(8, seed=1), rows).tokens != whole.tokens).any()
+
+
+def test_positions_start_anew_with_each_document():
+    segments = jnp.asarray([[1, 1, 1, 2, 2, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]])
+    np.testing.assert_array_equal(positions(segments)[:, :6], [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]])

@@ -1,0 +1,100 @@
+"""Checkpoints by their tables of names: both ways, and nothing dropped in silence."""
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from distilbert_jax.hub.read import parameter_shapes
+from distilbert_jax.models import convert
+from distilbert_jax.models.families import bert, distilbert
+from tests.batches import assert_same
+from tests.conftest import tiny_config
+
+FAMILIES = {"bert": bert, "distilbert": distilbert}
+
+
+@pytest.fixture(params=FAMILIES)
+def case(request):
+    """(family, shape, tensors as the Hub has them)."""
+    family = FAMILIES[request.param]
+    cfg = tiny_config(num_token_types=2 if family is bert else 0)
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), parameter_shapes(cfg))
+    return family, cfg, convert.save(family, cfg, params, head="masked_lm")
+
+
+def load(family, cfg, tensors):
+    return convert.load(family, cfg, tensors, head="masked_lm", like=parameter_shapes(cfg))
+
+
+def test_there_and_back(case):
+    family, cfg, tensors = case
+    loaded = load(family, cfg, tensors)
+    assert loaded.has_head
+    assert loaded.unused == ()
+    assert_same(convert.save(family, cfg, loaded.params, head="masked_lm"), tensors)
+
+
+def test_gamma_and_beta(case):
+    family, cfg, tensors = case
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
+        for name, x in tensors.items()
+    }
+    assert old.keys() != tensors.keys()
+    assert_same(load(family, cfg, old).params, load(family, cfg, tensors).params)
+
+
+def test_without_prefix_and_head(case):
+    family, cfg, tensors = case
+    bare = {name.removeprefix(family.PREFIX): x for name, x in tensors.items() if name.startswith(family.PREFIX)}
+    loaded = load(family, cfg, bare)
+    assert not loaded.has_head
+    assert_same(loaded.params["encoder"], load(family, cfg, tensors).params["encoder"])
+    assert list(loaded.params) == ["encoder"]
+
+
+def test_tied_weights_are_compared_before_they_are_left_out(case):
+    family, cfg, tensors = case
+    name, twin = next(iter(family.TIED.items()))
+    assert_same(load(family, cfg, tensors | {name: tensors[twin]}).params, load(family, cfg, tensors).params)
+    with pytest.raises(ValueError, match=f"{name} differs from {twin}"):
+        load(family, cfg, tensors | {name: tensors[twin] + 1e-6})
+
+
+def test_a_bias_that_stands_under_its_twins_name_only(case):
+    if case[0] is not bert:
+        pytest.skip("only BERT ties its bias")
+    family, cfg, tensors = case
+    moved = {name.replace("cls.predictions.bias", "cls.predictions.decoder.bias"): x for name, x in tensors.items()}
+    assert_same(load(family, cfg, moved).params, load(family, cfg, tensors).params)
+
+
+def test_buffers_and_other_heads(case):
+    family, cfg, tensors = case
+    more = {family.BUFFERS[0]: np.arange(4), f"{family.OTHER_HEADS[0]}weight": np.zeros(3)}
+    assert load(family, cfg, tensors | more).unused == (f"{family.OTHER_HEADS[0]}weight",)
+
+
+def test_missing_partial_unknown_and_misshapen_are_errors(case):
+    family, cfg, tensors = case
+    word = next(name for name in tensors if "layer.0" in name and name.endswith("weight"))
+    head = next(iter(family.HEADS["masked_lm"]))
+    without = lambda name: {k: v for k, v in tensors.items() if k != name}
+    with pytest.raises(ValueError, match=f"1 tensors are missing from the encoder: {word}"):
+        load(family, cfg, without(word))
+    with pytest.raises(ValueError, match=f"missing from the masked_lm head, which is there in part: {head}"):
+        load(family, cfg, without(head))
+    with pytest.raises(ValueError, match="unknown to this family.*: surprise.weight"):
+        load(family, cfg, tensors | {"surprise.weight": np.zeros(1)})
+    with pytest.raises(ValueError, match=rf"tensor {word} has shape \(3, 2\), but config.json asks for"):
+        load(family, cfg, tensors | {word: np.zeros((3, 2), np.float32)})
+
+
+def test_the_exported_file_has_the_tensors_of_the_release(distilbert_folder):
+    """105 tensors at six layers; here four of sixteen each. The tied output matrix is left out."""
+    names = safetensors.numpy.load_file(distilbert_folder / "model.safetensors").keys()
+    assert len(names) == 105 - 2 * 16
+    assert "vocab_projector.weight" not in names
+    assert "vocab_projector.bias" in names

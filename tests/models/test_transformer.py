@@ -1,0 +1,95 @@
+"""The encoder: who sees whom, and what evaluation mode is."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distilbert_jax.heads.masked_lm import MaskedLM
+from distilbert_jax.models.attention import PROBABILITIES, attend
+from distilbert_jax.models.dropout import drop, fold
+from distilbert_jax.models.transformer import EMBEDDINGS, MLP, PROJECTION
+from distilbert_jax.train.step import DROPOUT, row_keys
+from tests.batches import VOCABULARY, make_rows, plain
+from tests.conftest import tiny_config
+
+CFG = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
+
+
+def hidden(batch, **changes):
+    cfg = dataclasses.replace(CFG, **changes)
+    model = MaskedLM(cfg)
+    params = jax.jit(model.init)(jax.random.key(0), batch)
+    return np.asarray(jax.jit(model.apply)(params, batch).hidden[-1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_packed_documents_do_not_see_each_other(dtype):
+    batch = plain(make_rows())
+    other = dataclasses.replace(
+        batch, tokens=jnp.where(batch.segments == 1, (batch.tokens + 1) % VOCABULARY, batch.tokens)
+    )
+    a, b = hidden(batch, dtype=dtype), hidden(other, dtype=dtype)
+    np.testing.assert_array_equal(a[batch.segments == 2], b[batch.segments == 2])
+    assert (a[batch.segments == 1] != b[batch.segments == 1]).any()
+
+
+def test_a_document_is_the_same_alone_and_packed():
+    batch = plain(make_rows())
+    second = np.asarray(batch.segments == 2)
+    n = int(second[0].sum())
+    alone = jax.tree.map(lambda x: x[:1], batch)
+    shift = lambda x: jnp.roll(x, -6, axis=1)
+    alone = dataclasses.replace(
+        alone,
+        tokens=shift(alone.tokens),
+        segments=jnp.where(jnp.arange(16) < n, 1, 0)[None],
+        positions=shift(alone.positions),
+    )
+    np.testing.assert_allclose(hidden(alone)[0, :n], hidden(batch)[0, second[0]], atol=1e-6)
+
+
+def test_padding_attends_to_nothing_real_and_stays_finite():
+    batch = plain(make_rows())
+    assert np.isfinite(hidden(batch)).all()
+    empty = dataclasses.replace(batch, segments=jnp.zeros_like(batch.segments))
+    assert np.isfinite(hidden(empty)).all()
+
+
+def test_bfloat16_computes_near_float32():
+    batch = plain(make_rows())
+    real = np.asarray(batch.real)
+    a, b = hidden(batch), hidden(batch, dtype="bfloat16").astype(np.float32)
+    assert 0 < np.abs(a - b)[real].max() < 0.1
+
+
+def test_the_softmax_of_attention_is_float32_also_in_bfloat16():
+    """A sum of 512 bfloat16 probabilities would be off by several per cent."""
+    t = 512
+    q = jnp.zeros((1, t, 1, 4), jnp.bfloat16)
+    v = jnp.ones((1, t, 1, 4), jnp.bfloat16)
+    out = attend(q, q, v, jnp.ones((1, t, t), bool), keys=None, dropout=0.0)
+    np.testing.assert_allclose(np.asarray(out, np.float32), 1.0, atol=1e-3)
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share():
+    x = jnp.ones((64, 1_000))
+    keys = row_keys(0, plain(make_rows(b=64)), DROPOUT)
+    dropped = np.asarray(drop(x, keys, rate=0.1, site=0))
+    assert abs((dropped == 0).mean() - 0.1) < 0.005
+    np.testing.assert_allclose(dropped[dropped > 0], 1 / 0.9, rtol=1e-4)
+    assert abs(dropped.mean() - 1) < 0.005
+    assert (dropped[0] != dropped[1]).any()
+    np.testing.assert_array_equal(drop(x, None, rate=0.1, site=0), x)
+    assert (np.asarray(drop(x, keys, rate=0.1, site=1)) != dropped).any()
+
+
+def test_layers_and_sites_share_no_mask():
+    keys = row_keys(0, plain(make_rows()), DROPOUT)
+    places = [(layer, site) for layer in range(3) for site in (PROBABILITIES, PROJECTION, MLP)]
+    masks = [np.asarray(drop(jnp.ones((8, 100)), fold(keys, layer), rate=0.5, site=site)) for layer, site in places]
+    masks.append(np.asarray(drop(jnp.ones((8, 100)), keys, rate=0.5, site=EMBEDDINGS)))
+    agreement = [(a == b).mean() for i, a in enumerate(masks) for b in masks[:i]]
+    assert 0.4 < min(agreement) <= max(agreement) < 0.6

@@ -1,0 +1,49 @@
+"""The log: each step once, whatever happened in between."""
+
+import json
+import struct
+
+from tensorboardX.proto import event_pb2
+
+from distilbert_jax.train import log
+from distilbert_jax.train.log import Log, cut_back
+
+
+def steps(folder):
+    return [(entry["kind"], entry["step"]) for kind in ("train", "eval") for entry in log.read(folder, kind)]
+
+
+def test_each_step_stands_once_after_going_back(tmp_path):
+    with Log(tmp_path, start=0) as opened:
+        for step in (1, 2, 3, 4):
+            opened.write("train", step, {"loss": float(step)})
+        opened.write("eval", 4, {"accuracy": 0.5})
+    with Log(tmp_path, start=2) as opened:
+        opened.write("train", 3, {"loss": 3.0})
+    assert steps(tmp_path) == [("train", 1), ("train", 2), ("train", 3)]
+
+
+def test_a_line_that_a_crash_cut_is_dropped(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "train", "step": 1}\n{"kind": "train", "step": 2}\n{"kind": "tr')
+    cut_back(path, 5)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
+
+
+def test_tensorboard_is_purged_from_there(tmp_path):
+    """Its reader drops what stands at or after the purge step."""
+    with Log(tmp_path, start=0) as opened:
+        opened.write("train", 1, {"loss": 1.0})
+        opened.write("train", 2, {"loss": 2.0})
+    with Log(tmp_path, start=1) as opened:
+        opened.write("train", 2, {"loss": 2.5})
+    events = []
+    for path in sorted((tmp_path / "tensorboard").iterdir(), key=lambda p: p.stat().st_mtime_ns):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            events.append(event_pb2.Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    starts = [event.step for event in events if event.session_log.status == event_pb2.SessionLog.START]
+    assert starts == [2]
+    assert [event.step for event in events if event.summary.value] == [1, 2, 2]
