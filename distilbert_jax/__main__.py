@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
     def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text.split(".")[0].lower(), description=text)
-        sub.set_defaults(run=run)
+        sub.set_defaults(command=run)
         sub.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
         )
@@ -95,21 +95,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     top = parser()
     args, rest = top.parse_known_args(arguments)  # argparse takes no NAME=VALUE after an option by itself
-    if rest and (args.run is _report or any(text.startswith("-") for text in rest)):
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         args.overrides += rest
     try:
-        args.run(args)
-        return 0
+        args.command(args)
     except (ValueError, OSError) as error:
         if args.debug:
             raise
         print(f"error: {_in_words(error)}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("ended at once", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print(str(stopped) or "ended at once", file=sys.stderr)
+        return getattr(stopped, "status", 130)
+    return 0
 
 
 def _in_words(error: Exception) -> str:

@@ -86,9 +86,9 @@ def _parsed(text: str, kind: Any, name: str) -> Any:
     """`text` as a value of the declared type; ValueError says what would be one."""
     options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     value = _literal(text)
+    if value is None and types.NoneType in options:
+        return None
     for option in options:
-        if option is types.NoneType and value is None:
-            return None
         if typing.get_origin(option) is Literal and value in typing.get_args(option):
             return value
         if (

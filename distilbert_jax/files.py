@@ -35,7 +35,10 @@ def write_json(path: pathlib.Path, content: Any) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: pathlib.Path) -> Iterator[None]:
-    """Holds `folder` for this process. ValueError where another process holds it; a crash lets go of it."""
+    """Holds `folder` for this process. ValueError where another process holds it; a crash lets go of it.
+
+    An OSError on the way out names at least the folder: a full disk does not say where.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:
@@ -43,4 +46,8 @@ def alone_in(folder: pathlib.Path) -> Iterator[None]:
     except filelock.Timeout:
         raise ValueError(f"{folder} is in use by another process; wait for it, or take another folder") from None
     with lock:
-        yield
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(folder)
+            raise

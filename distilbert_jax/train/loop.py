@@ -57,7 +57,7 @@ def distill(experiment: Experiment) -> pathlib.Path:
 def _claim(
     folder: pathlib.Path, experiment: Experiment, teacher: Model | None, start: Model, prepared: Prepared
 ) -> None:
-    """Writes down whose folder this is. ValueError, with the difference, where it holds checkpoints of another experiment."""
+    """Writes down whose folder this is. ValueError, with the difference, where another experiment left checkpoints."""
     facts = {"start": start.sha256, "corpus": prepared.sha256} | ({"teacher": teacher.sha256} if teacher else {})
     text = describe(experiment) + "".join(f"sha256.{name}: {value}\n" for name, value in facts.items())
     path = folder / "experiment.txt"

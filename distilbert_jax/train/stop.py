@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM: the first asks the loop to save and end, the second ends at once."""
 
+import pathlib
 import signal
 from types import FrameType, TracebackType
 
@@ -31,12 +32,12 @@ class Stop:
         self._restore()
 
 
-class Stopped(Exception):  # noqa: N818
-    """A run ended early because it was asked to; everything is saved."""
+class Stopped(KeyboardInterrupt):
+    """A run ended early, as it was asked to, and saved everything. `status` is what a shell reports of such an end."""
 
-    def __init__(self, by: signal.Signals, *, step: int, folder: object):
+    def __init__(self, by: signal.Signals, *, step: int, folder: pathlib.Path):
         super().__init__(
             f"ended by {by.name} after step {step:,}; everything is saved in {folder}, and the same command goes on "
             "from there"
         )
-        self.status = 128 + by  # what a shell reports of a process that ended so
+        self.status = 128 + by
