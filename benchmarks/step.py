@@ -67,7 +67,8 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     size = {"hidden_size": case.hidden, "mlp_size": 4 * case.hidden, "dropout": 0.0, "attention_dropout": 0.0}
     teacher = dataclasses.replace(bert.BASE, num_layers=case.teacher_layers, projection_dropout=0.0, **size)
     student = dataclasses.replace(distilbert.BASE, num_layers=case.student_layers, **size)
-    init = jax.jit(lambda cfg: jax.tree.map(lambda x: jnp.full(x.shape, 0.01), parameter_shapes(cfg)), static_argnums=0)
+    random = lambda x: 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
+    init = jax.jit(lambda cfg: jax.tree.map(random, parameter_shapes(cfg)), static_argnums=0)
     losses = {
         "soft": SoftTargets(weight=5.0, positions="asked" if case.everywhere else "labelled"),
         "hard": HardTargets(weight=2.0),
@@ -88,7 +89,8 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     step = jax.jit(step, donate_argnums=0)
     params = {"student": init(student), "losses": {name: {} for name in losses}}
     zero = jnp.zeros((), jnp.int32)
-    state = TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
+    start = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
+    state = jax.jit(start, out_shardings=replicated(mesh))(params)
     shape = (1, case.rows, TOKENS)
     rows = Rows(
         rows=jnp.arange(case.rows)[None],
@@ -96,7 +98,7 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
         tokens=jax.random.randint(jax.random.key(0), shape, 1_000, VOCABULARY),
         segments=jnp.ones(shape, int),
     )
-    state, teachers = jax.device_put((state, {"teacher": init(teacher)}), replicated(mesh))
+    teachers = jax.device_put({"teacher": init(teacher)}, replicated(mesh))
     rows = jax.device_put(rows, over_rows(mesh))
 
     def update() -> None:
@@ -201,9 +203,8 @@ def compare(everywhere: bool, size: dict[str, int], repeats: int) -> None:
         low, middle, high = statistics.quantiles((entry["update"] for entry in entries), n=4)
         peak = statistics.median(entry["peak"] for entry in entries)
         tokens, share = cases[side].rows * TOKENS / middle, cases[side].flops / middle / peak
-        print(
-            f"| {side} | {middle:.3f} ({low:.3f}–{high:.3f}) | {tokens:.0f} | {peak / 1e9:.0f} | {share:.0%} | {middle / best:.2f} × |"
-        )
+        cells = (f"{middle:.3f} ({low:.3f}–{high:.3f})", f"{tokens:.0f}", f"{peak / 1e9:.0f}", f"{share:.0%}")
+        print(f"| {' | '.join((side, *cells, f'{middle / best:.2f} ×'))} |")
 
 
 def _start(case: Case) -> Any:

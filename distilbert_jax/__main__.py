@@ -19,6 +19,8 @@ def _distill(args: argparse.Namespace) -> None:
     from distilbert_jax.hub.smoke import smoke
     from distilbert_jax.train import loop
 
+    if not args.debug:
+        _quiet_orbax()
     experiment = experiment_file.load(args.file)
     if args.smoke:
         experiment = smoke(experiment, pathlib.Path(args.smoke))
@@ -42,6 +44,13 @@ def _show(folder: pathlib.Path) -> None:
     from distilbert_jax.evaluate import report
 
     report.show(folder)
+
+
+def _quiet_orbax() -> None:
+    """It logs a traceback of what it then raises; to say it once, in words, is enough."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -26,6 +26,16 @@ from distilbert_jax.models.transformer import TransformerConfig
 SHARED = pathlib.Path(__file__).parent.parent.parent / "shared"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--prove", action="store_true", help="whole proofs instead of small ones; rewrites figures in docs")
+
+
+@pytest.fixture(scope="session")
+def prove(pytestconfig) -> bool:
+    """Whether this is `make prove`."""
+    return pytestconfig.getoption("prove")
+
+
 def tiny_config(**changes) -> TransformerConfig:
     """A teacher's shape, with dropout everywhere it can be."""
     shape = dict(hidden_size=24, num_layers=4, num_heads=4, mlp_size=48, max_tokens=64, num_token_types=2)

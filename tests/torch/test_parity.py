@@ -4,8 +4,9 @@ would have cost.
 
 import dataclasses
 import functools
+import pathlib
+import re
 import tempfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from distilbert_jax.models import convert
 from tests.torch.models import EVERY, batch_of, random_model, text, torch, write
 
 FAMILIES = ("bert", "distilbert")
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "parity.md"
 
 
 @functools.cache
@@ -27,7 +29,7 @@ def both(family, gelu="gelu"):
     """(transformers' model, ours)."""
     theirs = random_model(family, **{"hidden_act" if family == "bert" else "activation": gelu})
     with tempfile.TemporaryDirectory() as folder:
-        return theirs, read.read(Pretrained(str(write(theirs, Path(folder)))))
+        return theirs, read.read(Pretrained(str(write(theirs, pathlib.Path(folder)))))
 
 
 def their_outputs(model, ids, mask, types):
@@ -42,11 +44,9 @@ def our_outputs(model, ids, mask, types, **changes):
     return jax.jit(MaskedLM(cfg).apply)({"params": params}, batch_of(ids, mask, types))
 
 
-def differences(family, *, pairs=False, mistake=None, gelu="gelu", **changes):
-    """The largest |ours − theirs| / (5e-6 + 1e-5 |theirs|) over real places, of logits and of every hidden state: at
-    most 1 passes.
-    """
-    theirs, ours = both(family, gelu)
+def answers(family, *, activation="gelu", pairs=False, mistake=None, **changes):
+    """(ours, theirs) at real places: the logits, then every hidden state. `changes` go into our config."""
+    theirs, ours = both(family, activation)
     ids, mask, types = text(pairs=pairs)
     wanted = their_outputs(theirs, ids, mask, types)
     got = our_outputs(
@@ -57,47 +57,42 @@ def differences(family, *, pairs=False, mistake=None, gelu="gelu", **changes):
         **changes,
     )
     real = mask.astype(bool)
-    pairs_of = [(got.scores.dense(), wanted.logits), *zip(got.hidden, wanted.hidden_states, strict=True)]
-    off = []
-    for a, b in pairs_of:
-        a, b = np.asarray(a)[real], b.numpy()[real]
-        off.append(float((np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))).max()))
-    return off
+    both_sides = [(got.scores.dense(), wanted.logits), *zip(got.hidden, wanted.hidden_states, strict=True)]
+    return [(np.asarray(a)[real], b.numpy()[real]) for a, b in both_sides]
 
 
-@pytest.mark.parametrize("gelu", ["gelu", "gelu_new"])
+def in_tolerances(family, **changes):
+    """The largest |ours − theirs| / (5e-6 + 1e-5 |theirs|): at most 1 passes."""
+    return max(
+        float((np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))).max()) for a, b in answers(family, **changes)
+    )
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logits_and_every_hidden_state(family, gelu):
-    assert max(differences(family, gelu=gelu)) <= 1
+def test_logits_and_every_hidden_state(family, activation):
+    assert in_tolerances(family, activation=activation) <= 1
 
 
 def test_pairs_of_texts():
-    assert max(differences("bert", pairs=True)) <= 1
+    assert in_tolerances("bert", pairs=True) <= 1
 
 
+NO_TYPES = "token types left out"  # DistilBERT has none
 MISTAKES = {
     "the other GELU": dict(gelu="tanh"),
     "LayerNorm ε 1e-5": dict(norm_eps=1e-5),
     "padding attended to": dict(mistake="no mask"),
-    "token types left out": dict(mistake="no token types", pairs=True),
+    NO_TYPES: dict(mistake="no token types", pairs=True),
 }
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-@pytest.mark.parametrize("family", FAMILIES)
+CASES = [(family, name) for family in FAMILIES for name in MISTAKES if (family, name) != ("distilbert", NO_TYPES)]
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
 def test_classic_mistakes_would_be_seen(family, name):
-    if family == "distilbert" and name == "token types left out":
-        pytest.skip("DistilBERT has none")
-    change = dict(MISTAKES[name])
-    theirs_gelu = {"gelu": "gelu"} if "gelu" in change else {}
-    if theirs_gelu:
-        theirs, ours = both(family)
-        ids, mask, types = text()
-        wanted = their_outputs(theirs, ids, mask, types).logits.numpy()
-        got = np.asarray(our_outputs(ours, ids, mask, types, gelu="tanh").scores.dense())
-        off = (np.abs(got - wanted) / (EVERY["atol"] + EVERY["rtol"] * np.abs(wanted)))[mask.astype(bool)].max()
-    else:
-        off = max(differences(family, **change))
+    off = in_tolerances(family, **MISTAKES[name])
     assert off > 10, f"only {off:.1f} times the tolerance"
 
 
@@ -122,3 +117,26 @@ def test_gradients_of_the_masked_word_loss(family):
     for name, ours_gradient in convert.save(ours.family, ours.cfg, gradient, head="masked_lm").items():
         wanted = named[name].grad.numpy()
         assert np.abs(ours_gradient - wanted).max() <= 2e-5 * max(np.abs(wanted).max(), 1e-3), name
+
+
+def test_the_figures_in_docs(prove):
+    """docs/parity.md, written anew by `make prove`; otherwise it must name what is measured."""
+    lines = [
+        "# Parity with transformers",
+        "",
+        "Tiny random models with every tensor random, float32 on a CPU, rows of different lengths; written by `make prove`.",
+        f"The tolerance is {EVERY['atol']:g} + {EVERY['rtol']:g} · |theirs|.",
+        "",
+        "| family | largest difference of the logits | of the hidden states | in tolerances |",
+        "|---|---|---|---|",
+    ]
+    for family in FAMILIES:
+        logits, *hidden = [np.abs(a - b).max() for a, b in answers(family)]
+        lines.append(f"| {family} | {logits:.1e} | {max(hidden):.1e} | {in_tolerances(family):.2f} |")
+    lines += ["", "What each classic mistake costs, which the tests demand to be more than 10 tolerances:", ""]
+    lines += ["| family | mistake | in tolerances |", "|---|---|---|"]
+    lines += [f"| {family} | {name} | {in_tolerances(family, **MISTAKES[name]):,.0f} |" for family, name in CASES]
+    if prove:
+        DOCS.write_text("\n".join(lines) + "\n")
+    without_figures = lambda text: re.sub(r"\d[\d.,e-]*", "#", text)
+    assert without_figures(DOCS.read_text()) == without_figures("\n".join(lines) + "\n")

@@ -253,16 +253,17 @@ def test_the_rows_of_a_step_do_not_depend_on_who_reads_them(whole, accumulation,
 KILL = [sys.executable, "-m", "distilbert_jax", "distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke"]
 
 
-def test_kill_minus_nine(tmp_path):
-    """The real command, killed twice at no chosen moment, ends with the state and log of one that was left alone."""
+def test_kill_minus_nine(tmp_path, prove):
+    """The real command, killed at no chosen moment, twice or (`make prove`) twenty times, ends with the state and log of one that was left alone."""
     environment = os.environ | {
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
     }
-    overrides = ["steps=60", "checkpoint_every=5", "eval_every=1000", "student.layers=(0, 1)"]
+    kills = 20 if prove else 2
+    overrides = [f"steps={20 + 20 * kills}", "checkpoint_every=5", "eval_every=1000", "student.layers=(0, 1)"]
     command = lambda name: [*KILL, str(tmp_path / name), *overrides]
     subprocess.run(command("whole"), cwd=ROOT, env=environment, check=True, capture_output=True)
-    for after in (15, 35):
+    for after in range(15, 15 + 20 * kills, 20):
         process = subprocess.Popen(
             command("killed"), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -105,7 +105,7 @@ def student_of(
     """
     if not cfg.num_token_types:
         raise ValueError(
-            "a bert student needs token types, and the model it starts from has none; make it a distilbert"
+            "a bert student needs token types, and the model it starts from has none; make it student.family=distilbert"
         )
     return dataclasses.replace(
         cfg, num_layers=num_layers, dropout=dropout, attention_dropout=attention_dropout, projection_dropout=dropout

@@ -1,0 +1,116 @@
+"""The README is true to the letter: every command in it runs, or runs tiny where it would take long."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import tomllib
+
+import pytest
+
+from distilbert_jax import experiment_file
+from distilbert_jax.__main__ import main
+
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PYTHON = ".venv/bin/python -m distilbert_jax "
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
+
+
+def test_it_opens_with_the_two_commands():
+    assert COMMANDS[:2] == ["make quickstart", "make test"]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("make ")])
+def test_make(command):
+    """What make would run names files and commands that there are; the longest of them run in other tests."""
+    done = subprocess.run([*shlex.split(command), "-n", "--always-make"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    steps = [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
+    distils = [step[3:] for step in steps if step[1:3] == ["-m", "distilbert_jax"]]
+    for _, file, *overrides in distils:
+        experiment_file.override(experiment_file.load(ROOT / file), overrides)
+    assert len(distils) == {"make quickstart": 2}.get(command, "TEACHER=" in command)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("pip ")])
+def test_pip(command):
+    """Every extra and pin that is named is one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    words = shlex.split(command)
+    if "-e" in words:
+        extras = re.findall(r"\[(\w+)\]", words[-1])
+        assert set(extras) <= set(project["optional-dependencies"])
+        return
+    assert " ".join(words[2:]) in (ROOT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(PYTHON)])
+def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
+    """As written, but tiny and in a folder of the test."""
+    name, *words = shlex.split(command.removeprefix(PYTHON))
+    monkeypatch.chdir(tmp_path)
+    if "--help" in words:
+        with pytest.raises(SystemExit):
+            main([name, *words])
+        assert "NAME=VALUE" in capsys.readouterr().out
+        return
+    if name == "report":
+        main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", ".", f"workdir={words[0]}"])
+        capsys.readouterr()
+        assert main([name, *words]) == 0
+        assert "accuracy" in capsys.readouterr().out
+        return
+    words[0] = str(ROOT / words[0])
+    (tmp_path / "texts").mkdir()
+    pieces = (f"The {'old ' * (i % 9)}dog {'runs ' * (i % 7)}to the tree and the cat." for i in range(400))
+    (tmp_path / "texts" / "a.txt").write_text("\n\n".join(pieces))
+    words = [w.replace("google-bert/bert-base-uncased", str(bert_folder)) for w in words]
+    experiment_file.override(experiment_file.load(words[0]), [w for w in words[1:] if "=" in w])
+    if name == "prepare":
+        words += [f"teacher={bert_folder}", "corpus.sources.wikipedia=texts", "corpus.sources.books=texts"]
+        words += ["corpus.row_length=64", "corpus.held_out=0.2"]
+    elif any(w.startswith("corpus.sources") for w in words):
+        words += ["corpus.row_length=64", "corpus.held_out=0.2", "steps=2", "global_batch=8"]
+        words += [] if any(w.startswith("student.start") for w in words) else ["student.layers=(0, 2)"]
+    elif "--smoke" not in words:
+        words += ["--smoke", "."]
+    assert main([name, *words]) == 0
+    if name == "distill":
+        assert list(tmp_path.glob("**/export/model.safetensors"))
+
+
+def test_the_rest_is_known():
+    known = ("make ", "pip ", PYTHON, "python benchmarks/step.py")  # the last runs tiny in tests/torch/
+    assert [c for c in COMMANDS if not c.startswith(known)] == []
+
+
+def test_python(tmp_path, monkeypatch, capsys):
+    """The Python blocks, one after the other, after a tiny quickstart."""
+    run = tmp_path / "runs" / "quickstart"
+    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(tmp_path), f"workdir={run}"])
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    theirs, ours = blocks("python")
+    exec(ours, {})
+    assert "losses.soft.temperature: 2.0" in capsys.readouterr().out
+    pytest.importorskip("transformers", reason="transformers is installed on Python 3.11 only")
+    names = {}
+    exec(theirs, names)
+    assert names["logits"].shape[-1] == names["model"].config.vocab_size
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))
+def test_links(link):
+    assert link.startswith("https://") or (ROOT / link).exists()
+
+
+def test_it_names_every_experiment():
+    rows = re.findall(r"^\| `(\w+\.py)`", README, re.MULTILINE)
+    assert sorted(rows) == sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
