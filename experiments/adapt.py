@@ -2,7 +2,7 @@
 a teacher.
 """
 
-from distilbert_jax.config import Experiment, Pretrained, Student
+from distilbert_jax.config import Experiment, Masking, Pretrained, Student
 from distilbert_jax.data.prepare import Corpus
 from distilbert_jax.data.prose import InstalledProse
 from distilbert_jax.losses.hard_targets import HardTargets
@@ -23,8 +23,9 @@ def experiment() -> Experiment:
         ),
         corpus=Corpus(sources={"text": InstalledProse()}, folder="data/prose-128", row_length=128, held_out=0.05),
         losses={"hard": HardTargets()},
-        optimizer=AdamW(peak_lr=1e-3, warmup=0.1),
-        steps=100,
-        global_batch=16,
+        masking=Masking(smoothing=0.0),
+        optimizer=AdamW(peak_lr=5e-4, warmup=0.1),
+        steps=160,
+        global_batch=8,
         eval_rows=560,
     )
