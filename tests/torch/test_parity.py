@@ -63,9 +63,8 @@ def answers(family, *, activation="gelu", pairs=False, mistake=None, **changes):
 
 def in_tolerances(family, **changes):
     """The largest |ours − theirs| / (5e-6 + 1e-5 |theirs|): at most 1 passes."""
-    return max(
-        float((np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))).max()) for a, b in answers(family, **changes)
-    )
+    off = lambda a, b: np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))
+    return max(float(off(a, b).max()) for a, b in answers(family, **changes))
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
@@ -124,7 +123,7 @@ def test_the_figures_in_docs(prove):
     lines = [
         "# Parity with transformers",
         "",
-        "Tiny random models with every tensor random, float32 on a CPU, rows of different lengths; written by `make prove`.",
+        "Tiny models with every tensor random, float32 on a CPU, rows of unequal length. Written by `make prove`.",
         f"The tolerance is {EVERY['atol']:g} + {EVERY['rtol']:g} · |theirs|.",
         "",
         "| family | largest difference of the logits | of the hidden states | in tolerances |",

@@ -254,7 +254,9 @@ KILL = [sys.executable, "-m", "distilbert_jax", "distill", str(ROOT / "experimen
 
 
 def test_kill_minus_nine(tmp_path, prove):
-    """The real command, killed at no chosen moment, twice or (`make prove`) twenty times, ends with the state and log of one that was left alone."""
+    """The real command, killed twice at no chosen moment (`make prove`: twenty times), ends with the state and log of
+    one that was left alone.
+    """
     environment = os.environ | {
         "XLA_FLAGS": "--xla_backend_optimization_level=0",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
