@@ -7,7 +7,7 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from distilbert_jax.models.transformer import INIT, Transformer, TransformerConfig, gelu, layer_norm
+from distilbert_jax.models.transformer import Transformer, TransformerConfig, dense, gelu, layer_norm
 from distilbert_jax.types import Batch, Outputs, RowKeys
 
 
@@ -22,7 +22,7 @@ class MaskedLM(nn.Module):
         encoder = Transformer(cfg, name="encoder")
         outputs = encoder(batch, keys=keys)
         x = jnp.take_along_axis(outputs.hidden[-1], batch.predict_at[..., None], axis=1)
-        x = gelu(cfg, nn.Dense(cfg.hidden_size, dtype=cfg.dtype, kernel_init=INIT, name="transform")(x))
+        x = gelu(cfg, dense(cfg, cfg.hidden_size, name="transform")(x))
         x = layer_norm(cfg, name="norm")(x)
         bias = self.param("bias", nn.initializers.zeros, (cfg.vocab_size,))
         return dataclasses.replace(outputs, scores=encoder.over_words(x, bias))
