@@ -52,6 +52,13 @@ class Checkpoints:
                     errno.ENOSPC if full else errno.EIO, "checkpoint not written", str(self._folder)
                 ) from error
 
+    def last(self) -> str:
+        """The newest whole one in words, for who has to stop."""
+        self.wait()
+        if not (steps := self.steps()):
+            return "There is no checkpoint yet, so the same command starts anew"
+        return f"The last good checkpoint is {self._folder / str(steps[-1])}, and the same command goes on from it"
+
     def close(self) -> None:
         self.wait()
         self._thread.shutdown()

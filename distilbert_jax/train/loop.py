@@ -86,7 +86,7 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
                 console.print(f"going on from step {done:,}")
             else:
                 _evaluate(run, state, 0, log)
-            meter = Meter(experiment, log)
+            meter = Meter(experiment, log, checkpoints)
             with bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):
                     state, metrics = run.train_step(state, run.teachers, run.place(batch))

@@ -8,6 +8,7 @@ from typing import TypeVar
 import jax
 
 from distilbert_jax.config import Experiment
+from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.log import Log
 from distilbert_jax.train.step import Metrics
 
@@ -17,10 +18,11 @@ T = TypeVar("T")
 class Meter:
     """Logs every `log_every`-th step, and stops the run at the first that is not finite."""
 
-    def __init__(self, experiment: Experiment, log: Log):
+    def __init__(self, experiment: Experiment, log: Log, checkpoints: Checkpoints):
         self.note = ""  # for the progress bar
         self._experiment = experiment
         self._log = log
+        self._checkpoints = checkpoints
         self._schedule = experiment.optimizer.schedule(experiment.steps)
         self._pending: tuple[int, Metrics, float] | None = None
         self._compiled = False
@@ -44,9 +46,8 @@ class Meter:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             raise ValueError(
-                f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out; the last "
-                "checkpoint is good, and the same command "
-                "goes on from it. If it comes again, lower optimizer.peak_lr or optimizer.clip_norm"
+                f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out. "
+                f"{self._checkpoints.last()}. If it comes again, lower optimizer.peak_lr or optimizer.clip_norm"
             )
         self._steps += 1
         self._waited += waited

@@ -161,9 +161,28 @@ def test_a_control_learns_without_the_teacher_and_is_measured_against_it(whole, 
 def test_nan_stops_the_run_naming_step_loss_and_mend(whole, tmp_path):
     experiment = again(whole[0], tmp_path)
     wild = dataclasses.replace(experiment.optimizer, peak_lr=1e30, clip_norm=1e30, warmup=0.0)
-    with pytest.raises(ValueError, match=r"step \d: .*loss/hard.* became (nan|inf).*lower optimizer.peak_lr"):
+    with pytest.raises(
+        ValueError, match=r"step \d: .*loss/hard.* became (nan|inf).*checkpoint.*lower optimizer.peak_lr"
+    ):
         loop.distill(dataclasses.replace(experiment, optimizer=wild))
     assert not (tmp_path / "export").exists()
+
+
+def test_nan_names_the_last_good_checkpoint(whole, tmp_path, monkeypatch):
+    """Orderly until step 5, whose loss is then said to be NaN."""
+    from distilbert_jax.train import meter
+
+    monkeypatch.setattr(meter.math, "isfinite", lambda value: value != values.get(5))
+    values = {}
+    after = meter.Meter.after
+
+    def spy(self, step, metrics, waited):
+        values[step] = float(metrics["loss"])
+        after(self, step, metrics, waited)
+
+    monkeypatch.setattr(meter.Meter, "after", spy)
+    with pytest.raises(ValueError, match=r"step 5: loss became .*\. The last good checkpoint is .*/checkpoints/3, and"):
+        loop.distill(again(whole[0], tmp_path))
 
 
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(whole, tmp_path, capsys):
