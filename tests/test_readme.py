@@ -114,3 +114,10 @@ def test_links(link):
 def test_it_names_every_experiment():
     rows = re.findall(r"^\| `(\w+\.py)`", README, re.MULTILINE)
     assert sorted(rows) == sorted(path.name for path in (ROOT / "experiments").glob("*.py"))
+
+
+def test_the_tree_is_there():
+    tree = re.search(r"^distilbert_jax/\n(.*?)```", README, re.MULTILINE | re.DOTALL)[1]
+    for line in tree.splitlines():
+        path = line.split()[0]
+        assert (ROOT / ("distilbert_jax" if line.startswith(" ") else "") / path).exists(), path
