@@ -21,8 +21,10 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def bar(label: str, *, total: int | None) -> Iterator[Callable[..., None]]:
-    """Yields advance(done, note=""): `done` counts from the start, of `total` where that is known."""
+def bar(label: str, *, total: int | None, stays: bool = True) -> Iterator[Callable[..., None]]:
+    """Yields advance(done, note=""): `done` counts from the start, of `total` where that is known. A bar that does not
+    stay leaves nothing on the screen.
+    """
     if console.is_terminal:
         columns = (
             SpinnerColumn(),
@@ -32,14 +34,14 @@ def bar(label: str, *, total: int | None) -> Iterator[Callable[..., None]]:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console) as progress:
+        with Progress(*columns, TextColumn("{task.fields[note]}"), console=console, transient=not stays) as progress:
             task = progress.add_task(label, total=total, note="")
             yield lambda done, note="": progress.update(task, completed=done, note=note)
     else:
-        yield _lines(label, total)
+        yield _lines(label, total, last_line=stays)
 
 
-def _lines(label: str, total: int | None) -> Callable[..., None]:
+def _lines(label: str, total: int | None, *, last_line: bool) -> Callable[..., None]:
     start = last = time.monotonic()
     first: int | None = None
 
@@ -47,7 +49,7 @@ def _lines(label: str, total: int | None) -> Callable[..., None]:
         nonlocal last, first
         first = done if first is None else first  # a run that goes on does not start at 0
         now = time.monotonic()
-        if now - last < LINE_EVERY and done != total:
+        if now - last < LINE_EVERY and not (last_line and done == total):
             return
         last = now
         left = f", {(now - start) / (done - first) * (total - done):.0f} s left" if total and done > first else ""

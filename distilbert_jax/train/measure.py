@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from distilbert_jax.progress import bar
 from distilbert_jax.train.run import Run
 
 FEWEST = 10_000  # words, for a standard error of half a point
@@ -19,9 +20,13 @@ def measure(run: Run, params: Any) -> dict[str, float]:
     The masks are uniform over real tokens, 15 % of each row, 80 / 10 / 10, from a fixed seed.
     """
     sums: dict[str, float] = {}
-    for batch in run.held_out():
-        for name, value in jax.device_get(run.eval_step(params, run.teachers, run.place(batch))).items():
-            sums[name] = sums.get(name, 0.0) + float(value)
+    with bar("measuring held-out rows", total=run.held_out_rows, stays=False) as advance:
+        done = 0
+        for batch in run.held_out():
+            for name, value in jax.device_get(run.eval_step(params, run.teachers, run.place(batch))).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+            done += batch["rows"].size * jax.process_count()
+            advance(min(done, run.held_out_rows))
     words = sums.pop("words")
     means = {name: value / words for name, value in sums.items()}
     errors = {f"{name}_error": math.sqrt(means[name] * (1 - means[name]) / words) for name in SHARES if name in means}
