@@ -31,9 +31,11 @@ class Rows:
 class Batch:
     """Token rows, and what a model is asked about them.
 
-    Masked words: n = p places, v words. `asked` is 1 where a question is real (soft targets may use it), `weights`
-    where it also has a label (hard targets use it): two masks, always, so that "soft on every token, hard on the masked
-    ones" can be said.
+    Masked words: n = p places, v words. A text's class: n = p = 1, [CLS]. Tags: n = p = t. A span: p = 2, v = t. One of
+    c choices, each a packed document: n = v = c, p = 1.
+
+    `asked` is 1 where a question is real (soft targets may use it), `weights` where it also has a label (hard targets
+    use it): two masks, always, so that "soft on every token, hard on the masked ones" can be said.
     """
 
     rows: Int[Array, " b"]
@@ -45,7 +47,7 @@ class Batch:
     predict_at: Int[Array, "b n"]
     asked: Float[Array, "b p"]
     weights: Float[Array, "b p"]
-    labels: Int[Array, "b p"]
+    labels: Int[Array, "b p"] | Float[Array, "b p"] | Float[Array, "b p v"]  # classes; numbers; several at once
 
     @property
     def real(self) -> Bool[Array, "b t"]:
@@ -76,12 +78,17 @@ class Outputs:
     """
 
     batch: Batch
-    scores: Factored | None
+    scores: Factored | Float[Array, "b p v"] | None
     hidden: tuple[Float[Array, "b t d"], ...]  # l + 1 entries, embeddings first
     q: tuple[Float[Array, "b t h k"], ...]  # as they enter the dot product
     k: tuple[Float[Array, "b t h k"], ...]
     v: tuple[Float[Array, "b t h k"], ...]
     sees: Bool[Array, "b t t"]  # who attends to whom
+
+    @property
+    def at_places(self) -> Float[Array, "b n d"]:
+        """The last hidden state where something is asked."""
+        return jnp.take_along_axis(self.hidden[-1], self.batch.predict_at[..., None], axis=1)
 
 
 @flax.struct.dataclass

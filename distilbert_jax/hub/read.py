@@ -9,18 +9,18 @@ import pathlib
 from types import ModuleType
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from distilbert_jax import files
+from distilbert_jax import files, heads
 from distilbert_jax.config import Pretrained
 from distilbert_jax.data import tokens
-from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.models import convert
-from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 from distilbert_jax.types import Batch
 
 FAMILIES = ("bert", "distilbert")
@@ -32,31 +32,39 @@ WANTED = (
     "tokenizer_config.json",
     "vocab.txt",
 )
-HEAD = "masked_lm"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model that was read: its family, shape, parameters and tokenizer. Without a masked-word head, `params` holds
-    the encoder alone.
+    """A model that was read: its family, shape, head, parameters and tokenizer. Where the checkpoint has no such head,
+    `has_head` is False, and `params` holds the encoder, with what of the head may come without its output layer.
     """
 
     folder: pathlib.Path
     hub_id: str | None  # None for a local folder
     family: ModuleType
     cfg: TransformerConfig
+    head: str
+    head_cfg: HeadConfig
     params: dict[str, Any]
     has_head: bool
     tokenizer: tokens.Tokenizer
     sha256: str  # of the weights
 
+    @property
+    def module(self) -> nn.Module:
+        """Encoder and head: `module.apply({"params": params}, batch)` gives Outputs."""
+        return heads.build(self.head, self.cfg, self.head_cfg)
 
-def read(wanted: Pretrained) -> Model:
-    """Reads a model and its tokenizer. Raises ValueError, naming the file and the mend, where anything in it is not
-    as it should be.
+
+def read(wanted: Pretrained, *, head: str = "masked_lm") -> Model:
+    """Reads a model with the head of a file in `heads/`, and its tokenizer. Raises ValueError, naming the file and the
+    mend, where anything in it is not as it should be.
     """
+    if head not in heads.HEADS:
+        raise ValueError(f"no head {head!r}: choose one of {', '.join(heads.HEADS)}")
     folder = locate(wanted)
-    family, cfg = read_config(folder)
+    family, cfg, head_cfg = read_config(folder, head)
     if wanted.family is not None and wanted.family != family.MODEL_TYPE:
         raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, the experiment says {wanted.family}")
     if wanted.shape is not None:
@@ -68,9 +76,9 @@ def read(wanted: Pretrained) -> Model:
             f"{folder}: the weights have SHA-256 {sha256}, not {wanted.sha256}: this is another file than the "
             "experiment names"
         )
-    like = parameter_shapes(cfg)
+    like = parameter_shapes(cfg, head, head_cfg)
     try:
-        loaded = convert.load(family, cfg, _tensors(shards), head=HEAD, like=like)
+        loaded = convert.load(family, cfg, _tensors(shards), head=head, like=like)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     words = tokens.load(folder)
@@ -80,6 +88,8 @@ def read(wanted: Pretrained) -> Model:
         hub_id=None if is_local(wanted) else wanted.folder,
         family=family,
         cfg=cfg,
+        head=head,
+        head_cfg=head_cfg,
         params=loaded.params,
         has_head=loaded.has_head,
         tokenizer=words,
@@ -122,8 +132,8 @@ def locate(wanted: Pretrained) -> pathlib.Path:
         ) from None
 
 
-def read_config(folder: pathlib.Path) -> tuple[ModuleType, TransformerConfig]:
-    """Family and shape of a model folder."""
+def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, TransformerConfig, HeadConfig]:
+    """Family and shape of a model folder, and what it says of a head."""
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not a model folder: it has no config.json")
@@ -137,15 +147,19 @@ def read_config(folder: pathlib.Path) -> tuple[ModuleType, TransformerConfig]:
                 "tie_word_embeddings is false: only models whose output layer is their word table can be read"
             )
         family = importlib.import_module(f"distilbert_jax.models.families.{model_type}")
-        return family, family.config(stated)
+        return family, family.config(stated), family.head(stated, head)
     except KeyError as error:
         raise ValueError(f"{path} does not state {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def parameter_shapes(cfg: TransformerConfig) -> Any:
-    """The tree of a masked-word model's parameters, shapes only."""
+def parameter_shapes(
+    cfg: TransformerConfig,
+    head: str = "masked_lm",
+    head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
+) -> Any:
+    """The tree of a model's parameters, shapes only."""
     one = jnp.zeros((1, 1), int)
     batch = Batch(
         rows=one[0],
@@ -159,7 +173,7 @@ def parameter_shapes(cfg: TransformerConfig) -> Any:
         weights=one,
         labels=one,
     )
-    return jax.eval_shape(MaskedLM(cfg).init, jax.random.key(0), batch)["params"]
+    return jax.eval_shape(heads.build(head, cfg, head_cfg).init, jax.random.key(0), batch)["params"]
 
 
 def _package_folder(name: str) -> pathlib.Path:

@@ -13,7 +13,7 @@ import safetensors.numpy
 from distilbert_jax import files
 from distilbert_jax.data.tokens import ROLES, Tokenizer
 from distilbert_jax.models import convert
-from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 
 def write(
@@ -25,6 +25,7 @@ def write(
     tokenizer: Tokenizer,
     card: str,
     head: str = "masked_lm",
+    head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> None:
     """Writes model, tokenizer and card. The folder appears whole, or not at all; one that is there already is
     replaced.
@@ -34,7 +35,7 @@ def write(
     partial.mkdir(parents=True)
     tensors = convert.save(family, cfg, params, head=head)
     safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-    files.write_json(partial / "config.json", config(family, cfg, tokenizer))
+    files.write_json(partial / "config.json", config(family, cfg, tokenizer, head=head, head_cfg=head_cfg))
     files.write_json(partial / "tokenizer_config.json", tokenizer_config(family, cfg, tokenizer))
     (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
     words = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
@@ -45,11 +46,14 @@ def write(
     partial.rename(folder)
 
 
-def config(family: ModuleType, cfg: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def config(
+    family: ModuleType, cfg: TransformerConfig, tokenizer: Tokenizer, *, head: str, head_cfg: HeadConfig
+) -> dict[str, Any]:
     return {
-        "architectures": [family.ARCHITECTURE],
+        "architectures": [family.ARCHITECTURES[head]],
         "model_type": family.MODEL_TYPE,
         **family.to_hub(cfg),
+        **family.head_to_hub(head_cfg, head),
         "pad_token_id": tokenizer.pad,
         "tie_word_embeddings": True,
         "dtype": "float32",

@@ -13,10 +13,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from distilbert_jax.losses import vocabulary
-from distilbert_jax.types import Batch, Outputs
+from distilbert_jax.types import Batch, Factored, Outputs
 
 Params = Any
 Means = dict[str, Float[Array, ""]]
@@ -59,7 +59,7 @@ class ScoreLoss(Loss):
         return False
 
     def answer(
-        self, z_s: Float[Array, "b p v"], z_t: Float[Array, "b p v"] | None, labels: Int[Array, "b p"]
+        self, z_s: Float[Array, "b p v"], z_t: Float[Array, "b p v"] | None, labels: Array
     ) -> Float[Array, "b p"]:
         """One value for each row of scores: the student's, the teacher's, and the right answer."""
         raise NotImplementedError
@@ -90,7 +90,8 @@ def total(
     means: Means = {}
     if over_words or watched:
         assert student.scores is not None, "a loss of score rows, but a model without a head"
-        objective, means = vocabulary.total(
+        in_one_pass: Any = vocabulary.total if isinstance(student.scores, Factored) else _dense_total
+        objective, means = in_one_pass(
             {name: functools.partial(_answer, loss) for name, loss in {**over_words, **watched}.items()},
             {name: loss.weight for name, loss in over_words.items()},
             student.scores,
@@ -104,6 +105,19 @@ def total(
         means[name] = jnp.sum(values * share[name])
         objective += loss.weight * means[name]
     return objective, means
+
+
+def _dense_total(
+    answers: Mapping[str, vocabulary.Answer],
+    coefficients: Mapping[str, float],
+    student: Array,
+    teachers: Mapping[str, Array],
+    labels: Array,
+    weights: Mapping[str, Array],
+) -> tuple[Array, Means]:
+    """As `vocabulary.total`, for scores few enough to stand in memory."""
+    means = {name: jnp.sum(weights[name] * answer(student, teachers, labels)) for name, answer in answers.items()}
+    return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 
 
 def _answer(loss: ScoreLoss, z_s: Array, z_t: Mapping[str, Array], labels: Array) -> Array:

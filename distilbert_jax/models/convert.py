@@ -42,7 +42,9 @@ LAYOUTS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """What was found in a checkpoint. Without the head, `params` holds the encoder alone."""
+    """What was found in a checkpoint. Without the head, `params` holds the encoder alone, or with it what stands before
+    the output layer (a pretrained pooler).
+    """
 
     params: dict[str, Any]
     has_head: bool
@@ -58,11 +60,13 @@ def load(family: ModuleType, cfg: TransformerConfig, tensors: Tensors, *, head: 
     tensors = _untie(family, _normalize(family, tensors))
     encoder = _expand(family.ENCODER, cfg, prefix="encoder/")
     heads = {name: _expand(table, cfg) for name, table in family.HEADS.items()}
-    there = heads[head].keys() & tensors.keys()
+    there, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
     _demand(encoder.keys() - tensors.keys(), "missing from the encoder")
-    _demand(heads[head].keys() - there if there else (), f"missing from the {head} head, which is there in part")
-    table = encoder | (heads[head] if there else {})
-    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(family.OTHER_HEADS))
+    if there and not (there.isdisjoint(_output(heads[head])) and missing == _output(heads[head])):
+        _demand(missing, f"missing from the {head} head, which is there in part")
+    table = encoder | {name: heads[head][name] for name in there}
+    others = (*family.OTHER_HEADS, *(name for named in heads.values() for name in named))
+    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(others))
     _demand(tensors.keys() - table.keys() - set(unused), "unknown to this family, so part of the model would be lost")
 
     shapes = {ours: x.shape for ours, x in flatten_dict(like, sep="/").items()}
@@ -72,7 +76,7 @@ def load(family: ModuleType, cfg: TransformerConfig, tensors: Tensors, *, head: 
         if tensors[theirs].shape != wanted:
             raise ValueError(f"tensor {theirs} has shape {tensors[theirs].shape}, but config.json asks for {wanted}")
         flat[ours] = LAYOUTS[layout].ours(tensors[theirs], cfg.num_heads)
-    return Loaded(params=unflatten_dict(flat, sep="/"), has_head=bool(there), unused=tuple(unused))
+    return Loaded(params=unflatten_dict(flat, sep="/"), has_head=not missing, unused=tuple(unused))
 
 
 def save(family: ModuleType, cfg: TransformerConfig, params: Mapping[str, Any], *, head: str) -> dict[str, np.ndarray]:
@@ -84,6 +88,11 @@ def save(family: ModuleType, cfg: TransformerConfig, params: Mapping[str, Any], 
         theirs: np.ascontiguousarray(LAYOUTS[layout].theirs(np.asarray(flat[ours]), cfg.num_heads))
         for theirs, (ours, layout) in table.items()
     }
+
+
+def _output(head: Mapping[str, tuple[str, str]]) -> set[str]:
+    """The tensors of a head's last layer, which a task brings new."""
+    return {theirs for theirs, (ours, _) in head.items() if ours.startswith("classifier/")}
 
 
 def _expand(

@@ -43,6 +43,16 @@ class TransformerConfig:
             raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_heads {self.num_heads}")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadConfig:
+    """What a task's head needs to know beside the encoder's shape."""
+
+    labels: tuple[str, ...] = ()  # of classes or tags, by number
+    problem_type: str | None = None  # of sequence classification, in the Hub's words
+    summary: Literal["tanh", "relu"] = "relu"  # after the dense layer on [CLS]: BERT's pooler, DistilBERT's
+    dropout: float = 0.0  # right before the output layer
+
+
 def layer_norm(cfg: TransformerConfig, *, name: str | None = None) -> nn.LayerNorm:
     """Flax's default variance, E[x²] − E[x]², loses digits: 4e-5 off at a mean of ten standard deviations."""
     return nn.LayerNorm(epsilon=cfg.norm_eps, dtype=cfg.dtype, use_fast_variance=False, name=name)

@@ -10,13 +10,17 @@ import pytest
 from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.metrics import BOTH, STUDENT, TEACHER
+from distilbert_jax.losses.several_labels import SeveralLabels
 from distilbert_jax.losses.soft_targets import SoftTargets
+from distilbert_jax.losses.squared_error import SquaredError
 from distilbert_jax.types import Outputs
 from tests.batches import make_rows, plain
 
 RANDOM = np.random.default_rng(0)
 Z_S, Z_T = RANDOM.normal(size=(2, 5, 11)) * 3
 LABELS = RANDOM.integers(0, 11, 5)
+NUMBERS = RANDOM.normal(size=5)
+SEVERAL = RANDOM.uniform(size=(5, 11))  # labels between 0 and 1 are allowed
 
 
 def softmax(z):
@@ -43,16 +47,29 @@ def slopes(f, x, step=1e-5):
     return grad
 
 
+def squared(z_s):
+    return (z_s[:, 0] - NUMBERS) ** 2
+
+
+def several(z_s):
+    p = 1 / (1 + np.exp(-z_s))
+    return -(SEVERAL * np.log(p) + (1 - SEVERAL) * np.log(1 - p)).sum(-1) / 11
+
+
 CASES = {
     "soft at T = 1": (SoftTargets(temperature=1.0), lambda z: soft(z, 1.0)),
     "soft at T = 2": (SoftTargets(temperature=2.0), lambda z: soft(z, 2.0)),
     "soft at T = 5": (SoftTargets(temperature=5.0), lambda z: soft(z, 5.0)),
     "hard": (HardTargets(), hard),
+    "squared": (SquaredError(), squared),
+    "several": (SeveralLabels(), several),
 }
+OTHER_LABELS = {SquaredError: NUMBERS, SeveralLabels: SEVERAL}
 
 
 def ours(loss, z_s):
-    return loss.answer(z_s[None], jnp.asarray(Z_T, jnp.float32)[None], jnp.asarray(LABELS)[None])[0]
+    labels = jnp.asarray(OTHER_LABELS.get(type(loss), LABELS))
+    return loss.answer(z_s[None], jnp.asarray(Z_T, jnp.float32)[None], labels[None])[0]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -79,7 +96,7 @@ def test_kl_is_not_cross_entropy():
 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
 def test_extreme_scores_stay_finite(scale):
-    for loss in (SoftTargets(), HardTargets()):
+    for loss in (SoftTargets(), HardTargets(), SeveralLabels()):
         value, gradient = jax.value_and_grad(lambda z, loss=loss: ours(loss, z).sum())(
             jnp.asarray(Z_S * scale, jnp.float32)
         )
@@ -130,5 +147,7 @@ def test_the_two_masks_are_not_one():
     np.testing.assert_array_equal(SoftTargets().weights(batch), batch.asked)
     np.testing.assert_array_equal(SoftTargets(positions="labelled").weights(batch), batch.weights)
     np.testing.assert_array_equal(HardTargets().weights(batch), batch.weights)
+    for loss in (SquaredError(), SeveralLabels()):
+        np.testing.assert_array_equal(loss.weights(batch), batch.weights)
     np.testing.assert_array_equal(Cosine().weights(batch), batch.real.astype(np.float32))
     assert batch.asked.sum() > batch.weights.sum() > 0

@@ -5,10 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from distilbert_jax.models.families.activations import ACTIVATIONS, gelu_of
-from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.models.families.labels import labels_of, labels_to_hub
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 MODEL_TYPE = "bert"
-ARCHITECTURE = "BertForMaskedLM"
+ARCHITECTURES = {
+    "masked_lm": "BertForMaskedLM",
+    "sequence_classification": "BertForSequenceClassification",
+    "token_classification": "BertForTokenClassification",
+    "question_answering": "BertForQuestionAnswering",
+    "multiple_choice": "BertForMultipleChoice",
+}
 TOKENIZER = "BertTokenizer"
 PREFIX = "bert."
 _LAYER = "bert.encoder.layer.{i}."
@@ -34,6 +41,12 @@ ENCODER = {
     _LAYER + "output.LayerNorm.weight": ("layer_{i}/mlp_norm/scale", "same"),
     _LAYER + "output.LayerNorm.bias": ("layer_{i}/mlp_norm/bias", "same"),
 }
+_CLASSIFIER = {"classifier.weight": ("classifier/kernel", "dense"), "classifier.bias": ("classifier/bias", "same")}
+_POOLED = {
+    "bert.pooler.dense.weight": ("summary/kernel", "dense"),
+    "bert.pooler.dense.bias": ("summary/bias", "same"),
+    **_CLASSIFIER,
+}
 HEADS = {
     "masked_lm": {
         "cls.predictions.transform.dense.weight": ("transform/kernel", "dense"),
@@ -41,6 +54,13 @@ HEADS = {
         "cls.predictions.transform.LayerNorm.weight": ("norm/scale", "same"),
         "cls.predictions.transform.LayerNorm.bias": ("norm/bias", "same"),
         "cls.predictions.bias": ("bias", "same"),
+    },
+    "sequence_classification": _POOLED,
+    "multiple_choice": _POOLED,
+    "token_classification": _CLASSIFIER,
+    "question_answering": {
+        "qa_outputs.weight": ("classifier/kernel", "dense"),
+        "qa_outputs.bias": ("classifier/bias", "same"),
     },
 }
 TIED = {
@@ -95,6 +115,29 @@ def to_hub(cfg: TransformerConfig) -> dict[str, Any]:
         "attention_probs_dropout_prob": cfg.attention_dropout,
         "initializer_range": 0.02,
     }
+
+
+def head(hf: Mapping[str, Any], name: str) -> HeadConfig:
+    """What a config.json states of the head `name`."""
+    if name == "masked_lm":
+        return HeadConfig()
+    stated = hf.get("classifier_dropout")
+    return HeadConfig(
+        labels=labels_of(hf) if name.endswith("classification") else (),
+        problem_type=hf.get("problem_type"),
+        summary="tanh",
+        dropout=0.0
+        if name == "question_answering"
+        else hf.get("hidden_dropout_prob", 0.1)
+        if stated is None
+        else stated,
+    )
+
+
+def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
+    """What config.json says of it; the inverse of `head`."""
+    dropout = {} if name in ("masked_lm", "question_answering") else {"classifier_dropout": head.dropout}
+    return dropout | labels_to_hub(head)
 
 
 def student_of(

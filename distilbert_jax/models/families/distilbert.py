@@ -5,10 +5,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from distilbert_jax.models.families.activations import ACTIVATIONS, gelu_of
-from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.models.families.labels import labels_of, labels_to_hub
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 MODEL_TYPE = "distilbert"
-ARCHITECTURE = "DistilBertForMaskedLM"
+ARCHITECTURES = {
+    "masked_lm": "DistilBertForMaskedLM",
+    "sequence_classification": "DistilBertForSequenceClassification",
+    "token_classification": "DistilBertForTokenClassification",
+    "question_answering": "DistilBertForQuestionAnswering",
+    "multiple_choice": "DistilBertForMultipleChoice",
+}
 TOKENIZER = "DistilBertTokenizer"
 PREFIX = "distilbert."
 _LAYER = "distilbert.transformer.layer.{i}."
@@ -32,6 +39,12 @@ ENCODER = {
     _LAYER + "output_layer_norm.weight": ("layer_{i}/mlp_norm/scale", "same"),
     _LAYER + "output_layer_norm.bias": ("layer_{i}/mlp_norm/bias", "same"),
 }
+_CLASSIFIER = {"classifier.weight": ("classifier/kernel", "dense"), "classifier.bias": ("classifier/bias", "same")}
+_SUMMARIZED = {
+    "pre_classifier.weight": ("summary/kernel", "dense"),
+    "pre_classifier.bias": ("summary/bias", "same"),
+    **_CLASSIFIER,
+}
 HEADS = {
     "masked_lm": {
         "vocab_transform.weight": ("transform/kernel", "dense"),
@@ -40,6 +53,19 @@ HEADS = {
         "vocab_layer_norm.bias": ("norm/bias", "same"),
         "vocab_projector.bias": ("bias", "same"),
     },
+    "sequence_classification": _SUMMARIZED,
+    "multiple_choice": _SUMMARIZED,
+    "token_classification": _CLASSIFIER,
+    "question_answering": {
+        "qa_outputs.weight": ("classifier/kernel", "dense"),
+        "qa_outputs.bias": ("classifier/bias", "same"),
+    },
+}
+_DROPOUT = {
+    "sequence_classification": ("seq_classif_dropout", 0.2),
+    "multiple_choice": ("seq_classif_dropout", 0.2),
+    "token_classification": ("dropout", 0.1),
+    "question_answering": ("qa_dropout", 0.1),
 }
 TIED = {"vocab_projector.weight": "distilbert.embeddings.word_embeddings.weight"}
 OTHER_HEADS = ("pre_classifier.", "classifier.", "qa_outputs.")
@@ -82,6 +108,21 @@ def to_hub(cfg: TransformerConfig) -> dict[str, Any]:
         "qa_dropout": 0.1,
         "seq_classif_dropout": 0.2,
     }
+
+
+def head(hf: Mapping[str, Any], name: str) -> HeadConfig:
+    """What a config.json states of the head `name`."""
+    if name == "masked_lm":
+        return HeadConfig()
+    field, usual = _DROPOUT[name]
+    labels = labels_of(hf) if name.endswith("classification") else ()
+    return HeadConfig(labels=labels, problem_type=hf.get("problem_type"), dropout=hf.get(field, usual))
+
+
+def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
+    """What config.json says of it; the inverse of `head`. The dropout of tags is the encoder's own."""
+    dropout = {} if name in ("masked_lm", "token_classification") else {_DROPOUT[name][0]: head.dropout}
+    return dropout | labels_to_hub(head)
 
 
 def student_of(

@@ -1,0 +1,30 @@
+"""Labels as config.json has them, shared by the families."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from distilbert_jax.models.transformer import HeadConfig
+
+
+def labels_of(hf: Mapping[str, Any]) -> tuple[str, ...]:
+    """`id2label` in order; two nameless ones where it is missing, as the Hub has it. ValueError where a number is
+    skipped.
+    """
+    stated = hf.get("id2label") or {str(i): f"LABEL_{i}" for i in range(hf.get("num_labels", 2))}
+    wanted = [str(i) for i in range(len(stated))]
+    if sorted(map(str, stated)) != sorted(wanted):
+        raise ValueError(
+            f"id2label numbers {len(stated)} labels {', '.join(map(str, stated))}, not 0 to {len(stated) - 1}"
+        )
+    return tuple(str(stated[i] if i in stated else stated[int(i)]) for i in wanted)
+
+
+def labels_to_hub(head: HeadConfig) -> dict[str, Any]:
+    """The inverse; nothing for a head without labels."""
+    if not head.labels:
+        return {}
+    named = {
+        "id2label": {str(i): label for i, label in enumerate(head.labels)},
+        "label2id": {label: i for i, label in enumerate(head.labels)},
+    }
+    return named | ({"problem_type": head.problem_type} if head.problem_type else {})
