@@ -1,0 +1,110 @@
+"""SQuAD v1.1 and v2.0 (Rajpurkar et al., 2016, 2018): questions about a paragraph, and the official score."""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """A question, the paragraph that answers it, and the answers people gave: text and first character. None where the
+    paragraph does not answer it (v2.0).
+    """
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[str, ...]
+    starts: tuple[int, ...]
+
+
+def read(path: pathlib.Path) -> list[Question]:
+    """The questions of a file in the official layout. Raises ValueError, naming the question, where an answer does not
+    stand where the file says.
+    """
+    try:
+        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+        questions = [
+            _question(asked, paragraph["context"])
+            for article in articles
+            for paragraph in article["paragraphs"]
+            for asked in paragraph["qas"]
+        ]
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a file in SQuAD's layout: {error!r}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not questions:
+        raise ValueError(f"{path}: no questions")
+    repeated = [id for id, count in collections.Counter(q.id for q in questions).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{path}: {len(repeated)} ids stand twice, such as {repeated[0]!r}")
+    return questions
+
+
+def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> dict[str, float]:
+    """Exact match and F1 over the questions, in per cent; of those with and without an answer, too, where there are
+    both. "" answers that there is none.
+
+    Raises ValueError where a question has no prediction: the official scorer counts it as wrong with a warning.
+    """
+    missing = [q.id for q in questions if q.id not in predictions]
+    if missing:
+        raise ValueError(f"{len(missing)} of {len(questions)} questions have no prediction, such as {missing[0]!r}")
+    pairs = [(bool(q.answers), *_best(predictions[q.id], q.answers)) for q in questions]
+    parts = {"": pairs, "has_answer_": [p for p in pairs if p[0]], "no_answer_": [p for p in pairs if not p[0]]}
+    if not parts["has_answer_"] or not parts["no_answer_"]:
+        parts = {"": pairs}
+    scores = {}
+    for name, part in parts.items():
+        scores[f"{name}exact_match"] = 100 * sum(exact for _, exact, _ in part) / len(part)
+        scores[f"{name}f1"] = 100 * sum(f1 for _, _, f1 in part) / len(part)
+    return scores
+
+
+def normalize(answer: str) -> str:
+    """Lower case, no punctuation, no articles, single spaces: what the official scorer compares."""
+    return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_PUNCTUATION)).split())
+
+
+def f1(prediction: str, answer: str) -> float:
+    """F1 of the two bags of words. No words at all equal no words, and nothing else."""
+    theirs, ours = normalize(answer).split(), normalize(prediction).split()
+    if not theirs or not ours:
+        return float(theirs == ours)
+    common = (collections.Counter(theirs) & collections.Counter(ours)).total()
+    return 2 * common / (len(theirs) + len(ours))
+
+
+def _best(prediction: str, answers: tuple[str, ...]) -> tuple[float, float]:
+    """(exact match, F1) with the answer that fits best. An answer that is nothing but articles or punctuation does not
+    count where there are others, as the official scorer of v2.0 has it.
+    """
+    counted = [answer for answer in answers if normalize(answer)] or [""]
+    exact = max(float(normalize(prediction) == normalize(answer)) for answer in counted)
+    return exact, max(f1(prediction, answer) for answer in counted)
+
+
+def _question(asked: Mapping[str, Any], context: str) -> Question:
+    answers = [] if asked.get("is_impossible") else asked["answers"]
+    for answer in answers:
+        start, text = answer["answer_start"], answer["text"]
+        if context[start : start + len(text)] != text:
+            raise ValueError(
+                f"question {asked['id']!r}: the answer {text!r} does not stand at character {start} of its paragraph"
+            )
+    return Question(
+        id=asked["id"],
+        question=asked["question"],
+        context=context,
+        answers=tuple(answer["text"] for answer in answers),
+        starts=tuple(answer["answer_start"] for answer in answers),
+    )
