@@ -4,7 +4,8 @@
 
 with train.txt and held_out.txt, a paragraph a line and a blank line between articles, in the working folder. The
 teacher is a masked-word BERT of 6 layers of 384 (the encoder all-MiniLM-L6-v2, continued on masked words), the student
-its layers 0, 2 and 4, the soft loss on the masked words only. HOURS; held-out masked words: ACCURACY.
+its layers 0, 2 and 4, the soft loss on the masked words only: 6.1 million tokens. 50 minutes on two cores; held-out
+masked words from 25.1 % to 41.4 % (teacher 46.6 %), the same first word at 63.9 %.
 experiments/minilm_wikipedia_control.py is the same without the teacher's help.
 """
 
