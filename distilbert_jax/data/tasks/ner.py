@@ -1,0 +1,68 @@
+"""Named entities in CoNLL's columns: a word a line, its tag in the last column, a blank line between sentences.
+
+CoNLL-2003 (Tjong Kim Sang and De Meulder, 2003) has four columns, WNUT-17 (Derczynski et al., 2017) two.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+_DOCUMENT = "-DOCSTART-"  # CoNLL-2003 writes one in front of each article
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """Its words, and a tag for each: O, B-TYPE, I-TYPE."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def read(path: pathlib.Path) -> list[Sentence]:
+    """The sentences of a file. Raises ValueError, naming the line, where a word has no tag, or a tag is none."""
+    sentences: list[Sentence] = []
+    pairs: list[tuple[str, str]] = []
+
+    def end() -> None:
+        if pairs:
+            words, tags = zip(*pairs, strict=True)
+            sentences.append(Sentence(words=words, tags=tags))
+        pairs.clear()
+
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+        columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
+        if not line.strip() or columns[0] == _DOCUMENT:
+            end()
+            continue
+        word, tag = columns[0], columns[-1].strip()
+        if len(columns) < 2 or not word:
+            raise ValueError(f"{path}, line {number}: {line!r} is not a word and a tag")
+        if tag != "O" and tag[:2] not in ("B-", "I-"):
+            raise ValueError(f"{path}, line {number}: the tag {tag!r} is not O, B-TYPE or I-TYPE")
+        pairs.append((word, tag))
+    end()
+    if not sentences:
+        raise ValueError(f"{path}: no sentences")
+    return sentences
+
+
+def labels(sentences: Sequence[Sentence]) -> tuple[str, ...]:
+    """Every tag that may come: O, then B- and I- of each type, whether or not both stand in these sentences."""
+    types = sorted({tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"})
+    return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in ("B", "I")))
+
+
+def score(sentences: Sequence[Sentence], predictions: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Precision, recall and F1 over whole entities, in per cent, as CoNLL's script counts them (seqeval). 0 where there
+    is nothing to count.
+
+    Raises ValueError where a sentence has not one prediction a word.
+    """
+    from seqeval.metrics import f1_score, precision_score, recall_score
+
+    for number, (sentence, tags) in enumerate(zip(sentences, predictions, strict=True), 1):
+        if len(sentence.tags) != len(tags):
+            raise ValueError(f"sentence {number} has {len(sentence.tags)} words, but {len(tags)} tags are predicted")
+    wanted, found = [list(sentence.tags) for sentence in sentences], [list(tags) for tags in predictions]
+    metrics = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+    return {name: 100 * float(metric(wanted, found, zero_division=0)) for name, metric in metrics.items()}
