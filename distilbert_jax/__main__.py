@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args, rest = top.parse_known_args(arguments)  # argparse takes no NAME=VALUE after an option by itself
     if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
+    elif rest:
         args.overrides += rest
     try:
         args.command(args)

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float
 
 from distilbert_jax.data.masking import positions
 from distilbert_jax.data.tokens import Tokenizer
-from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub.read import Model
 from distilbert_jax.types import Batch
 
@@ -45,7 +44,7 @@ def ask(model: Model) -> Ask:
             weights=one,
             labels=zeros[:, :1],
         )
-        outputs: Any = MaskedLM(model.cfg).apply({"params": params}, batch)
+        outputs: Any = model.module.apply({"params": params}, batch)
         return outputs.scores.dense()[0, 0]
 
     def run(ids: np.ndarray, at: int) -> Array:

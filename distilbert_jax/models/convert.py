@@ -62,11 +62,10 @@ def load(family: ModuleType, cfg: TransformerConfig, tensors: Tensors, *, head: 
     heads = {name: _expand(table, cfg) for name, table in family.HEADS.items()}
     there, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
     _demand(encoder.keys() - tensors.keys(), "missing from the encoder")
-    if there and not (there.isdisjoint(_output(heads[head])) and missing == _output(heads[head])):
+    if there and missing != _output(heads[head]):
         _demand(missing, f"missing from the {head} head, which is there in part")
     table = encoder | {name: heads[head][name] for name in there}
-    others = (*family.OTHER_HEADS, *(name for named in heads.values() for name in named))
-    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(others))
+    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(_of_heads(family)))
     _demand(tensors.keys() - table.keys() - set(unused), "unknown to this family, so part of the model would be lost")
 
     shapes = {ours: x.shape for ours, x in flatten_dict(like, sep="/").items()}
@@ -88,6 +87,11 @@ def save(family: ModuleType, cfg: TransformerConfig, params: Mapping[str, Any], 
         theirs: np.ascontiguousarray(LAYOUTS[layout].theirs(np.asarray(flat[ours]), cfg.num_heads))
         for theirs, (ours, layout) in table.items()
     }
+
+
+def _of_heads(family: ModuleType) -> tuple[str, ...]:
+    """How names of head tensors begin, whichever head it is."""
+    return (*family.OTHER_HEADS, *(name for table in family.HEADS.values() for name in table))
 
 
 def _output(head: Mapping[str, tuple[str, str]]) -> set[str]:
@@ -115,9 +119,7 @@ def _normalize(family: ModuleType, tensors: Tensors) -> dict[str, np.ndarray]:
         for name in tensors
     }
     if not any(name.startswith(family.PREFIX) for name in tensors):
-        heads = (
-            tuple(name for table in family.HEADS.values() for name in table) + family.OTHER_HEADS + tuple(family.TIED)
-        )
+        heads = (*_of_heads(family), *family.TIED)
         names = {old: new if new.startswith(heads) else family.PREFIX + new for old, new in names.items()}
     return {new: tensors[old] for old, new in names.items() if new not in family.BUFFERS}
 

@@ -72,16 +72,19 @@ def make_train_step(
         grads, metrics = gradients(state.params, teacher_params, rows)
         metrics["grad_norm"] = optax.tree.norm(grads)
         good = jnp.isfinite(metrics["grad_norm"]) & jnp.isfinite(metrics["loss"])
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        updated = (optax.apply_updates(state.params, updates), opt_state)
-        params, opt_state = jax.tree.map(
-            lambda new, old: jnp.where(good, new, old), updated, (state.params, state.opt_state)
-        )
-        return TrainState(
-            step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + ~good
-        ), metrics
+        return _updated(state, grads, tx, good), metrics
 
     return step
+
+
+def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, good: jax.Array) -> TrainState:
+    """The next state: with the update where it is `good`, else without it, counted."""
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updated = (optax.apply_updates(state.params, updates), opt_state)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(good, new, old), updated, (state.params, state.opt_state)
+    )
+    return TrainState(step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + ~good)
 
 
 def make_eval_step(

@@ -100,9 +100,9 @@ def test_workers_cannot_change_the_shards(corpus, tokenizer, tmp_path, monkeypat
 
 
 def test_a_second_call_reads_nothing(corpus, tokenizer, tmp_path):
-    prepare(corpus, tokenizer)
+    first = prepare(corpus, tokenizer)
     (tmp_path / "a.txt").unlink()
-    prepare(corpus, tokenizer)
+    assert prepare(corpus, tokenizer).sha256 == first.sha256
 
 
 KILLED = """

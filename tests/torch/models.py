@@ -17,14 +17,14 @@ SHAPES = {
 EVERY = dict(rtol=1e-5, atol=5e-6)
 
 
-def random_model(family, **changes):
+def random_model(family, auto=transformers.AutoModelForMaskedLM, **changes):
     """In evaluation mode. Small embeddings, so that a wrong LayerNorm ε is seen; large weights, so that a wrong GELU
     is.
     """
     config = transformers.AutoConfig.for_model(
         family, vocab_size=smoke.tiny_tokenizer().size, max_position_embeddings=64, **{**SHAPES[family], **changes}
     )
-    model = transformers.AutoModelForMaskedLM.from_config(config, attn_implementation="eager").eval()
+    model = auto.from_config(config, attn_implementation="eager").eval()
     random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -15,7 +15,7 @@ import pytest
 
 from distilbert_jax.config import Pretrained
 from distilbert_jax.data.masking import positions
-from distilbert_jax.hub import read, smoke
+from distilbert_jax.hub import read
 from distilbert_jax.hub import write as hub_write
 from distilbert_jax.losses import base
 from distilbert_jax.losses.hard_targets import HardTargets
@@ -23,7 +23,7 @@ from distilbert_jax.losses.several_labels import SeveralLabels
 from distilbert_jax.losses.squared_error import SquaredError
 from distilbert_jax.models import convert
 from distilbert_jax.types import Batch
-from tests.torch.models import EVERY, SHAPES, text, torch, transformers, write
+from tests.torch.models import EVERY, random_model, text, torch, transformers, write
 
 FAMILIES = ("bert", "distilbert")
 AUTO = {
@@ -50,19 +50,8 @@ def both(family, case):
     """(transformers' model with every tensor random, ours, read from its folder)."""
     head, changes, _ = CASES[case]
     labels = changes.get("id2label", LABELS)
-    config = transformers.AutoConfig.for_model(
-        family,
-        vocab_size=smoke.tiny_tokenizer().size,
-        max_position_embeddings=64,
-        **SHAPES[family],
-        **{**changes, "id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}},
-    )
-    theirs = AUTO[head].from_config(config, attn_implementation="eager").eval()
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            one = "LayerNorm.weight" in name or "layer_norm.weight" in name
-            parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.2 + one)
+    named = {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
+    theirs = random_model(family, AUTO[head], **{**changes, **named})
     with tempfile.TemporaryDirectory() as folder:
         return theirs, read.read(Pretrained(str(write(theirs, pathlib.Path(folder)))), head=head)
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.examples import Example
-
-Metric = metrics.Metric
+from distilbert_jax.data.tasks.metrics import Metric
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ def f1(labels: Numbers, predictions: Numbers) -> float:
 
 
 def matthews_correlation(labels: Numbers, predictions: Numbers) -> float:
-    if _constant(labels) or _constant(predictions):
+    if _undefined(labels, predictions):
         return 0.0
     from sklearn.metrics import matthews_corrcoef
 
@@ -32,7 +32,7 @@ def matthews_correlation(labels: Numbers, predictions: Numbers) -> float:
 
 
 def pearson_correlation(labels: Numbers, predictions: Numbers) -> float:
-    if _constant(labels) or _constant(predictions):
+    if _undefined(labels, predictions):
         return 0.0
     from scipy.stats import pearsonr
 
@@ -40,12 +40,13 @@ def pearson_correlation(labels: Numbers, predictions: Numbers) -> float:
 
 
 def spearman_correlation(labels: Numbers, predictions: Numbers) -> float:
-    if _constant(labels) or _constant(predictions):
+    if _undefined(labels, predictions):
         return 0.0
     from scipy.stats import spearmanr
 
     return float(spearmanr(labels, predictions).statistic)
 
 
-def _constant(values: Numbers) -> bool:
-    return bool(np.ptp(np.asarray(values, float)) == 0)
+def _undefined(labels: Numbers, predictions: Numbers) -> bool:
+    """Whether a correlation is: one side never changes."""
+    return any(np.ptp(np.asarray(values, float)) == 0 for values in (labels, predictions))

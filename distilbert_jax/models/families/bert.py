@@ -121,16 +121,14 @@ def head(hf: Mapping[str, Any], name: str) -> HeadConfig:
     """What a config.json states of the head `name`."""
     if name == "masked_lm":
         return HeadConfig()
-    stated = hf.get("classifier_dropout")
+    dropout = hf.get("classifier_dropout")
+    if dropout is None:
+        dropout = hf.get("hidden_dropout_prob", 0.1)
     return HeadConfig(
         labels=labels_of(hf) if name.endswith("classification") else (),
         problem_type=hf.get("problem_type"),
         summary="tanh",
-        dropout=0.0
-        if name == "question_answering"
-        else hf.get("hidden_dropout_prob", 0.1)
-        if stated is None
-        else stated,
+        dropout=0.0 if name == "question_answering" else dropout,
     )
 
 

@@ -12,11 +12,9 @@ def labels_of(hf: Mapping[str, Any]) -> tuple[str, ...]:
     """
     stated = hf.get("id2label") or {str(i): f"LABEL_{i}" for i in range(hf.get("num_labels", 2))}
     wanted = [str(i) for i in range(len(stated))]
-    if sorted(map(str, stated)) != sorted(wanted):
-        raise ValueError(
-            f"id2label numbers {len(stated)} labels {', '.join(map(str, stated))}, not 0 to {len(stated) - 1}"
-        )
-    return tuple(str(stated[i] if i in stated else stated[int(i)]) for i in wanted)
+    if sorted(stated) != sorted(wanted):
+        raise ValueError(f"id2label numbers {len(stated)} labels {', '.join(stated)}, not 0 to {len(stated) - 1}")
+    return tuple(str(stated[i]) for i in wanted)
 
 
 def labels_to_hub(head: HeadConfig) -> dict[str, Any]:
