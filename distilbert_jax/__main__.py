@@ -5,6 +5,10 @@ import errno
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distilbert_jax.data.tasks.catalogue import Task
 
 _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 
@@ -12,6 +16,13 @@ _DESCRIPTION = """Distil small encoders from large ones, in JAX.
   python -m distilbert_jax distill experiments/distilbert_base_uncased.py workdir=runs/mine steps=1000
 """
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
+_PLAN = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
+_TASK_HELP = (
+    "a task and the folder of its files as they were released: cola sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb "
+    "squad squad2 conll2003 wnut17 swag codah piqa; any other name is a task of your own, with train.csv and dev.csv, "
+    "or .jsonl, of columns text, text_pair if there are two, and label, score, labels or probabilities. "
+    "May be given several times"
+)
 
 
 def _distill(args: argparse.Namespace) -> None:
@@ -34,6 +45,51 @@ def _prepare(args: argparse.Namespace) -> None:
 
     experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
     prepare(experiment.corpus, read.tokenizer(experiment.start))
+
+
+def _finetune(args: argparse.Namespace) -> None:
+    from distilbert_jax import experiment_file
+    from distilbert_jax.config import Pretrained, fine_tune
+    from distilbert_jax.evaluate import retention
+    from distilbert_jax.train.finetune import finetune
+
+    if not args.debug:
+        _quiet_orbax()
+    into = pathlib.Path(args.into) if args.into else _run_of(args.model) / "tasks"
+    teacher = Pretrained(args.teacher) if args.teacher else None
+    results = []
+    for task, folder in _tasks(args.task):
+        plan = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher)
+        plan = experiment_file.override(plan, [*args.overrides, *([f"windows={args.windows}"] if args.windows else [])])
+        results += finetune(plan, task, folder=into / task.name, seeds=args.seeds)
+    retention.show_runs(results)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    from distilbert_jax.config import Pretrained
+    from distilbert_jax.evaluate.task import evaluate
+
+    for task, _ in _tasks(args.task):
+        evaluate(Pretrained(args.model), task, split=args.split, into=pathlib.Path(args.into), windows=args.windows)
+
+
+def _tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
+    """(task, its folder) of each NAME=FOLDER."""
+    from distilbert_jax.data.tasks import catalogue
+
+    tasks = []
+    for text in named:
+        name, equals, folder = text.partition("=")
+        if not equals:
+            raise ValueError(f"--task {text}: where are its files? --task {text}=FOLDER")
+        tasks.append((catalogue.find(name, pathlib.Path(folder)), folder))
+    return tasks
+
+
+def _run_of(model: str) -> pathlib.Path:
+    """The run that exported a model, or else a folder with the model's name under runs/."""
+    folder = pathlib.Path(model)
+    return folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -90,6 +146,33 @@ def parser() -> argparse.ArgumentParser:
         "--smoke",
         metavar="FOLDER",
         help="run four steps on a tiny random model, all in FOLDER: shows in a minute that the experiment runs",
+    )
+    finetune = command(
+        "finetune",
+        _finetune,
+        "Fine-tune a model on tasks, several seeds each. Results that are there already are kept.",
+    )
+    evaluate = command("evaluate", _evaluate, "Score a fine-tuned model on a task. Its answers are written to a file.")
+    for sub in (finetune, evaluate):
+        sub.add_argument("model", metavar="MODEL", help="a Hub folder or id, such as runs/quickstart/export")
+        sub.add_argument("--task", metavar="NAME=FOLDER", action="append", required=True, help=_TASK_HELP)
+        sub.add_argument(
+            "--windows",
+            metavar="N",
+            type=int,
+            help="read long texts in windows that share N tokens, instead of cutting them",
+        )
+    finetune.add_argument(
+        "--seeds", metavar="N", type=int, default=1, help="how many; each starts a new head (default 1)"
+    )
+    finetune.add_argument(
+        "--teacher", metavar="MODEL", help="a model fine-tuned on the same task, to be distilled as well"
+    )
+    finetune.add_argument("--into", metavar="DIR", help="where results go (default: tasks/ in the run of the model)")
+    finetune.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_PLAN)
+    evaluate.add_argument("--split", default="dev", help="of the task's files (default dev)")
+    evaluate.add_argument(
+        "--into", metavar="DIR", default="predictions", help="where the answers go (default predictions)"
     )
     report = command(
         "report", _report, "Teacher beside student in one table, their words for a gap, and a picture of the losses."

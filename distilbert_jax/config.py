@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 from distilbert_jax.data.prepare import Corpus
+from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.losses.base import Loss, ScoreLoss
+from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.logit_mse import LogitMSE
+from distilbert_jax.losses.several_labels import SeveralLabels
+from distilbert_jax.losses.soft_targets import SoftTargets
+from distilbert_jax.losses.squared_error import SquaredError
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.optimizer import AdamW
 
@@ -110,6 +116,57 @@ class Experiment:
         place.
         """
         return any(isinstance(loss, ScoreLoss) and loss.asks_everywhere for loss in self.losses.values())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """A model fine-tuned on a task, once for each seed."""
+
+    model: Pretrained
+    task: str
+    folder: str  # of the task's files
+    losses: Mapping[str, Loss]
+    teacher: Pretrained | None = None  # fine-tuned on the same task
+    optimizer: AdamW
+    epochs: int
+    batch: int
+    max_length: int
+    windows: int | None = None  # tokens that neighbouring windows of a long text share; it is cut where left out
+    examples: int | None = None  # a fixed sample of the training examples; all where left out
+    dropout: float | None = None  # of the whole encoder; as config.json says where left out
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    rows_per_device: int = 32  # no part of what the run is
+
+    def __post_init__(self) -> None:
+        for name, loss in self.losses.items():
+            if loss.teacher is not None and self.teacher is None:
+                raise ValueError(f"losses.{name} compares with a teacher, but there is none")
+        for field in ("epochs", "batch", "max_length", "rows_per_device"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+
+
+def fine_tune(task: Task, *, folder: str, model: Pretrained, teacher: Pretrained | None = None) -> FineTune:
+    """The plan that is commonly followed for a task. With a teacher, half of the loss is its softened answer."""
+    recipe, kind = task.recipe, task.form.problem_type
+    numbers = kind in ("regression", "multi_label_classification")
+    share = 0.5 if teacher else 1.0
+    losses: dict[str, Loss] = {"hard": HardTargets(weight=share)}
+    if numbers:
+        losses = {"hard": SquaredError(weight=share) if kind == "regression" else SeveralLabels(weight=share)}
+    if teacher:
+        losses["soft"] = LogitMSE(weight=0.5) if numbers else SoftTargets(weight=0.5, temperature=2.0)
+    return FineTune(
+        model=model,
+        task=task.name,
+        folder=folder,
+        teacher=teacher,
+        losses=losses,
+        optimizer=AdamW(peak_lr=recipe.peak_lr, warmup=0.1, weight_decay=0.01, clip_norm=1.0, b2=0.999),
+        epochs=recipe.epochs,
+        batch=recipe.batch,
+        max_length=recipe.max_length,
+    )
 
 
 PACE = ("rows_per_device", "workdir", "eval_every", "checkpoint_every", "keep", "log_every")

@@ -8,10 +8,12 @@ import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from distilbert_jax.config import Experiment, Pretrained
 from distilbert_jax.data.corpus import Files, Source
+
+T = TypeVar("T")
 
 FROM_TEXT = {Pretrained: Pretrained, Source: Files}
 """What a bare word on the command line becomes where one of these is wanted: `teacher=FOLDER`,
@@ -41,15 +43,15 @@ def load(path: str | pathlib.Path) -> Experiment:
     return module.experiment()
 
 
-def override(experiment: Experiment, changes: Sequence[str]) -> Experiment:
-    """The experiment with changes such as `losses.soft.temperature=4`. ValueError, with the choices, for an unknown
-    name or a wrong type.
+def override(experiment: T, changes: Sequence[str]) -> T:
+    """The experiment, or another dataclass that says what a run is, with changes such as
+    `losses.soft.temperature=4`. ValueError, with the choices, for an unknown name or a wrong type.
     """
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r} changes nothing: write NAME=VALUE, such as steps=1000")
-        experiment = _replaced(experiment, Experiment, name.split("."), value, name)
+        experiment = _replaced(experiment, type(experiment), name.split("."), value, name)
     return experiment
 
 

@@ -48,6 +48,7 @@ class Batch:
     asked: Float[Array, "b p"]
     weights: Float[Array, "b p"]
     labels: Int[Array, "b p"] | Float[Array, "b p"] | Float[Array, "b p v"]  # classes; numbers; several at once
+    allowed: Bool[Array, "b p v"] | None = None  # the answers a task permits, where it does not permit all
 
     @property
     def real(self) -> Bool[Array, "b t"]:

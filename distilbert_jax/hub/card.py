@@ -87,6 +87,58 @@ def write(
     return _METADATA.format(model_type=model_type, base=base) + body
 
 
+_TASK = """---
+library_name: transformers
+pipeline_tag: {pipeline}
+tags:
+- {model_type}
+{base}---
+"""
+
+_TASK_BODY = """# {task}
+
+`{start}` fine-tuned on {task}{taught}.
+
+| dev split, the epoch that was best on it | score |
+|---|---|
+{scores}
+
+What was done:
+
+```
+{description}```
+"""
+
+_PIPELINES = {
+    "sequence_classification": "text-classification",
+    "token_classification": "token-classification",
+    "question_answering": "question-answering",
+    "multiple_choice": "multiple-choice",
+}
+
+
+def of_task(
+    *,
+    task: str,
+    model_type: str,
+    start: str,
+    teacher: str | None,
+    base_model: str | None,
+    head: str,
+    measured: Mapping[str, float],
+    description: str,
+) -> str:
+    """The card of a model that was fine-tuned; `measured` are its scores on the dev splits."""
+    base = f"base_model: {base_model}\n" if base_model else ""
+    return _TASK.format(pipeline=_PIPELINES[head], model_type=model_type, base=base) + _TASK_BODY.format(
+        task=task,
+        start=start,
+        taught=f", and distilled from `{teacher}`" if teacher else "",
+        scores="\n".join(f"| {name} | {value:.2f} |" for name, value in measured.items()),
+        description=description,
+    )
+
+
 def _table(measured: Mapping[str, float]) -> str:
     share = lambda name: f"{measured[name]:.2%} ± {measured[name + '_error']:.2%}"
     rows = ["| | accuracy | perplexity |", "|---|---|---|"]

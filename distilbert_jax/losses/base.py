@@ -21,6 +21,9 @@ from distilbert_jax.types import Batch, Factored, Outputs
 Params = Any
 Means = dict[str, Float[Array, ""]]
 
+FORBIDDEN = -1e30
+"""The score of an answer that is not permitted: finite, so that no difference of two becomes NaN."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
@@ -90,7 +93,9 @@ def total(
     means: Means = {}
     if over_words or watched:
         assert student.scores is not None, "a loss of score rows, but a model without a head"
-        in_one_pass: Any = vocabulary.total if isinstance(student.scores, Factored) else _dense_total
+        in_one_pass: Any = vocabulary.total
+        if not isinstance(student.scores, Factored):
+            in_one_pass = functools.partial(_dense_total, batch.allowed)
         objective, means = in_one_pass(
             {name: functools.partial(_answer, loss) for name, loss in {**over_words, **watched}.items()},
             {name: loss.weight for name, loss in over_words.items()},
@@ -108,6 +113,7 @@ def total(
 
 
 def _dense_total(
+    allowed: Array | None,
     answers: Mapping[str, vocabulary.Answer],
     coefficients: Mapping[str, float],
     student: Array,
@@ -115,7 +121,11 @@ def _dense_total(
     labels: Array,
     weights: Mapping[str, Array],
 ) -> tuple[Array, Means]:
-    """As `vocabulary.total`, for scores few enough to stand in memory."""
+    """As `vocabulary.total`, for scores few enough to stand in memory. An answer the task does not permit has no share
+    in any probability, the student's or a teacher's.
+    """
+    if allowed is not None:
+        student, teachers = jax.tree.map(lambda z: jnp.where(allowed, z, FORBIDDEN), (student, dict(teachers)))
     means = {name: jnp.sum(weights[name] * answer(student, teachers, labels)) for name, answer in answers.items()}
     return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 

@@ -10,7 +10,7 @@ from distilbert_jax.losses.base import ScoreLoss
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HardTargets(ScoreLoss):
     """−log p_s[label] at T = 1, averaged over the labelled places: masked words, also where the word was kept or
-    replaced at random.
+    replaced at random. Labels may be probabilities, [b p v], made elsewhere: then −Σ_v p log p_s.
     """
 
     def weights(self, batch):
@@ -18,4 +18,6 @@ class HardTargets(ScoreLoss):
 
     def answer(self, z_s, z_t, labels):
         del z_t
+        if labels.ndim == z_s.ndim:
+            return optax.softmax_cross_entropy(z_s, labels)
         return optax.softmax_cross_entropy_with_integer_labels(z_s, labels)

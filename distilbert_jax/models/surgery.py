@@ -3,9 +3,11 @@ assumed.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from distilbert_jax.models.transformer import TransformerConfig
 
@@ -69,3 +71,16 @@ def new_head(cfg: TransformerConfig, *, log_frequency: np.ndarray, seed: int) ->
         "norm": {"scale": ones, "bias": zeros},
         "bias": log_frequency.astype(np.float32),
     }
+
+
+def complete(params: Mapping[str, Any], like: Any, *, seed: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """(`params` with what `like` has beyond them, the names of the new layers): kernels normal(0.02), biases zero."""
+    there, wanted = flatten_dict(params, sep="/"), flatten_dict(like, sep="/")
+    random = np.random.default_rng(seed)
+    new = {name: x.shape for name, x in wanted.items() if name not in there}
+    made = {
+        name: (random.normal(0.0, 0.02, shape) if name.endswith("kernel") else np.zeros(shape)).astype(np.float32)
+        for name, shape in new.items()
+    }
+    layers = tuple(sorted({name.rpartition("/")[0] for name in new}))
+    return unflatten_dict({name: there.get(name, made.get(name)) for name in wanted}, sep="/"), layers

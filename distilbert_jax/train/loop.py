@@ -81,16 +81,23 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
     """From the last checkpoint, or the start, to the last step."""
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=experiment.keep)) as checkpoints:
         state, done = checkpoints.restore(run.state) or (run.state, 0)
+        tokens = experiment.global_batch * experiment.corpus.row_length
         with Log(folder, start=done) as log, Stop() as stop:
             if done:
                 console.print(f"going on from step {done:,}")
             else:
                 _evaluate(run, state, 0, log)
-            meter = Meter(experiment, log, checkpoints)
+            meter = Meter(
+                log,
+                checkpoints,
+                losses=experiment.losses,
+                schedule=experiment.optimizer.schedule(experiment.steps),
+                log_every=experiment.log_every,
+            )
             with bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):
                     state, metrics = run.train_step(state, run.teachers, run.place(batch))
-                    meter.after(step, metrics, waited)
+                    meter.after(step, metrics, waited, tokens=tokens)
                     last = step == experiment.steps
                     pause = (
                         step % experiment.eval_every == 0 or last,

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import jax
 
-from distilbert_jax.config import Experiment
+from distilbert_jax.losses.base import Loss
 from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.log import Log
 from distilbert_jax.train.step import Metrics
@@ -18,30 +18,41 @@ T = TypeVar("T")
 class Meter:
     """Logs every `log_every`-th step, and stops the run at the first that is not finite."""
 
-    def __init__(self, experiment: Experiment, log: Log, checkpoints: Checkpoints):
+    def __init__(
+        self,
+        log: Log,
+        checkpoints: Checkpoints,
+        *,
+        losses: Mapping[str, Loss],
+        schedule: Callable[[int], Any],
+        log_every: int,
+    ):
         self.note = ""  # for the progress bar
-        self._experiment = experiment
         self._log = log
         self._checkpoints = checkpoints
-        self._schedule = experiment.optimizer.schedule(experiment.steps)
-        self._pending: tuple[int, Metrics, float] | None = None
+        self._losses = losses
+        self._schedule = schedule
+        self._log_every = log_every
+        self._pending: tuple[int, Metrics, float, int] | None = None
         self._compiled = False
         self.restart()
 
     def restart(self) -> None:
         """Takes the time anew: after compiling, measuring, or anything else that is no training."""
-        self._since, self._steps, self._waited = time.perf_counter(), 0, 0.0
+        self._since, self._tokens, self._waited = time.perf_counter(), 0, 0.0
 
-    def after(self, step: int, metrics: Metrics, waited: float) -> None:
-        """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came."""
+    def after(self, step: int, metrics: Metrics, waited: float, *, tokens: int) -> None:
+        """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came; `tokens`:
+        how many it has, padding included.
+        """
         self.catch_up()
-        self._pending = (step, metrics, waited)
+        self._pending = (step, metrics, waited, tokens)
 
     def catch_up(self) -> None:
         """Reads the last step. ValueError where it was not finite: the update was left out, so the state is good."""
         if self._pending is None:
             return
-        (step, metrics, waited), self._pending = self._pending, None
+        (step, metrics, waited, tokens), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
@@ -49,11 +60,11 @@ class Meter:
                 f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out. "
                 f"{self._checkpoints.last()}. If it comes again, lower optimizer.peak_lr or optimizer.clip_norm"
             )
-        self._steps += 1
+        self._tokens += tokens
         self._waited += waited
         pace = self._pace()
         self.note = f"loss {values['loss']:.3f}" + (f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else "")
-        logged = step % self._experiment.log_every == 0 or step == 1
+        logged = step % self._log_every == 0 or step == 1
         if logged:
             self._log.write(
                 "train", step, self._named(values) | {"learning_rate": float(self._schedule(step - 1))} | pace
@@ -67,14 +78,13 @@ class Meter:
         if not self._compiled:
             return {}
         elapsed = time.perf_counter() - self._since
-        tokens = self._steps * self._experiment.global_batch * self._experiment.corpus.row_length
-        return {"tokens_per_second": tokens / elapsed, "waiting_for_data": self._waited / elapsed}
+        return {"tokens_per_second": self._tokens / elapsed, "waiting_for_data": self._waited / elapsed}
 
     def _named(self, values: Mapping[str, float]) -> dict[str, float]:
         """With each loss its share of the objective."""
         shares = {
             f"share/{name}": loss.weight * values[f"loss/{name}"] / values["loss"]
-            for name, loss in self._experiment.losses.items()
+            for name, loss in self._losses.items()
             if values["loss"]
         }
         return dict(values) | shares

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int
 
 from distilbert_jax.losses import base
 from distilbert_jax.train.mesh import DATA
@@ -16,11 +17,12 @@ from distilbert_jax.types import Batch, Outputs, RowKeys, Rows, TrainState
 MASKS, DROPOUT = 0, 1  # what a row's randomness is for
 
 Apply = Callable[..., Outputs]
-Ask = Callable[[RowKeys, Rows], Batch]
+Ask = Callable[[RowKeys, Any], Batch]  # of Rows; or of a Batch, where a task asks the same whatever the key
+Seed = int | Int[Array, ""]
 Metrics = dict[str, jax.Array]
 
 
-def row_keys(seed: int, batch: Rows | Batch, purpose: int) -> RowKeys:
+def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
     """A key per row from (seed, purpose, epoch, row): the step, the place in the batch and the devices have no say."""
     root = jax.random.fold_in(jax.random.key(seed), purpose)
     return jax.vmap(lambda epoch, row: jax.random.fold_in(jax.random.fold_in(root, epoch), row))(
@@ -36,7 +38,7 @@ def make_train_step(
     *,
     ask: Ask,
     mesh: Mesh,
-    seed: int,
+    seed: Seed,
     watched: Mapping[str, base.ScoreLoss] = {},
 ) -> Callable[[TrainState, Mapping[str, Any], Rows], tuple[TrainState, Metrics]]:
     """Returns step(state, teacher_params, rows) -> (state, metrics); leaves of `rows` are [accumulation, b, …], b over

@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distilbert_jax.losses import base
 from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.logit_mse import LogitMSE
 from distilbert_jax.losses.metrics import BOTH, STUDENT, TEACHER
 from distilbert_jax.losses.several_labels import SeveralLabels
 from distilbert_jax.losses.soft_targets import SoftTargets
@@ -56,12 +58,21 @@ def several(z_s):
     return -(SEVERAL * np.log(p) + (1 - SEVERAL) * np.log(1 - p)).sum(-1) / 11
 
 
+def given(z_s):
+    return -(softmax(Z_T) * np.log(softmax(z_s))).sum(-1)
+
+
+def numbers_of_the_teacher(z_s):
+    return ((z_s - Z_T) ** 2).mean(-1)
+
+
 CASES = {
     "soft at T = 1": (SoftTargets(temperature=1.0), lambda z: soft(z, 1.0)),
     "soft at T = 2": (SoftTargets(temperature=2.0), lambda z: soft(z, 2.0)),
     "soft at T = 5": (SoftTargets(temperature=5.0), lambda z: soft(z, 5.0)),
     "hard": (HardTargets(), hard),
     "squared": (SquaredError(), squared),
+    "the teacher's numbers": (LogitMSE(), numbers_of_the_teacher),
     "several": (SeveralLabels(), several),
 }
 OTHER_LABELS = {SquaredError: NUMBERS, SeveralLabels: SEVERAL}
@@ -151,3 +162,37 @@ def test_the_two_masks_are_not_one():
         np.testing.assert_array_equal(loss.weights(batch), batch.weights)
     np.testing.assert_array_equal(Cosine().weights(batch), batch.real.astype(np.float32))
     assert batch.asked.sum() > batch.weights.sum() > 0
+
+
+def test_soft_labels_made_elsewhere():
+    answer = lambda z: HardTargets().answer(z, None, jnp.asarray(softmax(Z_T), jnp.float32))
+    z_s = jnp.asarray(Z_S, jnp.float32)
+    np.testing.assert_allclose(answer(z_s), given(Z_S), rtol=1e-5)
+    np.testing.assert_allclose(jax.grad(lambda z: answer(z).sum())(z_s), slopes(given, Z_S), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_answers_that_are_not_allowed_have_no_share(temperature):
+    """As if they were not there at all: in the loss of a span, the question and the padding."""
+    allowed = np.array([True, False, True, True, False, True, True, False, True, True, False])
+    losses = {"soft": SoftTargets(temperature=temperature), "hard": HardTargets()}
+    labels = np.array([0, 2, 3, 5, 9])
+
+    def total(z_s, z_t, allowed=None, labels=labels):
+        batch = plain(make_rows(b=1)).replace(
+            asked=jnp.ones((1, 5)), weights=jnp.ones((1, 5)), labels=jnp.asarray(labels)[None], allowed=allowed
+        )
+        outputs = lambda z: Outputs(
+            batch=batch, scores=jnp.asarray(z, jnp.float32)[None], hidden=(), q=(), k=(), v=(), sees=None
+        )
+        sums = {name: jnp.float32(5) for name in losses}
+        return base.total(losses, {}, {}, outputs(z_s), {"teacher": outputs(z_t)}, sums)[0]
+
+    everywhere = jnp.broadcast_to(jnp.asarray(allowed), (1, 5, 11))
+    places = np.cumsum(allowed) - 1
+    few = total(Z_S[:, allowed], Z_T[:, allowed], labels=places[labels])
+    np.testing.assert_allclose(total(Z_S, Z_T, everywhere), few, rtol=1e-6)
+    gradient = jax.grad(total)(jnp.asarray(Z_S, jnp.float32), Z_T, everywhere)
+    assert np.isfinite(gradient).all()
+    assert (np.asarray(gradient)[:, ~allowed] == 0).all()
+    assert abs(total(Z_S, Z_T) - few) > 0.1  # the original ran it over everything

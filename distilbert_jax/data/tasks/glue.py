@@ -5,9 +5,10 @@ The files are no CSV: a tab ends a field, quotes mean nothing, CoLA has no heade
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from distilbert_jax.data.tasks import metrics
+from distilbert_jax.data.tasks.classes import Classes
 from distilbert_jax.data.tasks.examples import Example
 from distilbert_jax.data.tasks.metrics import Metric
 
@@ -52,9 +53,10 @@ class Glue:
             for number, (line, row) in enumerate(rows)
         ]
 
-    def score(self, labels: Sequence[int | float], predictions: Sequence[int | float]) -> dict[str, float]:
-        """Every metric of the task, in per cent. Predictions are classes by number, or numbers for a regression."""
-        return {metric.__name__: 100 * metric(labels, predictions) for metric in self.metrics}
+    @property
+    def form(self) -> Classes:
+        """What is asked, and what it is scored by."""
+        return Classes(labels=self.labels, metrics=self.metrics)
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         """(line number, {column: text})."""

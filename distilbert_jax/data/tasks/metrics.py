@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-Numbers = Sequence[int | float]
+Numbers = Sequence[int | float] | np.ndarray
 Metric = Callable[[Numbers, Numbers], float]
 
 
@@ -21,6 +21,20 @@ def f1(labels: Numbers, predictions: Numbers) -> float:
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, zero_division=0.0))
+
+
+def macro_f1(labels: Numbers, predictions: Numbers) -> float:
+    """The mean of every class's F1; also of several classes at once."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
+
+
+def micro_f1(labels: Numbers, predictions: Numbers) -> float:
+    """Of all yes and no of several classes at once."""
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(labels, predictions, average="micro", zero_division=0.0))
 
 
 def matthews_correlation(labels: Numbers, predictions: Numbers) -> float:

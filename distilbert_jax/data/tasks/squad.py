@@ -9,6 +9,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -50,23 +52,24 @@ def read(path: pathlib.Path) -> list[Question]:
     return questions
 
 
-def score(questions: Sequence[Question], predictions: Mapping[str, str]) -> dict[str, float]:
-    """Exact match and F1 over the questions, in per cent; of those with and without an answer, too, where there are
-    both. "" answers that there is none.
+def units(questions: Sequence[Question], predictions: Mapping[str, str]) -> np.ndarray:
+    """[questions, 3]: exact match, F1, and whether there is an answer. "" predicts that there is none.
 
     Raises ValueError where a question has no prediction: the official scorer counts it as wrong with a warning.
     """
     missing = [q.id for q in questions if q.id not in predictions]
     if missing:
         raise ValueError(f"{len(missing)} of {len(questions)} questions have no prediction, such as {missing[0]!r}")
-    pairs = [(bool(q.answers), *_best(predictions[q.id], q.answers)) for q in questions]
-    parts = {"": pairs, "has_answer_": [p for p in pairs if p[0]], "no_answer_": [p for p in pairs if not p[0]]}
-    if not parts["has_answer_"] or not parts["no_answer_"]:
-        parts = {"": pairs}
+    return np.array([(*_best(predictions[q.id], q.answers), bool(q.answers)) for q in questions])
+
+
+def measure(units: np.ndarray) -> dict[str, float]:
+    """Exact match and F1, in per cent; of questions with and without an answer, too, where there are both."""
+    has = units[:, 2] > 0
+    parts = {"": np.ones_like(has)} | ({"has_answer_": has, "no_answer_": ~has} if has.any() and not has.all() else {})
     scores = {}
     for name, part in parts.items():
-        scores[f"{name}exact_match"] = 100 * sum(exact for _, exact, _ in part) / len(part)
-        scores[f"{name}f1"] = 100 * sum(f1 for _, _, f1 in part) / len(part)
+        scores[f"{name}exact_match"], scores[f"{name}f1"] = (100 * units[part, :2].mean(axis=0)).tolist()
     return scores
 
 

@@ -20,7 +20,7 @@ def test_wnut17(name, size, entities):
     assert len(sentences) == size
     assert sum(tag.startswith("B-") for sentence in sentences for tag in sentence.tags) == entities
     assert len(ner.labels(sentences)) == 13
-    assert ner.score(sentences, [sentence.tags for sentence in sentences])["f1"] == 100.0
+    assert ner.measure(ner.units(sentences, [sentence.tags for sentence in sentences]))["f1"] == 100.0
 
 
 def test_conll2003_has_four_columns():
@@ -87,7 +87,7 @@ def test_score_against_the_definition(kind):
     found = [
         empty if kind in ("no entities found", "neither") else (tags() if i % 2 else w) for i, w in enumerate(wanted)
     ]
-    got = ner.score([ner.Sentence(words=("w",) * 12, tags=w) for w in wanted], found)
+    got = ner.measure(ner.units([ner.Sentence(words=("w",) * 12, tags=w) for w in wanted], found))
     a = {(i, *e) for i, w in enumerate(wanted) for e in entities(w)}
     b = {(i, *e) for i, f in enumerate(found) for e in entities(f)}
     precision, recall = (len(a & b) / len(x) if x else 0.0 for x in (b, a))
@@ -99,4 +99,4 @@ def test_score_against_the_definition(kind):
 def test_one_tag_a_word():
     sentence = ner.Sentence(words=("a", "b"), tags=("O", "O"))
     with pytest.raises(ValueError, match="sentence 1 has 2 words, but 1 tags are predicted"):
-        ner.score([sentence], [["O"]])
+        ner.units([sentence], [["O"]])

@@ -12,7 +12,7 @@ def test_the_published_predictions_get_the_published_score():
     questions = squad.read(shared("data/tasks/squad/dev-v1.1.json"))
     predictions = json.loads(shared("data/tasks/squad/predictions_bert_ensemble.json").read_text())
     assert len(questions) == 10_570
-    scores = squad.score(questions, predictions)
+    scores = squad.measure(squad.units(questions, predictions))
     assert {name: round(value, 3) for name, value in scores.items()} == {"exact_match": 86.206, "f1": 92.196}
 
 
@@ -20,7 +20,7 @@ def test_the_published_predictions_get_the_published_score():
 def test_other_files_in_its_layout(name):
     questions = squad.read(shared(f"data/tasks/squad/{name}"))
     predictions = {q.id: next(filter(squad.normalize, q.answers), "") for q in questions}
-    assert squad.score(questions, predictions) == {"exact_match": 100.0, "f1": 100.0}
+    assert squad.measure(squad.units(questions, predictions)) == {"exact_match": 100.0, "f1": 100.0}
 
 
 def file(tmp_path, *asked, context="The cat sat on the mat."):
@@ -37,7 +37,7 @@ def asked(id, *answers, impossible=False):
 
 def test_score_by_hand(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "The cat", "cat sat"), asked("2", "the mat")))
-    scores = squad.score(questions, {"1": "a cat!", "2": "on the mat"})
+    scores = squad.measure(squad.units(questions, {"1": "a cat!", "2": "on the mat"}))
     assert scores["exact_match"] == 50.0  # articles and signs do not count
     assert scores["f1"] == pytest.approx(100 * (1 + 2 / 3) / 2)
 
@@ -47,7 +47,7 @@ def test_questions_without_an_answer(tmp_path):
         file(tmp_path, asked("1", "The cat"), asked("2", impossible=True), asked("3", "the mat", impossible=True))
     )
     assert [q.answers for q in questions] == [("The cat",), (), ()]  # v2.0 gives plausible answers, which are none
-    scores = squad.score(questions, {"1": "", "2": "", "3": "mat"})
+    scores = squad.measure(squad.units(questions, {"1": "", "2": "", "3": "mat"}))
     assert scores == {
         "exact_match": pytest.approx(100 / 3),
         "f1": pytest.approx(100 / 3),
@@ -60,13 +60,13 @@ def test_questions_without_an_answer(tmp_path):
 
 def test_an_answer_that_is_an_article_does_not_count_beside_another(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "The", "The cat")))
-    assert squad.score(questions, {"1": "the"})["f1"] == 0.0
+    assert squad.measure(squad.units(questions, {"1": "the"}))["f1"] == 0.0
 
 
 def test_a_question_without_a_prediction(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "cat"), asked("2", "mat")))
     with pytest.raises(ValueError, match="1 of 2 questions have no prediction, such as '2'"):
-        squad.score(questions, {"1": "cat"})
+        squad.measure(squad.units(questions, {"1": "cat"}))
 
 
 BAD = {

@@ -1,0 +1,96 @@
+"""Rows of a task as batches: rows of like length together, padded to one of few lengths, so that padding is small and
+few programs are compiled.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from distilbert_jax.data.batches import Layout
+from distilbert_jax.data.tasks.form import Row
+
+POOL = 32  # batches whose rows are sorted by length among themselves
+SHORTEST = 16
+
+Arrays = dict[str, np.ndarray]
+
+
+def padded_length(length: int) -> int:
+    """The next of 16, 24, 32, 48, 64, 96, … tokens: a row's padding is a third of it at most."""
+    power = SHORTEST
+    while power < length:
+        if length <= power * 3 // 2:
+            return power * 3 // 2
+        power *= 2
+    return power
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaskBatches:
+    """The batches of an epoch, a function of (seed, epoch): every row once, the last batch filled up with empty rows.
+
+    Each is {field of Batch: [accumulation, rows, …]}.
+    """
+
+    rows: Sequence[Row]
+    seed: int
+    layout: Layout
+
+    def __len__(self) -> int:
+        """Of an epoch."""
+        return -(-len(self.rows) // self.layout.size)
+
+    def epoch(self, epoch: int) -> Iterator[Arrays]:
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(len(self.rows))
+        lengths = np.array([len(row.tokens) for row in self.rows])
+        pool = POOL * self.layout.size
+        order = np.concatenate(
+            [
+                chunk[np.argsort(lengths[chunk], kind="stable")]
+                for chunk in np.split(order, range(pool, len(order), pool))
+            ]
+        )
+        for batch in random.permutation(len(self)).tolist():
+            yield stack(self.rows, order[batch * self.layout.size :][: self.layout.size], self.layout, epoch=epoch)
+
+
+def by_length(rows: Sequence[Row], layout: Layout) -> Iterator[tuple[np.ndarray, Arrays]]:
+    """(which rows, their batch), the longest first: so that what does not fit into memory shows at once."""
+    order = np.argsort([-len(row.tokens) for row in rows], kind="stable")
+    for start in range(0, len(rows), layout.size):
+        chosen = order[start : start + layout.size]
+        yield chosen, stack(rows, chosen, layout, epoch=0)
+
+
+def stack(rows: Sequence[Row], chosen: np.ndarray, layout: Layout, *, epoch: int) -> Arrays:
+    """The chosen rows as one batch. Where a row asks as many questions as it has tokens, these are padded alike."""
+    length = padded_length(max(len(rows[i].tokens) for i in chosen))
+    first = rows[0]
+    padded = lambda count: length if count == len(first.tokens) else count
+    questions, places = padded(len(first.asked)), padded(len(first.predict_at))
+    shapes = {
+        "tokens": (length,),
+        "segments": (length,),
+        "token_types": (length,),
+        "predict_at": (places,),
+        "asked": (questions,),
+        "weights": (questions,),
+        "labels": (questions, *first.labels.shape[1:]),
+        "allowed": (questions, length),
+    }
+    if first.allowed is None:
+        del shapes["allowed"]
+    batch = {name: np.zeros((layout.size, *shape), getattr(first, name).dtype) for name, shape in shapes.items()}
+    for place, i in enumerate(chosen.tolist()):
+        for name, array in batch.items():
+            x = getattr(rows[i], name)
+            array[place][tuple(slice(size) for size in x.shape)] = x
+    at = np.broadcast_to(np.arange(length, dtype=np.int32), batch["segments"].shape)
+    starts = np.diff(batch["segments"], axis=1, prepend=-1) != 0
+    batch["positions"] = at - np.maximum.accumulate(np.where(starts, at, 0), axis=1)
+    batch["rows"] = np.zeros(layout.size, np.int32)
+    batch["rows"][: len(chosen)] = chosen
+    batch["epochs"] = np.full(layout.size, epoch, np.int32)
+    return {name: x.reshape(layout.accumulation, layout.rows, *x.shape[1:]) for name, x in batch.items()}

@@ -1,0 +1,136 @@
+"""Where a paragraph answers a question: its first and its last token."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from distilbert_jax.data.tasks import squad
+from distilbert_jax.data.tasks.form import Encoded, Reading, Row, windows
+from distilbert_jax.data.tasks.squad import Question
+
+LONGEST_QUESTION = 64  # tokens
+LONGEST_ANSWER = 30  # tokens
+BEST = 20  # starts and ends that are looked at in each window
+OVERLAP = 128  # tokens of the paragraph that neighbouring windows share; half a window where that is less
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spans:
+    """Two questions a row, over its tokens. Only the paragraph and [CLS] may be answers: [CLS] says that the window
+    does not hold the answer.
+
+    A paragraph is always read in windows. `no_answer` allows "" (SQuAD v2.0): it is given where [CLS] scores higher
+    than the best span by more than `threshold`.
+    """
+
+    no_answer: bool = False
+    threshold: float = 0.0
+    head: str = "question_answering"
+    headline: str = "f1"
+    labels: tuple[str, ...] = ()
+    problem_type: None = None
+
+    def rows(self, examples: Sequence[Question], reading: Reading) -> Encoded:
+        questions = reading.ids([example.question for example in examples])
+        contexts = reading.tokenizer.backend.encode_batch([e.context for e in examples], add_special_tokens=False)
+        rows: list[Row] = []
+        cut_examples = cut_tokens = 0
+        for number, (example, question, context) in enumerate(zip(examples, questions, contexts, strict=True)):
+            if cut := max(0, len(question) - LONGEST_QUESTION):
+                cut_examples, cut_tokens = cut_examples + 1, cut_tokens + cut
+            question = question[:LONGEST_QUESTION]
+            ids, offsets = np.array(context.ids, np.int32), np.array(context.offsets, np.int32).reshape(-1, 2)
+            answer = _tokens_of(example, offsets)
+            room = reading.max_length - 3 - len(question)
+            overlap = min(OVERLAP, room // 2) if reading.overlap is None else reading.overlap
+            rows += [
+                _row(number, question, ids[window], offsets[window], _within(answer, window), reading)
+                for window in windows(len(ids), room=room, overlap=overlap)
+            ]
+        return Encoded(rows=rows, cut_examples=cut_examples, cut_tokens=cut_tokens)
+
+    def answers(self, examples: Sequence[Question], rows: Sequence[Row], scores: Sequence[np.ndarray]) -> list[str]:
+        best = [(-np.inf, "")] * len(examples)
+        nothing = np.full(len(examples), np.inf)
+        for row, z in zip(rows, scores, strict=True):
+            assert row.origin is not None
+            nothing[row.example] = min(nothing[row.example], z[0, 0] + z[1, 0])
+            score, start, end = _best_span(z, row.origin[:, 0] >= 0)
+            if score > best[row.example][0]:
+                text = examples[row.example].context[row.origin[start, 0] : row.origin[end, 1]]
+                best[row.example] = (score, text)
+        return [
+            "" if self.no_answer and none - score > self.threshold else text
+            for (score, text), none in zip(best, nothing, strict=True)
+        ]
+
+    def units(self, examples: Sequence[Question], answers: Sequence[str]) -> np.ndarray:
+        return squad.units(examples, dict(zip([example.id for example in examples], answers, strict=True)))
+
+    def measure(self, units: np.ndarray) -> dict[str, float]:
+        return squad.measure(units)
+
+    def submission(self, examples: Sequence[Question], answers: Sequence[str]) -> tuple[str, str]:
+        """SQuAD's: one JSON object, the answer of each id."""
+        import json
+
+        by_id = {example.id: answer for example, answer in zip(examples, answers, strict=True)}
+        return ".json", json.dumps(by_id, ensure_ascii=False) + "\n"
+
+
+def _tokens_of(example: Question, offsets: np.ndarray) -> tuple[int, int] | None:
+    """(first, last) token of the first answer people gave."""
+    if not example.answers:
+        return None
+    start, end = example.starts[0], example.starts[0] + len(example.answers[0])
+    inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))
+    return (int(inside[0]), int(inside[-1])) if len(inside) else None
+
+
+def _within(answer: tuple[int, int] | None, window: slice) -> tuple[int, int] | None:
+    """The answer counted from the window's start; None where the window does not hold all of it."""
+    if answer is None or answer[0] < window.start or answer[1] >= window.stop:
+        return None
+    return answer[0] - window.start, answer[1] - window.start
+
+
+def _row(
+    number: int,
+    question: np.ndarray,
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    answer: tuple[int, int] | None,
+    reading: Reading,
+) -> Row:
+    tokens, types = reading.document([question, ids])
+    begin = 2 + len(question)
+    origin = np.full((len(tokens), 2), -1, np.int32)
+    origin[begin : begin + len(ids)] = offsets
+    allowed = origin[:, 0] >= 0
+    allowed[0] = True
+    both = np.ones(2, np.float32)
+    return Row(
+        example=number,
+        tokens=tokens,
+        segments=np.ones_like(tokens),
+        token_types=types,
+        predict_at=np.zeros(1, np.int32),
+        asked=both,
+        weights=both,
+        labels=np.array((0, 0) if answer is None else (begin + answer[0], begin + answer[1]), np.int32),
+        allowed=np.stack([allowed, allowed]),
+        origin=origin,
+    )
+
+
+def _best_span(z: np.ndarray, context: np.ndarray) -> tuple[float, int, int]:
+    """(score, first, last) of the best span in the paragraph, among the best starts and ends."""
+    inside = np.flatnonzero(context)
+    starts, ends = (inside[np.argsort(-z[side][inside], kind="stable")[:BEST]] for side in (0, 1))
+    fits = (ends[None] >= starts[:, None]) & (ends[None] < starts[:, None] + LONGEST_ANSWER)
+    scores = np.where(fits, z[0][starts][:, None] + z[1][ends][None], -np.inf)
+    if not len(inside) or not fits.any():
+        return -np.inf, 0, 0
+    i, j = np.unravel_index(int(scores.argmax()), scores.shape)
+    return float(scores[i, j]), int(starts[i]), int(ends[j])

@@ -1,0 +1,92 @@
+"""A tag for each word, asked at its first piece."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from distilbert_jax.data.tasks import ner
+from distilbert_jax.data.tasks.form import Encoded, Reading, Row, windows
+from distilbert_jax.data.tasks.ner import Sentence
+
+OUTSIDE = "O"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tags:
+    """As many questions as tokens, real ones at the first piece of each word: the other pieces take no part.
+
+    Of a sentence in windows, each word is answered where it stands farthest from an edge. A word that was cut off, or
+    has no piece, is outside of every entity.
+    """
+
+    labels: tuple[str, ...]
+    head: str = "token_classification"
+    headline: str = "f1"
+    problem_type: None = None
+
+    def rows(self, examples: Sequence[Sentence], reading: Reading) -> Encoded:
+        encoded = reading.tokenizer.backend.encode_batch(
+            [list(example.words) for example in examples], is_pretokenized=True, add_special_tokens=False
+        )
+        rows: list[Row] = []
+        cut_examples = cut_tokens = 0
+        for number, (example, one) in enumerate(zip(examples, encoded, strict=True)):
+            ids, words = np.array(one.ids, np.int32), np.array(one.word_ids, np.int32)
+            slices = list(windows(len(ids), room=reading.max_length - 2, overlap=reading.overlap or 0))
+            if reading.overlap is None and len(slices) > 1:
+                cut_examples, cut_tokens = cut_examples + 1, cut_tokens + len(ids) - slices[0].stop
+                slices = slices[:1]
+            first = np.diff(words, prepend=-1) != 0
+            rows += [self._row(number, example, ids, np.where(first, words, -1), window, reading) for window in slices]
+        return Encoded(rows=rows, cut_examples=cut_examples, cut_tokens=cut_tokens)
+
+    def answers(
+        self, examples: Sequence[Sentence], rows: Sequence[Row], scores: Sequence[np.ndarray]
+    ) -> list[list[str]]:
+        answers = [[OUTSIDE] * len(example.words) for example in examples]
+        margins = [[-1] * len(example.words) for example in examples]
+        for row, z in zip(rows, scores, strict=True):
+            assert row.origin is not None
+            best = z.argmax(-1)
+            for at in np.flatnonzero(row.origin >= 0).tolist():
+                word, margin = int(row.origin[at]), min(at, len(row.tokens) - 1 - at)
+                if margin > margins[row.example][word]:
+                    margins[row.example][word] = margin
+                    answers[row.example][word] = self.labels[best[at]]
+        return answers
+
+    def units(self, examples: Sequence[Sentence], answers: Sequence[Sequence[str]]) -> np.ndarray:
+        return ner.units(examples, answers)
+
+    def measure(self, units: np.ndarray) -> dict[str, float]:
+        return ner.measure(units)
+
+    def submission(self, examples: Sequence[Sentence], answers: Sequence[Sequence[str]]) -> tuple[str, str]:
+        """CoNLL's: a word, its tag and the answer a line."""
+        pairs = zip(examples, answers, strict=True)
+        blocks = [
+            "".join(f"{word}\t{tag}\t{answer}\n" for word, tag, answer in zip(one.words, one.tags, tags, strict=True))
+            for one, tags in pairs
+        ]
+        return ".conll", "\n".join(blocks)
+
+    def _row(
+        self, number: int, example: Sentence, ids: np.ndarray, words: np.ndarray, window: slice, reading: Reading
+    ) -> Row:
+        """`words` has the number of the word at its first piece, and −1 elsewhere."""
+        tokens, types = reading.document([ids[window]])
+        origin = np.concatenate([[-1], words[window], [-1]])
+        real = (origin >= 0).astype(np.float32)
+        tags = [self.labels.index(example.tags[word]) if word >= 0 else 0 for word in origin.tolist()]
+        return Row(
+            example=number,
+            tokens=tokens,
+            segments=np.ones_like(tokens),
+            token_types=types,
+            predict_at=np.arange(len(tokens), dtype=np.int32),
+            asked=real,
+            weights=real,
+            labels=np.array(tags, np.int32),
+            origin=origin,
+        )

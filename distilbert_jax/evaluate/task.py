@@ -1,0 +1,49 @@
+"""A fine-tuned model on a task: its scores, and its answers in the task's own format."""
+
+import pathlib
+from typing import Any
+
+from distilbert_jax import files
+from distilbert_jax.config import Pretrained
+from distilbert_jax.data.batches import Layout
+from distilbert_jax.data.tasks.catalogue import Task
+from distilbert_jax.hub.read import read
+from distilbert_jax.progress import console
+from distilbert_jax.train.mesh import make_mesh
+from distilbert_jax.train.scores import make_scorer, score
+from distilbert_jax.train.tuning import has_labels, make_reading, read_split, with_labels
+
+ROWS = 32  # a device, of a batch
+
+
+def evaluate(
+    wanted: Pretrained, task: Task, *, split: str, into: pathlib.Path, windows: int | None = None
+) -> dict[str, float]:
+    """Prints and returns the scores on a split, none where it has no labels; writes the answers to
+    `into`/TASK-SPLIT.SUFFIX. ValueError where the model has no head for the task.
+    """
+    form, mesh = task.form, make_mesh()
+    model = with_labels(read(wanted, head=form.head), form)
+    if not model.has_head:
+        raise ValueError(
+            f"{model.folder} has no {form.head} head for the answers of {task.name}; fine-tune it first:\n"
+            f"  python -m distilbert_jax finetune {wanted.folder} --task {task.name}=FOLDER"
+        )
+    length = min(task.recipe.max_length, model.cfg.max_tokens)
+    data = read_split(task, split, make_reading(model, max_length=length, windows=windows))
+    console.print(f"{task.name}, {split}: {data.encoded.in_words()}", markup=False)
+    apply: Any = model.module.apply
+    scorer = make_scorer(apply, mesh)
+    layout = Layout(accumulation=1, rows=ROWS * mesh.size)
+    scores = score(scorer, model.params, data.encoded.rows, layout=layout, mesh=mesh, label=f"measuring {split}")
+    answers = form.answers(data.examples, data.encoded.rows, scores)
+    suffix, text = form.submission(data.examples, answers)
+    into.mkdir(parents=True, exist_ok=True)
+    path = into / f"{task.name}-{split}{suffix}"
+    with files.atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    measured = form.measure(form.units(data.examples, answers)) if has_labels(data) else {}
+    for name, value in measured.items():
+        console.print(f"  {name} {value:.2f}", markup=False)
+    console.print(f"answers written to {path}", markup=False)
+    return measured

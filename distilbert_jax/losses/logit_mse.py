@@ -1,0 +1,27 @@
+"""The teacher's raw scores as numbers: for a regression, or several classes at once, where there is no softmax to
+soften (Ba and Caruana, 2014).
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from distilbert_jax.losses.base import ScoreLoss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogitMSE(ScoreLoss):
+    """The mean over v of (z_s − z_t)², averaged over all questions asked, labelled or not."""
+
+    teacher: str | None = "teacher"
+
+    @property
+    def asks_everywhere(self):
+        return True
+
+    def weights(self, batch):
+        return batch.asked
+
+    def answer(self, z_s, z_t, labels):
+        del labels
+        return jnp.mean(jnp.square(z_s - z_t), axis=-1)

@@ -1,0 +1,185 @@
+"""A task, seed after seed, over the step of pretraining. Effects are here and in the loop of pretraining only."""
+
+import contextlib
+import itertools
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+
+from distilbert_jax import files
+from distilbert_jax.config import FineTune
+from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
+from distilbert_jax.data.tasks.catalogue import Task
+from distilbert_jax.experiment_file import describe
+from distilbert_jax.hub import card, write
+from distilbert_jax.progress import bar, console
+from distilbert_jax.train.checkpoint import Checkpoints
+from distilbert_jax.train.log import Log
+from distilbert_jax.train.log import read as read_log
+from distilbert_jax.train.mesh import place, replicated
+from distilbert_jax.train.meter import Meter, timed
+from distilbert_jax.train.scores import score
+from distilbert_jax.train.stop import Stop, Stopped
+from distilbert_jax.train.tuning import Split, Tuning, build
+from distilbert_jax.types import Batch
+
+LOG_EVERY = 10  # steps
+
+
+def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
+    """Fine-tunes once for each seed 0, 1, … and returns their results, which stand in `folder` as seedN.json beside
+    the model of the best epoch, seedN/model.
+
+    The same call goes on where an earlier one ended. Raises ValueError for bad input or where the folder holds results
+    of another plan, `Stopped` where a signal ended it.
+    """
+    with files.alone_in(folder):
+        paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
+        _claim(folder, plan)
+        if not all(path.is_file() for path in paths):
+            tuning = build(plan, task)
+            _announce(tuning)
+            for seed, path in enumerate(paths):
+                if not path.is_file():
+                    files.write_json(path, _one_seed(tuning, seed, folder / f"seed{seed}"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+
+def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any]:
+    """One answer an example of a split."""
+    rows = split.encoded.rows
+    scores = score(tuning.scorer, params, rows, layout=tuning.layout, mesh=tuning.mesh, label=label)
+    return tuning.form.answers(split.examples, rows, scores)
+
+
+def _claim(folder: pathlib.Path, plan: FineTune) -> None:
+    path, text = folder / "plan.txt", describe(plan)
+    if path.is_file() and (there := path.read_text(encoding="utf-8")) != text:
+        different = sorted(set(there.splitlines()) ^ set(text.splitlines()))
+        raise ValueError(
+            f"{folder} holds results of another plan; name another folder with --into:\n  " + "\n  ".join(different)
+        )
+    with files.atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _announce(tuning: Tuning) -> None:
+    console.print(f"{tuning.plan.task}: train {tuning.train.encoded.in_words()}", markup=False)
+    for name, split in tuning.dev.items():
+        console.print(f"  {name} {split.encoded.in_words()}", markup=False)
+    if tuning.new_layers:
+        console.print(
+            f"[bold yellow]  new, untrained layers: {', '.join(tuning.new_layers)}: {tuning.model.folder} has none for "
+            "this task[/]"
+        )
+
+
+def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
+    """Trains, measures every epoch, and keeps the model of the best. Returns what is to know of it."""
+    plan = tuning.plan
+    batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, layout=tuning.layout)
+    teachers = {"teacher": jax.device_put(tuning.teacher.params, replicated(tuning.mesh))} if tuning.teacher else {}
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
+        state, done = checkpoints.restore(tuning.start(seed)) or (tuning.start(seed), 0)
+        with Log(folder, start=done) as log, Stop() as stop:
+            meter = Meter(
+                log,
+                checkpoints,
+                losses=plan.losses,
+                schedule=plan.optimizer.schedule(tuning.steps),
+                log_every=LOG_EVERY,
+            )
+            with bar(f"{plan.task}, seed {seed}", total=tuning.steps) as advance:
+                for step, (batch, waited) in enumerate(timed(_rest(batches, plan.epochs, done)), done + 1):
+                    rows = Batch(**place(batch, tuning.mesh))
+                    state, metrics = tuning.train_step(state, teachers, rows, seed)
+                    meter.after(step, metrics, waited, tokens=batch["tokens"].size)
+                    if step % len(batches) == 0:
+                        meter.catch_up()
+                        log.write("eval", step, _measure(tuning, state.params["student"], folder, log, step))
+                    if step % len(batches) == 0 or stop.signal is not None:
+                        log.flush()
+                        checkpoints.save(state, step=step)
+                        meter.restart()
+                    advance(step, meter.note)
+                    if stop.signal is not None and step < tuning.steps:
+                        checkpoints.wait()
+                        raise Stopped(stop.signal, step=step, folder=folder)
+    shutil.rmtree(folder / "checkpoints")
+    return _result(tuning, seed, folder)
+
+
+def _rest(batches: TaskBatches, epochs: int, done: int) -> Any:
+    """The batches after the first `done`."""
+    epoch, skipped = divmod(done, len(batches))
+    chain = itertools.chain.from_iterable(batches.epoch(number) for number in range(epoch, epochs))
+    return itertools.islice(chain, skipped, None)
+
+
+def _measure(tuning: Tuning, params: Any, folder: pathlib.Path, log: Log, step: int) -> dict[str, float]:
+    """Every score on every dev split; the model and its answers are kept where the headline is the best so far."""
+    log.flush()
+    earlier = [entry["headline"] for entry in read_log(folder, "eval") if entry["step"] < step]
+    scores: dict[str, float] = {}
+    units: dict[str, Any] = {}
+    for name, split in tuning.dev.items():
+        answers = answer(tuning, params, split, label=f"measuring {name}")
+        of_examples = tuning.form.units(split.examples, answers)
+        units[name] = of_examples.tolist()
+        scores |= {f"{name}/{metric}": value for metric, value in tuning.form.measure(of_examples).items()}
+    headline = float(np.mean([scores[f"{name}/{tuning.form.headline}"] for name in tuning.dev]))
+    if not earlier or headline > max(earlier):
+        _keep(tuning, params, folder, scores)
+        files.write_json(folder / "units.json", units)
+    return {"headline": headline, **scores}
+
+
+def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, float]) -> None:
+    family = tuning.model.family
+    write.write(
+        folder / "model",
+        family=family,
+        cfg=tuning.cfg,
+        params=jax.device_get(params),
+        tokenizer=tuning.model.tokenizer,
+        card=card.of_task(
+            task=tuning.plan.task,
+            model_type=family.MODEL_TYPE,
+            start=tuning.plan.model.folder,
+            teacher=tuning.plan.teacher.folder if tuning.plan.teacher else None,
+            base_model=tuning.model.hub_id,
+            head=tuning.form.head,
+            measured=scores,
+            description=describe(tuning.plan),
+        ),
+        head=tuning.form.head,
+        head_cfg=tuning.head_cfg,
+    )
+
+
+def _result(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
+    epochs = read_log(folder, "eval")
+    best = max(epochs, key=lambda entry: entry["headline"])
+    per_epoch = tuning.steps // tuning.plan.epochs
+    console.print(f"{tuning.plan.task}, seed {seed}: {best['headline']:.2f} after epoch {best['step'] // per_epoch}")
+    return {
+        "task": tuning.plan.task,
+        "seed": seed,
+        "headline": best["headline"],
+        "scores": {name: value for name, value in best.items() if "/" in name},
+        "best_epoch": best["step"] // per_epoch,
+        "epochs": [entry["headline"] for entry in epochs],
+        "plan": describe(tuning.plan).splitlines(),
+        "model_sha256": tuning.model.sha256,
+        "teacher_sha256": tuning.teacher.sha256 if tuning.teacher else None,
+        "parameters": sum(x.size for x in jax.tree.leaves(tuning.start(seed).params["student"])),
+        "train_examples": len(tuning.train.examples),
+        "train_rows": tuning.train.encoded.in_words(),
+        "dev_examples": {name: len(split.examples) for name, split in tuning.dev.items()},
+        "compiled_for_lengths": sorted({padded_length(len(row.tokens)) for row in tuning.train.encoded.rows}),
+        "jax": jax.__version__,
+    }

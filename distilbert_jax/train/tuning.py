@@ -1,0 +1,201 @@
+"""What fine-tuning on one task turns, whatever the seed: the models, the rows, and the two compiled functions."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from distilbert_jax import heads
+from distilbert_jax.config import FineTune, Pretrained
+from distilbert_jax.data.batches import Layout
+from distilbert_jax.data.tasks.catalogue import Task
+from distilbert_jax.data.tasks.form import Encoded, Form, Reading
+from distilbert_jax.hub.read import Model, parameter_shapes, read
+from distilbert_jax.losses.cosine import Cosine
+from distilbert_jax.models import surgery
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
+from distilbert_jax.train.mesh import make_mesh, replicated, split
+from distilbert_jax.train.scores import Scorer, make_scorer
+from distilbert_jax.train.step import Apply, make_train_step
+from distilbert_jax.types import TrainState
+
+SAMPLE_SEED = 20_191_002  # of a sample of the training examples: the same for every model and seed
+OUTPUT = "classifier"  # the layer whose size is the task's
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Split:
+    """Examples and their rows."""
+
+    examples: Sequence[Any]
+    encoded: Encoded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """`start` gives the state at the first step of a seed; `train_step` is that of pretraining, with the seed as a
+    last argument, so that it is compiled once for all.
+    """
+
+    plan: FineTune
+    form: Form
+    model: Model
+    cfg: TransformerConfig
+    head_cfg: HeadConfig
+    new_layers: tuple[str, ...]
+    teacher: Model | None
+    train: Split
+    dev: Mapping[str, Split]
+    mesh: Mesh
+    layout: Layout
+    steps: int  # of all epochs
+    start: Callable[[int], TrainState]
+    train_step: Callable[..., Any]
+    scorer: Scorer
+
+
+def build(plan: FineTune, task: Task) -> Tuning:
+    """Reads everything. ValueError where model, teacher and task do not fit together."""
+    form, mesh = task.form, make_mesh()
+    model = with_labels(read(plan.model, head=form.head), form)
+    teacher = read_teacher(plan.teacher, model, form, plan) if plan.teacher else None
+    cfg = _with_dropout(model.cfg, plan)
+    reading = make_reading(model, max_length=plan.max_length, windows=plan.windows)
+    examples = _sample(task.read("train"), plan.examples)
+    train = Split(examples=examples, encoded=form.rows(examples, reading))
+    dev = {name: read_split(task, name, reading) for name in task.dev}
+    _demand_labels({} if plan.teacher else {"train": train}, dev)
+
+    accumulation, rows = split(
+        -(-plan.batch // mesh.size) * mesh.size, rows_per_device=plan.rows_per_device, devices=mesh.size
+    )
+    layout = Layout(accumulation=accumulation, rows=rows)
+    steps = plan.epochs * -(-len(train.encoded.rows) // layout.size)
+    tx = plan.optimizer.transformation(steps)
+    like = parameter_shapes(cfg, form.head, model.head_cfg)
+
+    def start(seed: int) -> TrainState:
+        params = {
+            "student": surgery.complete(model.params, like, seed=seed)[0],
+            "losses": {name: {} for name in plan.losses},
+        }
+        zero = jnp.zeros((), jnp.int32)
+        fresh = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
+        return jax.jit(fresh, out_shardings=replicated(mesh))(params)
+
+    apply = _apply(form, cfg, model.head_cfg, plan)
+    teachers = {"teacher": _apply(form, teacher.cfg, teacher.head_cfg, plan)} if teacher else {}
+
+    def train_step(state, teacher_params, batch, seed):
+        ask = lambda keys, batch: batch  # what a task asks is in its rows
+        step = make_train_step(apply, teachers, plan.losses, tx, ask=ask, mesh=mesh, seed=seed)
+        return step(state, teacher_params, batch)
+
+    return Tuning(
+        plan=plan,
+        form=form,
+        model=model,
+        cfg=model.cfg,
+        head_cfg=model.head_cfg,
+        new_layers=surgery.complete(model.params, like, seed=0)[1],
+        teacher=teacher,
+        train=train,
+        dev=dev,
+        mesh=mesh,
+        layout=layout,
+        steps=steps,
+        start=start,
+        train_step=jax.jit(train_step, donate_argnums=0),
+        scorer=make_scorer(apply, mesh),
+    )
+
+
+def make_reading(model: Model, *, max_length: int, windows: int | None) -> Reading:
+    """ValueError for documents longer than the model's positions."""
+    if max_length > model.cfg.max_tokens:
+        raise ValueError(f"max_length is {max_length}, but {model.folder} has {model.cfg.max_tokens} positions")
+    return Reading(tokenizer=model.tokenizer, max_length=max_length, overlap=windows)
+
+
+def read_split(task: Task, name: str, reading: Reading) -> Split:
+    examples = task.read(name)
+    return Split(examples=examples, encoded=task.form.rows(examples, reading))
+
+
+def has_labels(split: Split) -> bool:
+    """Whether every row has an answer."""
+    return all(row.weights.any() for row in split.encoded.rows)
+
+
+def _demand_labels(train: Mapping[str, Split], dev: Mapping[str, Split]) -> None:
+    for name, data in {**train, **dev}.items():
+        if not has_labels(data):
+            mend = "measured" if name in dev else "learned from without --teacher"
+            raise ValueError(f"{name} has examples without a label, so it cannot be {mend}")
+
+
+def with_labels(model: Model, form: Form) -> Model:
+    """The model with the task's labels: in the task's order where its output layer has them in another, without that
+    layer where it has others.
+    """
+    wanted, stated = form.labels, model.head_cfg.labels
+    size = 1 if form.problem_type == "regression" else len(wanted)
+    head_cfg = dataclasses.replace(
+        model.head_cfg, labels=wanted or (("LABEL_0",) if size else ()), problem_type=form.problem_type
+    )
+    if not model.has_head or not size:
+        return dataclasses.replace(model, head_cfg=head_cfg)
+    ours, theirs = [name.casefold() for name in wanted], [name.casefold() for name in stated]
+    unnamed = theirs == [f"label_{i}" for i in range(size)]
+    params = dict(model.params)
+    if not unnamed and sorted(ours) == sorted(theirs):
+        order = np.array([theirs.index(name) for name in ours])
+        params[OUTPUT] = {name: x[..., order] for name, x in params[OUTPUT].items()}
+    elif not unnamed:
+        del params[OUTPUT]
+        return dataclasses.replace(model, head_cfg=head_cfg, params=params, has_head=False)
+    return dataclasses.replace(model, head_cfg=head_cfg, params=params)
+
+
+def read_teacher(wanted: Pretrained, model: Model, form: Form, plan: FineTune) -> Model:
+    """ValueError where it cannot teach this task to this model."""
+    teacher = with_labels(read(wanted, head=form.head), form)
+    if not teacher.has_head:
+        raise ValueError(
+            f"teacher {teacher.folder} has no {form.head} head for these answers, so it cannot teach them; fine-tune "
+            f"it first:\n  python -m distilbert_jax finetune {teacher.folder} --task {plan.task}={plan.folder}"
+        )
+    if teacher.tokenizer.sha256 != model.tokenizer.sha256:
+        raise ValueError(
+            f"teacher {teacher.folder} and student {model.folder} have different tokenizers: their rows cannot be "
+            "compared"
+        )
+    if teacher.cfg.hidden_size != model.cfg.hidden_size and any(isinstance(x, Cosine) for x in plan.losses.values()):
+        raise ValueError(
+            f"Cosine compares hidden states of one size; the teacher has {teacher.cfg.hidden_size}, the student "
+            f"{model.cfg.hidden_size}"
+        )
+    return teacher
+
+
+def _sample(examples: Sequence[Any], count: int | None) -> Sequence[Any]:
+    """The same examples for every model and seed, in the order of the file."""
+    if count is None or count >= len(examples):
+        return examples
+    chosen = np.random.default_rng(SAMPLE_SEED).permutation(len(examples))[:count]
+    return [examples[i] for i in np.sort(chosen).tolist()]
+
+
+def _with_dropout(cfg: TransformerConfig, plan: FineTune) -> TransformerConfig:
+    if plan.dropout is None:
+        return cfg
+    return dataclasses.replace(cfg, dropout=plan.dropout, attention_dropout=plan.dropout)
+
+
+def _apply(form: Form, cfg: TransformerConfig, head_cfg: HeadConfig, plan: FineTune) -> Apply:
+    apply: Any = heads.build(form.head, dataclasses.replace(cfg, dtype=plan.dtype), head_cfg).apply
+    return apply

@@ -1,0 +1,80 @@
+"""Batches of a task: every row once an epoch, little padding, few shapes."""
+
+import numpy as np
+import pytest
+
+from distilbert_jax.data.batches import Layout
+from distilbert_jax.data.tasks.batches import TaskBatches, by_length, padded_length, stack
+from distilbert_jax.data.tasks.form import Row
+
+
+def row(length, *, tags=False):
+    questions = length if tags else 1
+    return Row(
+        example=0,
+        tokens=np.full(length, 7, np.int32),
+        segments=np.ones(length, np.int32),
+        token_types=np.zeros(length, np.int32),
+        predict_at=np.arange(questions, dtype=np.int32),
+        asked=np.ones(questions, np.float32),
+        weights=np.ones(questions, np.float32),
+        labels=np.ones(questions, np.int32),
+    )
+
+
+LAYOUT = Layout(accumulation=2, rows=4)
+LENGTHS = np.random.default_rng(0).integers(3, 60, 101)
+
+
+@pytest.fixture
+def batches():
+    return TaskBatches(rows=[row(length) for length in LENGTHS], seed=0, layout=LAYOUT)
+
+
+def test_every_row_once_an_epoch(batches):
+    seen = [batch["rows"][batch["weights"][..., 0] > 0] for batch in batches.epoch(0)]
+    assert len(seen) == len(batches) == 13
+    assert sorted(np.concatenate(seen).tolist()) == list(range(101))
+
+
+def test_an_epoch_is_a_function_of_seed_and_number(batches):
+    order = lambda batches, epoch: np.concatenate([batch["rows"].ravel() for batch in batches.epoch(epoch)]).tolist()
+    assert order(batches, 1) == order(batches, 1)
+    assert order(batches, 0) != order(batches, 1)
+    assert order(batches, 0) != order(TaskBatches(rows=batches.rows, seed=1, layout=LAYOUT), 0)
+
+
+def test_lengths_are_few_and_padding_small(batches):
+    assert [padded_length(n) for n in (1, 16, 17, 25, 33, 49, 65, 500)] == [16, 16, 24, 32, 48, 64, 96, 512]
+    shapes = {batch["tokens"].shape for batch in batches.epoch(0)}
+    assert shapes <= {(2, 4, length) for length in (16, 24, 32, 48, 64)}
+    real = sum((batch["segments"] > 0).sum() for batch in batches.epoch(0))
+    assert real == LENGTHS.sum()
+    assert real / sum(batch["tokens"].size for batch in batches.epoch(0)) > 0.75
+
+
+def test_empty_rows_ask_nothing(batches):
+    (last,) = [batch for batch in batches.epoch(0) if (batch["segments"].max(-1) == 0).any()]
+    empty = last["segments"].max(-1) == 0
+    assert empty.sum() == 3
+    assert last["asked"][empty].sum() == last["weights"][empty].sum() == 0
+
+
+def test_tags_are_padded_like_tokens():
+    rows = [row(length, tags=True) for length in (5, 9, 9)]
+    batch = stack(rows, np.array([0, 1]), LAYOUT, epoch=0)
+    assert batch["labels"].shape == batch["predict_at"].shape == (2, 4, 16)
+    assert batch["asked"].sum() == 14
+
+
+def test_positions_start_anew_in_each_document():
+    one = row(6)
+    one.segments[3:] = 2
+    batch = stack([one], np.array([0]), LAYOUT, epoch=0)
+    assert batch["positions"][0, 0, :6].tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_longest_come_first(batches):
+    chosen = np.concatenate([rows for rows, _ in by_length(batches.rows, LAYOUT)])
+    assert sorted(chosen.tolist()) == list(range(101))
+    assert LENGTHS[chosen].tolist() == sorted(LENGTHS.tolist(), reverse=True)
