@@ -13,6 +13,7 @@ _HOME = {
     "Pretrained": "distilbert_jax.config",
     "Student": "distilbert_jax.config",
     "read": "distilbert_jax.hub.read",
+    "scores": "distilbert_jax.evaluate.ask",
 }
 __all__ = list(_HOME)
 

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.catalogue import Task
 
+Run = Callable[[argparse.Namespace], None]
+Command = Callable[[str, Run, str], argparse.ArgumentParser]
+"""(name, what runs it, what it says of itself) -> its parser."""
+
 _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 
   python -m distilbert_jax distill experiments/quickstart.py
@@ -50,7 +54,7 @@ def _prepare(args: argparse.Namespace) -> None:
 def _finetune(args: argparse.Namespace) -> None:
     from distilbert_jax import experiment_file
     from distilbert_jax.config import Pretrained, fine_tune
-    from distilbert_jax.evaluate import retention
+    from distilbert_jax.evaluate import retention_report
     from distilbert_jax.train.finetune import finetune
 
     if not args.debug:
@@ -62,7 +66,7 @@ def _finetune(args: argparse.Namespace) -> None:
         plan = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher)
         plan = experiment_file.override(plan, [*args.overrides, *([f"windows={args.windows}"] if args.windows else [])])
         results += finetune(plan, task, folder=into / task.name, seeds=args.seeds)
-    retention.show_runs(results)
+    retention_report.show_runs(results)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
@@ -71,6 +75,20 @@ def _evaluate(args: argparse.Namespace) -> None:
 
     for task, _ in _tasks(args.task):
         evaluate(Pretrained(args.model), task, split=args.split, into=pathlib.Path(args.into), windows=args.windows)
+
+
+def _retention(args: argparse.Namespace) -> None:
+    from distilbert_jax.evaluate import retention_report
+
+    named = {}
+    for text in args.results:
+        name, equals, folder = text.partition("=")
+        if not equals or name in named:
+            raise ValueError(f"{text}: write NAME=FOLDER, each name once, such as teacher=runs/teacher/tasks")
+        named[name] = pathlib.Path(folder)
+    if len(named) < 2:
+        raise ValueError("a teacher and at least one student are needed, the teacher first")
+    retention_report.write(named, pathlib.Path(args.into))
 
 
 def _tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
@@ -117,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+    def command(name: str, run: Run, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text.split(".")[0].lower(), description=text)
         sub.set_defaults(command=run)
         sub.add_argument(
@@ -125,6 +143,12 @@ def parser() -> argparse.ArgumentParser:
         )
         return sub
 
+    _add_pretraining(command)
+    _add_tasks(command)
+    return top
+
+
+def _add_pretraining(command: Command) -> None:
     distill = command(
         "distill",
         _distill,
@@ -147,6 +171,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="run four steps on a tiny random model, all in FOLDER: shows in a minute that the experiment runs",
     )
+    report = command(
+        "report", _report, "Teacher beside student in one table, their words for a gap, and a picture of the losses."
+    )
+    report.add_argument("run", metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
+
+
+def _add_tasks(command: Command) -> None:
     finetune = command(
         "finetune",
         _finetune,
@@ -174,11 +205,17 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--into", metavar="DIR", default="predictions", help="where the answers go (default predictions)"
     )
-    report = command(
-        "report", _report, "Teacher beside student in one table, their words for a gap, and a picture of the losses."
+    retention = command(
+        "retention",
+        _retention,
+        "What students keep of their teacher's scores. A table as Markdown, LaTeX and JSON, and a picture.",
     )
-    report.add_argument("run", metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
-    return top
+    retention.add_argument(
+        "results", metavar="NAME=FOLDER", nargs="+", help="what finetune wrote for each model, the teacher's first"
+    )
+    retention.add_argument(
+        "--into", metavar="DIR", default="retention", help="where the table goes (default retention)"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,29 +1,192 @@
-"""What a student keeps of its teacher: results of fine-tuning, side by side."""
+"""What a student keeps of its teacher: fine-tuning's results side by side, with how sure one can be.
 
+Per cent kept comes with a 95 % interval by a paired bootstrap (Efron and Tibshirani, 1993): examples are drawn anew,
+the same ones for teacher and student, and seeds for each of them. A best of seeds never appears.
+"""
+
+import dataclasses
+import json
+import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+import numpy as np
 
-from distilbert_jax.progress import console
+from distilbert_jax.data.tasks import metrics
+from distilbert_jax.data.tasks.choices import Choices
+from distilbert_jax.data.tasks.classes import Classes
+from distilbert_jax.data.tasks.form import Form
+from distilbert_jax.data.tasks.spans import Spans
+from distilbert_jax.data.tasks.tags import Tags
+
+DRAWS = 1_000
+OWN = ("class: FineTune", "model.", "teacher", "losses.", "folder: ")
+"""Lines of a plan in which the models of a table may differ: everything else is the search budget."""
 
 
-def show_runs(results: Sequence[Mapping[str, Any]]) -> None:
-    """Mean and standard deviation over the seeds of each task, as fine-tuning gave them."""
-    table = Table("task", "score", "seeds", "best epochs")
-    for task in dict.fromkeys(result["task"] for result in results):
-        of_task = [result for result in results if result["task"] == task]
-        table.add_row(
-            task,
-            mean_and_deviation([result["headline"] for result in of_task]),
-            str(len(of_task)),
-            ", ".join(str(result["best_epoch"]) for result in of_task),
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results:
+    """One model on one task: for each seed its headline, and by dev split the units of every example."""
+
+    headlines: tuple[float, ...]
+    units: tuple[Mapping[str, np.ndarray], ...]
+    form: Form
+    plan: tuple[str, ...]
+    parameters: int
+    sizes: Mapping[str, int]  # examples by split
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Per cent of the teacher's score, and the 95 % interval."""
+
+    percent: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.percent:.1f} % ({self.low:.1f}–{self.high:.1f})"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Retention:
+    """`results[model][task]`; the first model is the teacher. `floor[task]` is the score of always giving the commonest
+    answer.
+    """
+
+    results: Mapping[str, Mapping[str, Results]]
+    floor: Mapping[str, float]
+    kept: Mapping[str, Mapping[str, Kept]]  # [student][task, or "macro"]
+    kept_above_floor: Mapping[str, Kept]  # [student], of the macro averages
+    budget: Mapping[str, tuple[str, ...]]  # [task]: the plan, the same for all
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(self.floor)
+
+
+def load(folder: pathlib.Path) -> dict[str, Results]:
+    """The results under a folder that `finetune` wrote to, by task. ValueError where there are none."""
+    found = {}
+    for task in sorted({path.parent for path in folder.glob("*/seed*.json")}):
+        paths = sorted(task.glob("seed*.json"))
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        units = [json.loads((path.with_suffix("") / "units.json").read_text(encoding="utf-8")) for path in paths]
+        first = results[0]
+        found[first["task"]] = Results(
+            headlines=tuple(result["headline"] for result in results),
+            units=tuple({split: np.array(x, float) for split, x in of_seed.items()} for of_seed in units),
+            form=_form(first["form"]),
+            plan=tuple(first["plan"]),
+            parameters=first["parameters"],
+            sizes=first["dev_examples"] | {"train": first["train_examples"]},
         )
-    console.print(table)
+    if not found:
+        raise ValueError(f"{folder}: no results: python -m distilbert_jax finetune MODEL --task … --into {folder}")
+    return found
+
+
+def compare(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> Retention:
+    """ValueError where the models were not fine-tuned on the same tasks, examples and budget."""
+    teacher, *students = results
+    tasks = tuple(results[teacher])
+    for student in students:
+        if missing := set(tasks) ^ set(results[student]):
+            raise ValueError(f"{student} and {teacher} have not the same tasks: {', '.join(sorted(missing))}")
+    budget = {task: _budget(task, {name: of_model[task] for name, of_model in results.items()}) for task in tasks}
+    floor = {task: _floor(results[teacher][task]) for task in tasks}
+    random = np.random.default_rng(seed)
+    draws = {task: _draws({name: of[task] for name, of in results.items()}, random) for task in tasks}
+    macro = lambda name: np.mean([draws[task][name] for task in tasks], axis=0)
+    mean = lambda name: statistics.mean(statistics.mean(results[name][task].headlines) for task in tasks)
+    kept = {
+        student: {
+            task: _kept(
+                statistics.mean(results[student][task].headlines),
+                statistics.mean(results[teacher][task].headlines),
+                draws[task][student],
+                draws[task][teacher],
+            )
+            for task in tasks
+        }
+        | {"macro": _kept(mean(student), mean(teacher), macro(student), macro(teacher))}
+        for student in students
+    }
+    base = statistics.mean(floor.values())
+    above = {
+        student: _kept(mean(student) - base, mean(teacher) - base, macro(student) - base, macro(teacher) - base)
+        for student in students
+    }
+    return Retention(results=results, floor=floor, kept=kept, kept_above_floor=above, budget=budget)
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
     """Two decimals; no deviation of a single value."""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
+
+
+def _form(stated: Mapping[str, Any]) -> Form:
+    if stated["head"] == "sequence_classification":
+        return Classes(
+            labels=tuple(stated["labels"]),
+            metrics=tuple(getattr(metrics, name) for name in stated["metrics"]),
+            several=stated["problem_type"] == "multi_label_classification",
+        )
+    if stated["head"] == "token_classification":
+        return Tags(labels=tuple(stated["labels"]))
+    return Spans() if stated["head"] == "question_answering" else Choices()
+
+
+def _budget(task: str, of_task: Mapping[str, Results]) -> tuple[str, ...]:
+    (first, plan), *others = (
+        (name, tuple(line for line in results.plan if not line.startswith(OWN))) for name, results in of_task.items()
+    )
+    for name, other in others:
+        if plan != other:
+            different = sorted(set(plan) ^ set(other))
+            raise ValueError(f"{task}: {first} and {name} were not fine-tuned alike:\n  " + "\n  ".join(different))
+        if of_task[first].sizes != of_task[name].sizes:
+            raise ValueError(f"{task}: {first} and {name} were not fine-tuned on the same examples")
+    return plan
+
+
+def _headline(form: Form, units: Mapping[str, np.ndarray]) -> float:
+    return statistics.mean(form.measure(x)[form.headline] for x in units.values())
+
+
+def _floor(results: Results) -> float:
+    """Of the commonest answer, given always; 0 where answers are numbers, tags or spans."""
+    form = results.form
+    if isinstance(form, Tags | Spans) or form.problem_type in ("regression", "multi_label_classification"):
+        return 0.0
+    commonest = {}
+    for split, units in results.units[0].items():
+        values, counts = np.unique(units[:, 0], return_counts=True)
+        commonest[split] = np.stack([units[:, 0], np.full(len(units), values[counts.argmax()])], axis=1)
+    return _headline(form, commonest)
+
+
+def _draws(of_task: Mapping[str, Results], random: np.random.Generator) -> dict[str, np.ndarray]:
+    """[DRAWS] mean headlines of each model, over examples that are the same for all and seeds of its own."""
+    drawn: dict[str, list[float]] = {name: [] for name in of_task}
+    sizes = {split: len(x) for split, x in next(iter(of_task.values())).units[0].items()}
+    for _ in range(DRAWS):
+        examples = {split: random.integers(0, size, size) for split, size in sizes.items()}
+        for name, results in of_task.items():
+            seeds, counts = np.unique(random.integers(0, len(results.units), len(results.units)), return_counts=True)
+            headlines = [
+                _headline(results.form, {split: x[examples[split]] for split, x in results.units[seed].items()})
+                for seed in seeds
+            ]
+            drawn[name].append(float(np.average(headlines, weights=counts)))
+    return {name: np.array(values) for name, values in drawn.items()}
+
+
+def _kept(student: float, teacher: float, student_draws: np.ndarray, teacher_draws: np.ndarray) -> Kept:
+    """A teacher's score that is not above 0 leaves nothing to keep: NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.where(teacher_draws > 0, 100 * student_draws / teacher_draws, np.nan)
+    low, high = np.nanpercentile(ratios, [2.5, 97.5]) if np.isfinite(ratios).any() else (np.nan, np.nan)
+    return Kept(percent=100 * student / teacher if teacher > 0 else float("nan"), low=float(low), high=float(high))

@@ -174,6 +174,12 @@ def _result(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
         "best_epoch": best["step"] // per_epoch,
         "epochs": [entry["headline"] for entry in epochs],
         "plan": describe(tuning.plan).splitlines(),
+        "form": {
+            "head": tuning.form.head,
+            "problem_type": tuning.form.problem_type,
+            "labels": list(tuning.form.labels),
+            "metrics": [metric.__name__ for metric in getattr(tuning.form, "metrics", ())],
+        },
         "model_sha256": tuning.model.sha256,
         "teacher_sha256": tuning.teacher.sha256 if tuning.teacher else None,
         "parameters": sum(x.size for x in jax.tree.leaves(tuning.start(seed).params["student"])),

@@ -14,7 +14,7 @@ _DOCUMENT = "-DOCSTART-"  # CoNLL-2003 writes one in front of each article
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """Its words, and a tag for each: O, B-TYPE, I-TYPE."""
+    """Its words, and a tag for each: O, B-TYPE, I-TYPE; no tags where they are not known."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]

@@ -78,7 +78,11 @@ class Tags:
         tokens, types = reading.document([ids[window]])
         origin = np.concatenate([[-1], words[window], [-1]])
         real = (origin >= 0).astype(np.float32)
-        tags = [self.labels.index(example.tags[word]) if word >= 0 else 0 for word in origin.tolist()]
+        unknown = sorted(set(example.tags) - set(self.labels))
+        if unknown:
+            raise ValueError(f"sentence {number + 1}: the tag {unknown[0]!r} is none of {', '.join(self.labels)}")
+        known = bool(example.tags)
+        tags = [self.labels.index(example.tags[word]) if word >= 0 and known else 0 for word in origin.tolist()]
         return Row(
             example=number,
             tokens=tokens,
@@ -86,7 +90,7 @@ class Tags:
             token_types=types,
             predict_at=np.arange(len(tokens), dtype=np.int32),
             asked=real,
-            weights=real,
+            weights=real * known,
             labels=np.array(tags, np.int32),
             origin=origin,
         )

@@ -133,6 +133,13 @@ def test_tags_of_windows_are_stitched(reading):
     assert got[2:-2] == list(long.tags)[2:-2]
 
 
+def test_tags_that_are_unknown(reading):
+    (row,) = TAGS.rows([Sentence(words=("the", "cat"), tags=())], reading).rows
+    assert (row.asked.sum(), row.weights.sum()) == (2, 0)
+    with pytest.raises(ValueError, match="sentence 1: the tag 'B-z' is none of O, B-x, I-x"):
+        TAGS.rows([Sentence(words=("the",), tags=("B-z",))], reading)
+
+
 SPANS = Spans()
 QUESTION = Question(
     id="q",

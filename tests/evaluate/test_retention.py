@@ -1,0 +1,142 @@
+"""What is kept, how sure that is, and that unlike things are not compared."""
+
+import json
+import statistics
+
+import numpy as np
+import pytest
+
+from distilbert_jax.__main__ import main
+from distilbert_jax.evaluate import retention, retention_report
+
+PLAN = ["class: FineTune", "model.folder: {}", "epochs: 3", "batch: 32", "optimizer.peak_lr: 3e-05", "max_length: 128"]
+
+
+def write(folder, task, share, *, seeds=3, size=400, plan=PLAN, positive=0.5, labels=("no", "yes")):
+    """Results of a classifier that is right on about `share` of the examples."""
+    gold = (np.arange(size) < positive * size).astype(int)
+    for seed in range(seeds):
+        random = np.random.default_rng((seed, round(1000 * share)))
+        right = random.random(size) < share
+        units = np.stack([gold, np.where(right, gold, 1 - gold)], axis=1)
+        (folder / task / f"seed{seed}").mkdir(parents=True)
+        (folder / task / f"seed{seed}" / "units.json").write_text(json.dumps({"dev": units.tolist()}))
+        result = {
+            "task": task,
+            "seed": seed,
+            "headline": 100 * float(right.mean()),
+            "best_epoch": 2,
+            "plan": [line.format(folder) for line in plan],
+            "form": {
+                "head": "sequence_classification",
+                "problem_type": "single_label_classification",
+                "labels": list(labels),
+                "metrics": ["accuracy"],
+            },
+            "parameters": 1_000,
+            "dev_examples": {"dev": size},
+            "train_examples": 50,
+        }
+        (folder / task / f"seed{seed}.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for task in ("sst2", "rte"):
+        write(tmp_path / "teacher", task, 0.9)
+        write(tmp_path / "student", task, 0.81)
+    return {name: tmp_path / name for name in ("teacher", "student")}
+
+
+def compare(folders):
+    return retention.compare({name: retention.load(folder) for name, folder in folders.items()})
+
+
+def test_kept_is_the_ratio_of_means(folders):
+    got = compare(folders)
+    means = {name: statistics.mean(got.results[name]["rte"].headlines) for name in folders}
+    kept = got.kept["student"]["rte"]
+    assert kept.percent == pytest.approx(100 * means["student"] / means["teacher"])
+    assert kept.low < kept.percent < kept.high
+    assert 1 < kept.high - kept.low < 12  # binomial errors of 400 examples: 1.5 and 2 points
+    macro = got.kept["student"]["macro"]
+    assert macro.high - macro.low < kept.high - kept.low
+
+
+def test_examples_are_paired(tmp_path):
+    """A student that gives its teacher's very answers keeps everything, for certain."""
+    for name in ("teacher", "student"):
+        write(tmp_path / name, "rte", 0.9, seeds=1)
+    kept = compare({name: tmp_path / name for name in ("teacher", "student")}).kept["student"]["rte"]
+    assert (kept.percent, kept.low, kept.high) == (100.0, 100.0, 100.0)
+
+
+def test_above_the_commonest_answer(tmp_path):
+    write(tmp_path / "teacher", "rte", 0.9, positive=0.75)
+    write(tmp_path / "student", "rte", 0.825, positive=0.75)
+    got = compare({name: tmp_path / name for name in ("teacher", "student")})
+    assert got.floor == {"rte": 75.0}
+    assert got.kept["student"]["macro"].percent > 90
+    assert 30 < got.kept_above_floor["student"].percent < 70  # 7.5 of 15 points
+
+
+def test_the_interval_holds_what_it_says(tmp_path):
+    """Of many tables with a true ratio of 0.9, about 95 % of the intervals hold it."""
+    held = 0
+    for trial in range(20):
+        folders = {}
+        for name, share in (("teacher", 0.9), ("student", 0.81)):
+            folders[name] = write(tmp_path / f"{trial}{name}", "rte", share + trial * 1e-9, seeds=3, size=300)
+            for seed in range(3):  # another draw of examples in each trial
+                path = folders[name] / "rte" / f"seed{seed}" / "units.json"
+                random = np.random.default_rng((trial, seed, round(100 * share)))
+                gold = random.integers(0, 2, 300)
+                units = np.stack([gold, np.where(random.random(300) < share, gold, 1 - gold)], axis=1)
+                path.write_text(json.dumps({"dev": units.tolist()}))
+        got = compare(folders).kept["student"]["rte"]
+        held += got.low <= 90 <= got.high
+    assert held >= 16
+
+
+def test_unlike_things_are_not_compared(folders, tmp_path):
+    other = [line.replace("epochs: 3", "epochs: 4") for line in PLAN]
+    write(tmp_path / "longer", "sst2", 0.8, plan=other)
+    write(tmp_path / "longer", "rte", 0.8)
+    with pytest.raises(
+        ValueError, match="sst2: teacher and longer were not fine-tuned alike:\n  epochs: 3\n  epochs: 4"
+    ):
+        compare({"teacher": folders["teacher"], "longer": tmp_path / "longer"})
+    write(tmp_path / "fewer", "rte", 0.8)
+    with pytest.raises(ValueError, match="not the same tasks: sst2"):
+        compare({"teacher": folders["teacher"], "fewer": tmp_path / "fewer"})
+    for task in ("sst2", "rte"):
+        write(tmp_path / "smaller", task, 0.8, size=100)
+    with pytest.raises(ValueError, match="not fine-tuned on the same examples"):
+        compare({"teacher": folders["teacher"], "smaller": tmp_path / "smaller"})
+    with pytest.raises(ValueError, match="no results"):
+        retention.load(tmp_path / "nowhere")
+
+
+def test_a_claim_is_written_only_where_it_holds(folders, tmp_path):
+    said = lambda folders: "\n".join(retention_report.notes(compare(folders)))
+    assert "≥ 97 %" not in said(folders)
+    for task in ("sst2", "rte"):
+        write(tmp_path / "twin", task, 0.9)
+    assert "twin keeps ≥ 97 %" in said({"teacher": folders["teacher"], "twin": tmp_path / "twin"})
+
+
+def test_the_command(folders, tmp_path, capsys):
+    named = [f"{name}={folder}" for name, folder in folders.items()]
+    assert main(["retention", *named, "--into", str(tmp_path / "out")]) == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"retention.{x}" for x in ("md", "tex", "json", "png")
+    }
+    table = (tmp_path / "out" / "retention.md").read_text()
+    assert "| paper: DistilBERT |" in table
+    assert "for reference only" in table
+    assert "One setting a task" in table
+    assert r"\%" in (tmp_path / "out" / "retention.tex").read_text()
+    assert main(["retention", named[0]]) == 1
+    assert main(["retention", "teacher", "student"]) == 1
+    assert "write NAME=FOLDER" in capsys.readouterr().err
