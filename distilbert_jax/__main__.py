@@ -22,10 +22,10 @@ _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
 _PLAN = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
 _TASK_HELP = (
-    "a task and the folder of its files as they were released: cola sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb "
-    "squad squad2 conll2003 wnut17 swag codah piqa; any other name is a task of your own, with train.csv and dev.csv, "
-    "or .jsonl, of columns text, text_pair if there are two, and label, score, labels or probabilities. "
-    "May be given several times"
+    "a task and the folder of its files as they were released (of TensorFlow Datasets, where that is left out): cola "
+    "sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb squad squad2 conll2003 wnut17 swag codah piqa; any other name is a "
+    "task of your own, with train.csv and dev.csv, or .jsonl, of columns text, text_pair if there are two, and label, "
+    "score, labels or probabilities. May be given several times"
 )
 
 
@@ -92,15 +92,14 @@ def _retention(args: argparse.Namespace) -> None:
 
 
 def _tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
-    """(task, its folder) of each NAME=FOLDER."""
+    """(task, its folder) of each NAME=FOLDER, or NAME alone of TFDS."""
     from distilbert_jax.data.tasks import catalogue
 
     tasks = []
     for text in named:
         name, equals, folder = text.partition("=")
-        if not equals:
-            raise ValueError(f"--task {text}: where are its files? --task {text}=FOLDER")
-        tasks.append((catalogue.find(name, pathlib.Path(folder)), folder))
+        task = catalogue.find(name, pathlib.Path(folder)) if equals else catalogue.find_in_tfds(name)
+        tasks.append((task, folder or "TFDS"))
     return tasks
 
 
@@ -186,7 +185,7 @@ def _add_tasks(command: Command) -> None:
     evaluate = command("evaluate", _evaluate, "Score a fine-tuned model on a task. Its answers are written to a file.")
     for sub in (finetune, evaluate):
         sub.add_argument("model", metavar="MODEL", help="a Hub folder or id, such as runs/quickstart/export")
-        sub.add_argument("--task", metavar="NAME=FOLDER", action="append", required=True, help=_TASK_HELP)
+        sub.add_argument("--task", metavar="NAME[=FOLDER]", action="append", required=True, help=_TASK_HELP)
         sub.add_argument(
             "--windows",
             metavar="N",

@@ -334,3 +334,42 @@ def test_prepare_alone(run, tmp_path, bert_folder):
     arguments = [f"teacher={bert_folder}", f"corpus.sources.text={corpus}", f"corpus.folder={tmp_path}/shards"]
     assert run("prepare", QUICKSTART, *arguments, "corpus.row_length=64") == (0, "")
     assert (tmp_path / "shards" / "manifest.json").exists()
+
+
+TASKS = {
+    "no folder": ("codah", "--task codah=FOLDER"),
+    "a folder that is not there": ("sst2=nowhere", "no such folder: nowhere"),
+    "a folder without the files": ("sst2=.", "no train.tsv"),
+    "a task of one's own without files": ("mine=.", "neither train.csv nor train.jsonl"),
+}
+
+
+@pytest.mark.parametrize("case", TASKS)
+@pytest.mark.parametrize("command", ["finetune", "evaluate"])
+def test_bad_tasks(run, command, case, bert_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task, message = TASKS[case]
+    if command == "evaluate" and case == "a folder without the files":
+        message = "no sequence_classification head"  # the model is read first
+    status, said = run(command, bert_folder, "--task", task)
+    assert status == 1
+    assert message in one_line(said)
+    assert not list(tmp_path.glob("**/seed0.json"))
+
+
+def test_a_model_without_the_head_of_a_task_is_not_evaluated(run, bert_folder, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
+    status, said = run("evaluate", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out")
+    assert status == 1
+    assert "no sequence_classification head for the answers of mine; fine-tune it first" in one_line(said)
+
+
+def test_bad_plans(run, bert_folder, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
+    plan = lambda *words: run("finetune", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out", *words)
+    assert "there is no 'epoch'; choose one of model, task" in one_line(plan("epoch=3")[1])
+    assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
+    assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
+    assert "cannot share 14: raise max_length" in one_line(plan("--windows", "14", "max_length=16")[1])

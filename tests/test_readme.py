@@ -3,6 +3,7 @@
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 
@@ -10,6 +11,8 @@ import pytest
 
 from distilbert_jax import experiment_file
 from distilbert_jax.__main__ import main
+from distilbert_jax.hub import smoke
+from tests.conftest import tiny_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -51,7 +54,12 @@ def test_pip(command):
     assert " ".join(words[2:]) in (ROOT / "Makefile").read_text()
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(PYTHON)])
+TASKS = [
+    c for c in COMMANDS if c.startswith(tuple(f"{PYTHON}{name} " for name in ("finetune", "evaluate", "retention")))
+]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(PYTHON) and c not in TASKS])
 def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
     """As written, but tiny and in a folder of the test."""
     name, *words = shlex.split(command.removeprefix(PYTHON))
@@ -86,6 +94,28 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
         assert list(tmp_path.glob("**/export/model.safetensors"))
 
 
+def test_tasks(tmp_path, monkeypatch, capsys, bert_folder, distilbert_folder):
+    """Fine-tuning as written, one after the other, of tiny models on a few lines."""
+    monkeypatch.chdir(tmp_path)
+    for run, folder in (("adapt", bert_folder), ("quickstart", distilbert_folder)):
+        shutil.copytree(folder, tmp_path / "runs" / run / "export")
+    texts = [(f"the {word} dog sees a cat", int(word == "red")) for word in ("red", "green") * 8]
+    for split in ("train", "dev"):
+        for path, header, between in (
+            (f"glue/SST-2/{split}.tsv", "sentence", "\t"),
+            (f"reviews/{split}.csv", "text", ","),
+        ):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            lines = [f"{header}{between}label", *(f"{text}{between}{label}" for text, label in texts)]
+            (tmp_path / path).write_text("\n".join(lines) + "\n")
+    for command in TASKS:
+        words = shlex.split(command.removeprefix(PYTHON))
+        small = ["--seeds", "1", "epochs=1", "batch=8", "max_length=16"] if words[0] == "finetune" else []
+        assert main([*words, *small]) == 0, capsys.readouterr().err
+    assert (tmp_path / "retention" / "retention.md").is_file()
+    assert "prediction" in (tmp_path / "predictions" / "reviews-dev.tsv").read_text()
+
+
 def test_the_rest_is_known():
     known = ("make ", "pip ", PYTHON, "python benchmarks/step.py")  # the last runs tiny in tests/torch/
     assert [c for c in COMMANDS if not c.startswith(known)] == []
@@ -97,9 +127,22 @@ def test_python(tmp_path, monkeypatch, capsys):
     main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(tmp_path), f"workdir={run}"])
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
-    theirs, ours = blocks("python")
+    theirs, ours, heads = blocks("python")
     exec(ours, {})
     assert "losses.soft.temperature: 2.0" in capsys.readouterr().out
+    cfg = tiny_config(num_token_types=0, projection_dropout=0.0)
+    for name, head in (
+        ("reviews", "sequence_classification"),
+        ("names", "token_classification"),
+        ("answers", "question_answering"),
+        ("endings", "multiple_choice"),
+    ):
+        smoke.tiny_model(
+            tmp_path / "models" / name, cfg, tokenizer=smoke.tiny_tokenizer(), family="distilbert", seed=0, head=head
+        )
+    found = {}
+    exec(heads, found)
+    assert [found[name].shape for name in ("classes", "tags", "start", "choices")] == [(1, 2), (16, 2), (33,), (1, 2)]
     pytest.importorskip("transformers", reason="transformers is installed on Python 3.11 only")
     names = {}
     exec(theirs, names)

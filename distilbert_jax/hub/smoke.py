@@ -15,7 +15,7 @@ from distilbert_jax.data import tokens
 from distilbert_jax.data.corpus import Files
 from distilbert_jax.data.prepare import Corpus
 from distilbert_jax.hub import read, write
-from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 WORDS = [
     *("a", "an", "and", "bird", "by", "cat", "dog", "eats", "far", "from", "green", "has", "he", "in", "it", "near"),
@@ -92,11 +92,19 @@ def tiny_text(*, documents: int, seed: int) -> str:
 
 
 def tiny_model(
-    folder: pathlib.Path, cfg: TransformerConfig, *, tokenizer: tokens.Tokenizer, family: str, seed: int
+    folder: pathlib.Path,
+    cfg: TransformerConfig,
+    *,
+    tokenizer: tokens.Tokenizer,
+    family: str,
+    seed: int,
+    head: str = "masked_lm",
 ) -> None:
-    """A Hub folder of random weights."""
+    """A Hub folder of random weights; a head of classes or tags has two of them."""
     random = np.random.default_rng(seed)
-    params = jax.tree.map(lambda x: random.normal(0.0, 0.1, x.shape).astype(np.float32), read.parameter_shapes(cfg))
+    head_cfg = HeadConfig(labels=("no", "yes") if head.endswith("classification") else ())
+    shapes = read.parameter_shapes(cfg, head, head_cfg)
+    params = jax.tree.map(lambda x: random.normal(0.0, 0.1, x.shape).astype(np.float32), shapes)
     module = importlib.import_module(f"distilbert_jax.models.families.{family}")
     write.write(
         folder,
@@ -105,4 +113,6 @@ def tiny_model(
         params=params,
         tokenizer=tokenizer,
         card="Random weights, for trying things out.\n",
+        head=head,
+        head_cfg=head_cfg,
     )

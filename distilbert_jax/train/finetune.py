@@ -28,6 +28,7 @@ from distilbert_jax.train.tuning import Split, Tuning, build
 from distilbert_jax.types import Batch
 
 LOG_EVERY = 10  # steps
+PLAN = "plan.txt"
 
 
 def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
@@ -39,10 +40,12 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
     """
     with files.alone_in(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
-        _claim(folder, plan)
+        _refuse_another(folder, plan)
         if not all(path.is_file() for path in paths):
             tuning = build(plan, task)
             _announce(tuning)
+            with files.atomic(folder / PLAN) as partial:
+                partial.write_text(describe(plan), encoding="utf-8")
             for seed, path in enumerate(paths):
                 if not path.is_file():
                     files.write_json(path, _one_seed(tuning, seed, folder / f"seed{seed}"))
@@ -56,15 +59,16 @@ def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any
     return tuning.form.answers(split.examples, rows, scores)
 
 
-def _claim(folder: pathlib.Path, plan: FineTune) -> None:
-    path, text = folder / "plan.txt", describe(plan)
-    if path.is_file() and (there := path.read_text(encoding="utf-8")) != text:
-        different = sorted(set(there.splitlines()) ^ set(text.splitlines()))
+def _refuse_another(folder: pathlib.Path, plan: FineTune) -> None:
+    path = folder / PLAN
+    if not path.is_file():
+        return
+    lines = lambda text: {line for line in text.splitlines() if not line.startswith("rows_per_device: ")}
+    different = sorted(lines(path.read_text(encoding="utf-8")) ^ lines(describe(plan)))
+    if different:
         raise ValueError(
             f"{folder} holds results of another plan; name another folder with --into:\n  " + "\n  ".join(different)
         )
-    with files.atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def _announce(tuning: Tuning) -> None:

@@ -61,11 +61,11 @@ class Tuning:
 def build(plan: FineTune, task: Task) -> Tuning:
     """Reads everything. ValueError where model, teacher and task do not fit together."""
     form, mesh = task.form, make_mesh()
+    examples = _sample(task.read("train"), plan.examples)
     model = with_labels(read(plan.model, head=form.head), form)
     teacher = read_teacher(plan.teacher, model, form, plan) if plan.teacher else None
     cfg = _with_dropout(model.cfg, plan)
     reading = make_reading(model, max_length=plan.max_length, windows=plan.windows)
-    examples = _sample(task.read("train"), plan.examples)
     train = Split(examples=examples, encoded=form.rows(examples, reading))
     dev = {name: read_split(task, name, reading) for name in task.dev}
     _demand_labels({} if plan.teacher else {"train": train}, dev)

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distilbert_jax.data.tasks import glue, imdb, multiple_choice, ner, own, squad
+from distilbert_jax.data.tasks import glue, imdb, multiple_choice, ner, own, squad, tfds
 from distilbert_jax.data.tasks.choices import Choices
 from distilbert_jax.data.tasks.form import Form
 from distilbert_jax.data.tasks.spans import Spans
@@ -34,10 +34,13 @@ class Task:
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
 
-_SMALL = {"mrpc": 5, "rte": 5, "wnli": 5, "cola": 5, "stsb": 5}  # epochs of the small tasks of GLUE
-_SPANS = Recipe(epochs=2, batch=12, peak_lr=3e-5, max_length=384)
-_TAGS = Recipe(epochs=3, batch=32, peak_lr=5e-5)
-_CHOICES = Recipe(epochs=3, batch=16, peak_lr=5e-5)
+_RECIPES = {
+    **{name: Recipe(epochs=5) for name in ("cola", "mrpc", "rte", "stsb", "wnli")},  # the small ones
+    **{name: Recipe(epochs=2, batch=12, max_length=384) for name in ("squad", "squad2")},
+    **{name: Recipe(peak_lr=5e-5) for name in ("conll2003", "wnut17")},
+    **{name: Recipe(batch=16, peak_lr=5e-5) for name in ("swag", "codah", "piqa")},
+    "imdb": Recipe(peak_lr=2e-5, max_length=512),
+}
 
 _FILES: Mapping[str, Mapping[str, str]] = {
     "squad": {"train": "train-v1.1.json", "dev": "dev-v1.1.json"},
@@ -59,26 +62,36 @@ def find(name: str, folder: pathlib.Path) -> Task:
     """
     if not folder.is_dir():
         raise ValueError(f"task {name}: no such folder: {folder}")
+    form: Form
     if name in glue.TASKS:
         task = glue.TASKS[name]
         inner = folder / task.folder if (folder / task.folder).is_dir() else folder
-        recipe = Recipe(epochs=_SMALL.get(name, 3))
-        return Task(name=name, form=task.form, read=functools.partial(task.read, inner), dev=task.dev, recipe=recipe)
+        return _task(name, task.form, functools.partial(task.read, inner))
     if name == "imdb":
-        recipe = Recipe(peak_lr=2e-5, max_length=512)
-        return Task(name=name, form=imdb.FORM, read=functools.partial(imdb.read, folder), dev=("test",), recipe=recipe)
+        return _task(name, imdb.FORM, functools.partial(imdb.read, folder))
     if name in ("squad", "squad2"):
-        return Task(
-            name=name, form=Spans(no_answer=name == "squad2"), read=_reader(name, folder, squad.read), recipe=_SPANS
-        )
+        return _task(name, Spans(no_answer=name == "squad2"), _reader(name, folder, squad.read))
     if name in ("conll2003", "wnut17"):
         read = _reader(name, folder, ner.read)
-        return Task(name=name, form=Tags(labels=ner.labels(read("train"))), read=read, recipe=_TAGS)
+        return _task(name, Tags(labels=ner.labels(read("train"))), read)
     if name in ("swag", "codah", "piqa"):
-        read = _reader(name, folder, getattr(multiple_choice, name))
-        return Task(name=name, form=Choices(), read=read, recipe=_CHOICES)
+        return _task(name, Choices(), _reader(name, folder, getattr(multiple_choice, name)))
     form = own.form(folder)
-    return Task(name=name, form=form, read=functools.partial(own.read, folder, labels=form.labels))
+    return _task(name, form, functools.partial(own.read, folder, labels=form.labels))
+
+
+def find_in_tfds(name: str, *, data_dir: str | None = None) -> Task:
+    """The task `name` from TensorFlow Datasets. ValueError where these do not have it."""
+    if name not in tfds.DATASETS:
+        raise ValueError(f"TFDS does not have the task {name}: where are its files? --task {name}=FOLDER")
+    dataset = tfds.DATASETS[name]
+    form = dataset.form(dataset.builder(data_dir).info.features)
+    return _task(name, form, functools.partial(dataset.read, data_dir=data_dir))
+
+
+def _task(name: str, form: Form, read: Callable[[str], Sequence[Any]]) -> Task:
+    dev = glue.TASKS[name].dev if name in glue.TASKS else ("test",) if name == "imdb" else ("dev",)
+    return Task(name=name, form=form, read=read, dev=dev, recipe=_RECIPES.get(name, Recipe()))
 
 
 def _reader(
