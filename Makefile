@@ -5,10 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME = $(notdir $(patsubst %/,%,$(TEACHER)))
 
-.PHONY: quickstart test lint prove help
+.PHONY: quickstart test lint prove verify-hub help
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 quickstart: $(VENV)/.installed  ## teacher, corpus, student and report in a few minutes; TEACHER=FOLDER_OR_ID takes another teacher
 ifdef TEACHER
@@ -30,6 +30,9 @@ test: $(VENV)/.installed-test  ## the whole suite
 
 prove: $(VENV)/.installed-test  ## the suite with whole proofs instead of small ones; rewrites the figures in docs
 	$(BIN)/python -m pytest --prove
+
+verify-hub: $(VENV)/.installed-test  ## published models against their published figures; needs the network
+	$(BIN)/python -m pytest --hub tests/hub/test_published.py -rs
 
 lint: $(VENV)/.installed-test  ## style, types, arrows, spelling
 	$(BIN)/ruff check .

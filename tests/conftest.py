@@ -28,6 +28,7 @@ SHARED = pathlib.Path(__file__).parent.parent.parent / "shared"
 
 def pytest_addoption(parser):
     parser.addoption("--prove", action="store_true", help="whole proofs, and new figures in docs")
+    parser.addoption("--hub", action="store_true", help="published models from the Hub; needs the network")
 
 
 @pytest.fixture(scope="session")
