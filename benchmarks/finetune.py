@@ -28,7 +28,7 @@ def rows_of(model: str, glue: str, batches: int) -> Any:
 
     task = catalogue.find("sst2", pathlib.Path(glue))
     turned = tuning.build(fine_tune(task, folder=glue, model=Pretrained(model)), task)
-    all_batches = TaskBatches(rows=turned.train.encoded.rows, seed=0, layout=turned.layout)
+    all_batches = TaskBatches(rows=turned.train.encoded.rows, seed=0, size=turned.plan.batch, layout=turned.layout)
     return turned, list(itertools.islice(all_batches.epoch(0), batches))
 
 

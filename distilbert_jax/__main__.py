@@ -201,9 +201,7 @@ def _add_tasks(command: Command) -> None:
     finetune.add_argument("--into", metavar="DIR", help="where results go (default: tasks/ in the run of the model)")
     finetune.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_PLAN)
     evaluate.add_argument("--split", default="dev", help="of the task's files (default dev)")
-    evaluate.add_argument(
-        "--into", metavar="DIR", default="predictions", help="where the answers go (default predictions)"
-    )
+    evaluate.add_argument("--into", metavar="DIR", default="predictions", help="where the answers go (predictions/)")
     retention = command(
         "retention",
         _retention,
@@ -212,9 +210,7 @@ def _add_tasks(command: Command) -> None:
     retention.add_argument(
         "results", metavar="NAME=FOLDER", nargs="+", help="what finetune wrote for each model, the teacher's first"
     )
-    retention.add_argument(
-        "--into", metavar="DIR", default="retention", help="where the table goes (default retention)"
-    )
+    retention.add_argument("--into", metavar="DIR", default="retention", help="where the table goes (retention/)")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,8 @@ from distilbert_jax.hub.read import read
 from distilbert_jax.progress import console
 from distilbert_jax.train.mesh import make_mesh
 from distilbert_jax.train.scores import make_scorer, score
-from distilbert_jax.train.tuning import has_labels, make_reading, read_split, with_labels
+from distilbert_jax.train.task_models import with_labels
+from distilbert_jax.train.tuning import has_labels, make_reading, read_split
 
 ROWS = 32  # a device, of a batch
 

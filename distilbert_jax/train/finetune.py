@@ -85,7 +85,7 @@ def _announce(tuning: Tuning) -> None:
 def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     """Trains, measures every epoch, and keeps the model of the best. Returns what is to know of it."""
     plan = tuning.plan
-    batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, layout=tuning.layout)
+    batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, size=plan.batch, layout=tuning.layout)
     teachers = {"teacher": jax.device_put(tuning.teacher.params, replicated(tuning.mesh))} if tuning.teacher else {}
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
         state, done = checkpoints.restore(tuning.start(seed)) or (tuning.start(seed), 0)
@@ -147,7 +147,7 @@ def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, f
     write.write(
         folder / "model",
         family=family,
-        cfg=tuning.cfg,
+        cfg=tuning.model.cfg,
         params=jax.device_get(params),
         tokenizer=tuning.model.tokenizer,
         card=card.of_task(
@@ -161,7 +161,7 @@ def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, f
             description=describe(tuning.plan),
         ),
         head=tuning.form.head,
-        head_cfg=tuning.head_cfg,
+        head_cfg=tuning.model.head_cfg,
     )
 
 

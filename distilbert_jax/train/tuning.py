@@ -9,22 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from distilbert_jax import heads
-from distilbert_jax.config import FineTune, Pretrained
+from distilbert_jax.config import FineTune
 from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.data.tasks.form import Encoded, Form, Reading
 from distilbert_jax.hub.read import Model, parameter_shapes, read
-from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.models import surgery
-from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 from distilbert_jax.train.mesh import make_mesh, replicated, split
 from distilbert_jax.train.scores import Scorer, make_scorer
-from distilbert_jax.train.step import Apply, make_train_step
+from distilbert_jax.train.step import make_train_step
+from distilbert_jax.train.task_models import make_apply, read_teacher, with_labels
 from distilbert_jax.types import TrainState
 
 SAMPLE_SEED = 20_191_002  # of a sample of the training examples: the same for every model and seed
-OUTPUT = "classifier"  # the layer whose size is the task's
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +41,6 @@ class Tuning:
     plan: FineTune
     form: Form
     model: Model
-    cfg: TransformerConfig
-    head_cfg: HeadConfig
     new_layers: tuple[str, ...]
     teacher: Model | None
     train: Split
@@ -64,31 +59,25 @@ def build(plan: FineTune, task: Task) -> Tuning:
     examples = _sample(task.read("train"), plan.examples)
     model = with_labels(read(plan.model, head=form.head), form)
     teacher = read_teacher(plan.teacher, model, form, plan) if plan.teacher else None
-    cfg = _with_dropout(model.cfg, plan)
     reading = make_reading(model, max_length=plan.max_length, windows=plan.windows)
     train = Split(examples=examples, encoded=form.rows(examples, reading))
     dev = {name: read_split(task, name, reading) for name in task.dev}
     _demand_labels({} if plan.teacher else {"train": train}, dev)
 
-    accumulation, rows = split(
-        -(-plan.batch // mesh.size) * mesh.size, rows_per_device=plan.rows_per_device, devices=mesh.size
-    )
-    layout = Layout(accumulation=accumulation, rows=rows)
-    steps = plan.epochs * -(-len(train.encoded.rows) // layout.size)
+    whole = -(-plan.batch // mesh.size) * mesh.size  # with empty rows, where the devices are no divisor
+    accumulation, rows = split(whole, rows_per_device=plan.rows_per_device, devices=mesh.size)
+    steps = plan.epochs * -(-len(train.encoded.rows) // plan.batch)
     tx = plan.optimizer.transformation(steps)
-    like = parameter_shapes(cfg, form.head, model.head_cfg)
+    like = parameter_shapes(model.cfg, form.head, model.head_cfg)
+    apply = make_apply(model, plan)
+    teachers = {"teacher": make_apply(teacher, plan)} if teacher else {}
 
     def start(seed: int) -> TrainState:
-        params = {
-            "student": surgery.complete(model.params, like, seed=seed)[0],
-            "losses": {name: {} for name in plan.losses},
-        }
+        student, _ = surgery.complete(model.params, like, seed=seed)
+        params = {"student": student, "losses": {name: {} for name in plan.losses}}
         zero = jnp.zeros((), jnp.int32)
         fresh = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
         return jax.jit(fresh, out_shardings=replicated(mesh))(params)
-
-    apply = _apply(form, cfg, model.head_cfg, plan)
-    teachers = {"teacher": _apply(form, teacher.cfg, teacher.head_cfg, plan)} if teacher else {}
 
     def train_step(state, teacher_params, batch, seed):
         ask = lambda keys, batch: batch  # what a task asks is in its rows
@@ -99,14 +88,12 @@ def build(plan: FineTune, task: Task) -> Tuning:
         plan=plan,
         form=form,
         model=model,
-        cfg=model.cfg,
-        head_cfg=model.head_cfg,
         new_layers=surgery.complete(model.params, like, seed=0)[1],
         teacher=teacher,
         train=train,
         dev=dev,
         mesh=mesh,
-        layout=layout,
+        layout=Layout(accumulation=accumulation, rows=rows),
         steps=steps,
         start=start,
         train_step=jax.jit(train_step, donate_argnums=0),
@@ -138,64 +125,9 @@ def _demand_labels(train: Mapping[str, Split], dev: Mapping[str, Split]) -> None
             raise ValueError(f"{name} has examples without a label, so it cannot be {mend}")
 
 
-def with_labels(model: Model, form: Form) -> Model:
-    """The model with the task's labels: in the task's order where its output layer has them in another, without that
-    layer where it has others.
-    """
-    wanted, stated = form.labels, model.head_cfg.labels
-    size = 1 if form.problem_type == "regression" else len(wanted)
-    head_cfg = dataclasses.replace(
-        model.head_cfg, labels=wanted or (("LABEL_0",) if size else ()), problem_type=form.problem_type
-    )
-    if not model.has_head or not size:
-        return dataclasses.replace(model, head_cfg=head_cfg)
-    ours, theirs = [name.casefold() for name in wanted], [name.casefold() for name in stated]
-    unnamed = theirs == [f"label_{i}" for i in range(size)]
-    params = dict(model.params)
-    if not unnamed and sorted(ours) == sorted(theirs):
-        order = np.array([theirs.index(name) for name in ours])
-        params[OUTPUT] = {name: x[..., order] for name, x in params[OUTPUT].items()}
-    elif not unnamed:
-        del params[OUTPUT]
-        return dataclasses.replace(model, head_cfg=head_cfg, params=params, has_head=False)
-    return dataclasses.replace(model, head_cfg=head_cfg, params=params)
-
-
-def read_teacher(wanted: Pretrained, model: Model, form: Form, plan: FineTune) -> Model:
-    """ValueError where it cannot teach this task to this model."""
-    teacher = with_labels(read(wanted, head=form.head), form)
-    if not teacher.has_head:
-        raise ValueError(
-            f"teacher {teacher.folder} has no {form.head} head for these answers, so it cannot teach them; fine-tune "
-            f"it first:\n  python -m distilbert_jax finetune {teacher.folder} --task {plan.task}={plan.folder}"
-        )
-    if teacher.tokenizer.sha256 != model.tokenizer.sha256:
-        raise ValueError(
-            f"teacher {teacher.folder} and student {model.folder} have different tokenizers: their rows cannot be "
-            "compared"
-        )
-    if teacher.cfg.hidden_size != model.cfg.hidden_size and any(isinstance(x, Cosine) for x in plan.losses.values()):
-        raise ValueError(
-            f"Cosine compares hidden states of one size; the teacher has {teacher.cfg.hidden_size}, the student "
-            f"{model.cfg.hidden_size}"
-        )
-    return teacher
-
-
 def _sample(examples: Sequence[Any], count: int | None) -> Sequence[Any]:
     """The same examples for every model and seed, in the order of the file."""
     if count is None or count >= len(examples):
         return examples
     chosen = np.random.default_rng(SAMPLE_SEED).permutation(len(examples))[:count]
     return [examples[i] for i in np.sort(chosen).tolist()]
-
-
-def _with_dropout(cfg: TransformerConfig, plan: FineTune) -> TransformerConfig:
-    if plan.dropout is None:
-        return cfg
-    return dataclasses.replace(cfg, dropout=plan.dropout, attention_dropout=plan.dropout)
-
-
-def _apply(form: Form, cfg: TransformerConfig, head_cfg: HeadConfig, plan: FineTune) -> Apply:
-    apply: Any = heads.build(form.head, dataclasses.replace(cfg, dtype=plan.dtype), head_cfg).apply
-    return apply

@@ -5,6 +5,9 @@ import pytest
 
 import distilbert_jax
 from distilbert_jax.config import Pretrained
+from distilbert_jax.data.tasks.classes import Classes
+from distilbert_jax.data.tasks.examples import Example
+from distilbert_jax.data.tasks.form import Reading
 from tests.torch.models import EVERY, torch, transformers, write
 from tests.torch.test_heads import AUTO, both
 
@@ -57,3 +60,17 @@ def test_a_model_without_the_head(tmp_path):
     folder = write(theirs, tmp_path)
     with pytest.raises(ValueError, match="masked_lm: choose one of sequence_classification"):
         distilbert_jax.scores(distilbert_jax.read(Pretrained(str(folder))), "a")
+
+
+@pytest.mark.parametrize("lengths", [(30, 0), (30, 4), (4, 30), (20, 21), (21, 20), (6, 6)])
+def test_what_is_too_long_is_cut_as_transformers_cuts(lengths, tmp_path):
+    theirs, ours = both("bert", "one class")
+    first, second = ("a cat " * 20).split()[: lengths[0]], ("the dog " * 20).split()[: lengths[1]]
+    texts = (" ".join(first), *([" ".join(second)] if second else []))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(write(theirs, tmp_path))
+    wanted = tokenizer(*texts, truncation="longest_first", max_length=24)
+    form = Classes(labels=("no", "yes"), metrics=())
+    example = Example(id="", texts=texts, label=None)
+    (row,) = form.rows([example], Reading(tokenizer=ours.tokenizer, max_length=24)).rows
+    assert row.tokens.tolist() == wanted["input_ids"]
+    assert row.token_types.tolist() == wanted["token_type_ids"]

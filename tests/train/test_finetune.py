@@ -18,7 +18,7 @@ from distilbert_jax.evaluate.task import evaluate
 from distilbert_jax.hub.read import read
 from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.train import finetune as tuned
-from distilbert_jax.train import log, tuning
+from distilbert_jax.train import log, task_models, tuning
 from distilbert_jax.train.stop import Stopped
 
 RANDOM = np.random.default_rng(0)
@@ -80,7 +80,7 @@ def test_it_learns_and_says_what_it_did(whole, colors):
         assert result["epochs"][result["best_epoch"] - 1] == result["headline"]
         assert result["train_examples"] == 96
         assert result["dev_examples"] == {"dev": 40}
-        assert result["compiled_for_lengths"] == [16]
+        assert result["compiled_for_lengths"] == [8]
         units = np.array(json.loads((folder / f"seed{seed}" / "units.json").read_text())["dev"])
         assert 100 * (units[:, 0] == units[:, 1]).mean() == pytest.approx(result["scores"]["dev/accuracy"])
     first, second = ([entry["loss"] for entry in log.read(folder / f"seed{seed}", "train")] for seed in (0, 1))
@@ -184,23 +184,23 @@ def test_labels_in_another_order_are_put_in_order(whole, colors):
         head_cfg=dataclasses.replace(model.head_cfg, labels=("RED", "GREEN")),
         params={**model.params, "classifier": {name: x[..., ::-1] for name, x in model.params["classifier"].items()}},
     )
-    again = tuning.with_labels(turned, form)
+    again = task_models.with_labels(turned, form)
     np.testing.assert_array_equal(again.params["classifier"]["kernel"], model.params["classifier"]["kernel"])
     other = dataclasses.replace(model, head_cfg=dataclasses.replace(model.head_cfg, labels=("a", "b")))
-    assert not tuning.with_labels(other, form).has_head
+    assert not task_models.with_labels(other, form).has_head
 
 
 def test_devices_change_nothing(colors, learner):
     """Gradients of one device and of eight: the loss of the first steps, dropout included."""
     losses = []
     for devices in (1, 8):
-        plan = plan_of(colors, learner)
+        plan = plan_of(colors, learner, batch=6)
         with pytest.MonkeyPatch.context() as patched:
             mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
             patched.setattr(tuning, "make_mesh", lambda mesh=mesh: mesh)
             turned = tuning.build(plan, colors[0])
         state = turned.start(0)
-        batch = next(tuned.TaskBatches(rows=turned.train.encoded.rows, seed=0, layout=turned.layout).epoch(0))
+        batch = next(tuned.TaskBatches(rows=turned.train.encoded.rows, seed=0, size=6, layout=turned.layout).epoch(0))
         _, metrics = turned.train_step(state, {}, tuned.Batch(**tuned.place(batch, turned.mesh)), 0)
         losses.append((float(metrics["loss"]), float(metrics["grad_norm"])))
     np.testing.assert_allclose(*losses, rtol=1e-5)

@@ -105,8 +105,8 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(whole, tmp_path, mo
     experiment = again(whole[0], tmp_path)
     after = meter.Meter.after
 
-    def interrupted(self, step, *rest):
-        after(self, step, *rest)
+    def interrupted(self, step, *rest, **named):
+        after(self, step, *rest, **named)
         if step == 5:
             os.kill(os.getpid(), number)
 
@@ -176,9 +176,9 @@ def test_nan_names_the_last_good_checkpoint(whole, tmp_path, monkeypatch):
     values = {}
     after = meter.Meter.after
 
-    def spy(self, step, metrics, waited):
+    def spy(self, step, metrics, waited, **named):
         values[step] = float(metrics["loss"])
-        after(self, step, metrics, waited)
+        after(self, step, metrics, waited, **named)
 
     monkeypatch.setattr(meter.Meter, "after", spy)
     with pytest.raises(ValueError, match=r"step 5: loss became .*\. The last good checkpoint is .*/checkpoints/3, and"):

@@ -11,13 +11,13 @@ from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.form import Row
 
 POOL = 32  # batches whose rows are sorted by length among themselves
-SHORTEST = 16
+SHORTEST = 8
 
 Arrays = dict[str, np.ndarray]
 
 
 def padded_length(length: int) -> int:
-    """The next of 16, 24, 32, 48, 64, 96, … tokens: a row's padding is a third of it at most."""
+    """The next of 8, 12, 16, 24, 32, 48, … tokens."""
     power = SHORTEST
     while power < length:
         if length <= power * 3 // 2:
@@ -28,24 +28,25 @@ def padded_length(length: int) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskBatches:
-    """The batches of an epoch, a function of (seed, epoch): every row once, the last batch filled up with empty rows.
+    """The batches of an epoch, a function of (seed, epoch): every row once, `size` a batch, in the last one fewer.
 
-    Each is {field of Batch: [accumulation, rows, …]}.
+    Each is {field of Batch: [accumulation, rows, …]}, with empty rows where the layout has room for more.
     """
 
     rows: Sequence[Row]
     seed: int
+    size: int
     layout: Layout
 
     def __len__(self) -> int:
         """Of an epoch."""
-        return -(-len(self.rows) // self.layout.size)
+        return -(-len(self.rows) // self.size)
 
     def epoch(self, epoch: int) -> Iterator[Arrays]:
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.rows))
         lengths = np.array([len(row.tokens) for row in self.rows])
-        pool = POOL * self.layout.size
+        pool = POOL * self.size
         order = np.concatenate(
             [
                 chunk[np.argsort(lengths[chunk], kind="stable")]
@@ -53,7 +54,7 @@ class TaskBatches:
             ]
         )
         for batch in random.permutation(len(self)).tolist():
-            yield stack(self.rows, order[batch * self.layout.size :][: self.layout.size], self.layout, epoch=epoch)
+            yield stack(self.rows, order[batch * self.size :][: self.size], self.layout, epoch=epoch)
 
 
 def by_length(rows: Sequence[Row], layout: Layout) -> Iterator[tuple[np.ndarray, Arrays]]:

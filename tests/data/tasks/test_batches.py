@@ -1,5 +1,7 @@
 """Batches of a task: every row once an epoch, little padding, few shapes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -28,7 +30,7 @@ LENGTHS = np.random.default_rng(0).integers(3, 60, 101)
 
 @pytest.fixture
 def batches():
-    return TaskBatches(rows=[row(length) for length in LENGTHS], seed=0, layout=LAYOUT)
+    return TaskBatches(rows=[row(length) for length in LENGTHS], seed=0, size=8, layout=LAYOUT)
 
 
 def test_every_row_once_an_epoch(batches):
@@ -41,13 +43,13 @@ def test_an_epoch_is_a_function_of_seed_and_number(batches):
     order = lambda batches, epoch: np.concatenate([batch["rows"].ravel() for batch in batches.epoch(epoch)]).tolist()
     assert order(batches, 1) == order(batches, 1)
     assert order(batches, 0) != order(batches, 1)
-    assert order(batches, 0) != order(TaskBatches(rows=batches.rows, seed=1, layout=LAYOUT), 0)
+    assert order(batches, 0) != order(TaskBatches(rows=batches.rows, seed=1, size=8, layout=LAYOUT), 0)
 
 
 def test_lengths_are_few_and_padding_small(batches):
-    assert [padded_length(n) for n in (1, 16, 17, 25, 33, 49, 65, 500)] == [16, 16, 24, 32, 48, 64, 96, 512]
+    assert [padded_length(n) for n in (1, 9, 16, 17, 25, 33, 49, 65, 500)] == [8, 12, 16, 24, 32, 48, 64, 96, 512]
     shapes = {batch["tokens"].shape for batch in batches.epoch(0)}
-    assert shapes <= {(2, 4, length) for length in (16, 24, 32, 48, 64)}
+    assert shapes <= {(2, 4, length) for length in (8, 12, 16, 24, 32, 48, 64)}
     real = sum((batch["segments"] > 0).sum() for batch in batches.epoch(0))
     assert real == LENGTHS.sum()
     assert real / sum(batch["tokens"].size for batch in batches.epoch(0)) > 0.75
@@ -60,10 +62,18 @@ def test_empty_rows_ask_nothing(batches):
     assert last["asked"][empty].sum() == last["weights"][empty].sum() == 0
 
 
+def test_a_batch_smaller_than_its_layout(batches):
+    """The devices do not divide it: the same rows as on one device, and empty ones."""
+    few = dataclasses.replace(batches, size=6)
+    assert len(few) == 17
+    order = lambda batches: [sorted(b["rows"][b["weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
+    assert order(few) == order(dataclasses.replace(few, layout=Layout(accumulation=1, rows=6)))
+
+
 def test_tags_are_padded_like_tokens():
     rows = [row(length, tags=True) for length in (5, 9, 9)]
     batch = stack(rows, np.array([0, 1]), LAYOUT, epoch=0)
-    assert batch["labels"].shape == batch["predict_at"].shape == (2, 4, 16)
+    assert batch["labels"].shape == batch["predict_at"].shape == (2, 4, 12)
     assert batch["asked"].sum() == 14
 
 
