@@ -40,15 +40,15 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
     """
     with files.alone_in(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
-        _refuse_another(folder, plan)
+        _refuse_another(folder, describe(plan))
         if not all(path.is_file() for path in paths):
             tuning = build(plan, task)
+            _claim(folder, tuning)
             _announce(tuning)
-            with files.atomic(folder / PLAN) as partial:
-                partial.write_text(describe(plan), encoding="utf-8")
             for seed, path in enumerate(paths):
                 if not path.is_file():
                     files.write_json(path, _one_seed(tuning, seed, folder / f"seed{seed}"))
+                    shutil.rmtree(folder / f"seed{seed}" / "checkpoints")
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 
@@ -59,12 +59,23 @@ def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any
     return tuning.form.answers(split.examples, rows, scores)
 
 
-def _refuse_another(folder: pathlib.Path, plan: FineTune) -> None:
+def _claim(folder: pathlib.Path, tuning: Tuning) -> None:
+    """Writes down whose folder this is, once it is known that the plan can be followed."""
+    models = {"model": tuning.model} | ({"teacher": tuning.teacher} if tuning.teacher else {})
+    text = describe(tuning.plan) + "".join(f"sha256.{name}: {model.sha256}\n" for name, model in models.items())
+    _refuse_another(folder, text)
+    with files.atomic(folder / PLAN) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _refuse_another(folder: pathlib.Path, text: str) -> None:
+    """ValueError where another plan left results, or the same plan with other weights as far as `text` has sums."""
     path = folder / PLAN
     if not path.is_file():
         return
-    lines = lambda text: {line for line in text.splitlines() if not line.startswith("rows_per_device: ")}
-    different = sorted(lines(path.read_text(encoding="utf-8")) ^ lines(describe(plan)))
+    free = ("rows_per_device: ",) if "sha256." in text else ("rows_per_device: ", "sha256.")
+    lines = lambda text: {line for line in text.splitlines() if not line.startswith(free)}
+    different = sorted(lines(path.read_text(encoding="utf-8")) ^ lines(text))
     if different:
         raise ValueError(
             f"{folder} holds results of another plan; name another folder with --into:\n  " + "\n  ".join(different)
@@ -113,7 +124,6 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]
                     if stop.signal is not None and step < tuning.steps:
                         checkpoints.wait()
                         raise Stopped(stop.signal, step=step, folder=folder)
-    shutil.rmtree(folder / "checkpoints")
     return _result(tuning, seed, folder)
 
 

@@ -109,6 +109,16 @@ def test_another_plan_is_refused(whole, colors):
         tuned.finetune(dataclasses.replace(plan, epochs=4), colors[0], folder=folder, seeds=2)
 
 
+def test_other_weights_in_the_same_folder_are_refused(whole, colors, tmp_path):
+    plan, folder, _ = whole
+    shutil.copytree(folder, tmp_path / "results")
+    (tmp_path / "results" / "seed1.json").unlink()
+    text = (folder / tuned.PLAN).read_text()
+    (tmp_path / "results" / tuned.PLAN).write_text(text.replace("sha256.model: ", "sha256.model: 0"))
+    with pytest.raises(ValueError, match="another plan(.|\n)*sha256.model"):
+        tuned.finetune(plan, colors[0], folder=tmp_path / "results", seeds=2)
+
+
 @pytest.mark.parametrize("at", [5, 12, 13])  # within an epoch, at its end, after it
 def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch):
     plan, folder, results = whole
