@@ -112,7 +112,7 @@ def test_tasks(tmp_path, monkeypatch, capsys, bert_folder, distilbert_folder):
         words = shlex.split(command.removeprefix(PYTHON))
         small = ["--seeds", "1", "epochs=1", "batch=8", "max_length=16"] if words[0] == "finetune" else []
         assert main([*words, *small]) == 0, capsys.readouterr().err
-    assert (tmp_path / "retention" / "retention.md").is_file()
+    assert " ms | " in (tmp_path / "retention" / "retention.md").read_text()
     assert "prediction" in (tmp_path / "predictions" / "reviews-dev.tsv").read_text()
 
 

@@ -60,6 +60,7 @@ class Retention:
     kept: Mapping[str, Mapping[str, Kept]]  # [student][task, or "macro"]
     kept_above_floor: Mapping[str, Kept]  # [student], of the macro averages
     budget: Mapping[str, tuple[str, ...]]  # [task]: the plan, the same for all
+    milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of one text, by model
 
     @property
     def tasks(self) -> tuple[str, ...]:

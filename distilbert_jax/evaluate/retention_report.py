@@ -6,10 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from rich.table import Table
 
 from distilbert_jax import files
-from distilbert_jax.evaluate.retention import Retention, compare, load, mean_and_deviation
+from distilbert_jax.config import Pretrained
+from distilbert_jax.evaluate.retention import Results, Retention, compare, load, mean_and_deviation
+from distilbert_jax.evaluate.speed import latencies, on_one_text
+from distilbert_jax.hub.read import read
 from distilbert_jax.progress import console
 
 PAPER = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
@@ -41,7 +45,8 @@ def show_runs(results: Sequence[Mapping[str, Any]]) -> None:
 
 def write(named: Mapping[str, pathlib.Path], into: pathlib.Path) -> Retention:
     """Compares the results in some folders, the teacher's first, and writes retention.md, .tex, .json and .png."""
-    retention = compare({name: load(folder) for name, folder in named.items()})
+    results = {name: load(folder) for name, folder in named.items()}
+    retention = dataclasses.replace(compare(results), milliseconds=_time(results, named))
     into.mkdir(parents=True, exist_ok=True)
     text = markdown(retention)
     (into / "retention.md").write_text(text, encoding="utf-8")
@@ -56,13 +61,24 @@ def write(named: Mapping[str, pathlib.Path], into: pathlib.Path) -> Retention:
 def cells(retention: Retention) -> list[list[str]]:
     """The table: a header, then a row a model; a mean ± standard deviation over seeds a task."""
     students = tuple(retention.kept)
-    rows = [["model", "parameters", *retention.tasks, "macro", "kept of the macro", "kept above the commonest answer"]]
+    rows = [
+        [
+            "model",
+            "parameters",
+            _latency(),
+            *retention.tasks,
+            "macro",
+            "kept of the macro",
+            "kept above the commonest answer",
+        ]
+    ]
     for name, of_model in retention.results.items():
         means = [statistics.mean(results.headlines) for results in of_model.values()]
         rows.append(
             [
                 name,
                 f"{max(results.parameters for results in of_model.values()):,}",
+                f"{retention.milliseconds[name]:.1f} ms" if name in retention.milliseconds else "",
                 *(mean_and_deviation(of_model[task].headlines) for task in retention.tasks),
                 f"{statistics.mean(means):.2f}",
                 str(retention.kept[name]["macro"]) if name in students else "",
@@ -70,13 +86,15 @@ def cells(retention: Retention) -> list[list[str]]:
             ]
         )
     for name in students:
-        rows.append([f"{name}: kept", "", *(str(retention.kept[name][task]) for task in retention.tasks), "", "", ""])
+        rows.append(
+            [f"{name}: kept", "", "", *(str(retention.kept[name][task]) for task in retention.tasks), "", "", ""]
+        )
     floor = [f"{retention.floor[task]:.2f}" for task in retention.tasks]
-    rows.append(["commonest answer", "", *floor, f"{statistics.mean(retention.floor.values()):.2f}", "", ""])
+    rows.append(["commonest answer", "", "", *floor, f"{statistics.mean(retention.floor.values()):.2f}", "", ""])
     for name, scores in PAPER.items():
         if any(task in scores for task in retention.tasks):
             paper = [f"{scores[task]}" if task in scores else "" for task in retention.tasks]
-            rows.append([f"paper: {name}", "", *paper, "", "", ""])
+            rows.append([f"paper: {name}", "", "", *paper, "", "", ""])
     return rows
 
 
@@ -130,6 +148,7 @@ def as_json(retention: Retention) -> dict[str, Any]:
         "kept": {name: {task: dataclasses.asdict(k) for task, k in of.items()} for name, of in retention.kept.items()},
         "kept_above_commonest_answer": {name: dataclasses.asdict(k) for name, k in retention.kept_above_floor.items()},
         "commonest_answer": dict(retention.floor),
+        "milliseconds": dict(retention.milliseconds),
         "budget": {task: list(plan) for task, plan in retention.budget.items()},
     }
 
@@ -156,6 +175,22 @@ def draw(retention: Retention, path: pathlib.Path) -> None:
     axes.grid(alpha=0.3, axis="y")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
+
+
+def _latency() -> str:
+    return f"latency, 1 text of 128 tokens, {jax.default_backend()}"
+
+
+def _time(results: Mapping[str, Mapping[str, Results]], named: Mapping[str, pathlib.Path]) -> dict[str, float]:
+    """Milliseconds of each model whose weights are still there, on the first task, taking turns."""
+    task, of_task = next(iter(next(iter(results.values())).items()))
+    folders = {name: folder / task / "seed0" / "model" for name, folder in named.items()}
+    models = {
+        name: read(Pretrained(str(folder)), head=of_task.form.head)
+        for name, folder in folders.items()
+        if folder.is_dir()
+    }
+    return dict(zip(models, latencies([on_one_text(model) for model in models.values()]), strict=True))
 
 
 def _said(plan: Sequence[str]) -> str:

@@ -12,6 +12,11 @@ from distilbert_jax.evaluate import retention, retention_report
 PLAN = ["class: FineTune", "model.folder: {}", "epochs: 3", "batch: 32", "optimizer.peak_lr: 3e-05", "max_length: 128"]
 
 
+@pytest.fixture(autouse=True)
+def _fewer_draws(monkeypatch):
+    monkeypatch.setattr(retention, "DRAWS", 200)
+
+
 def write(folder, task, share, *, seeds=3, size=400, plan=PLAN, positive=0.5, labels=("no", "yes")):
     """Results of a classifier that is right on about `share` of the examples."""
     gold = (np.arange(size) < positive * size).astype(int)
