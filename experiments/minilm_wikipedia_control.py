@@ -2,8 +2,8 @@
 
     python -m distilbert_jax distill experiments/minilm_wikipedia_control.py teacher.folder=FOLDER
 
-The teacher stays for the comparison on held-out rows; no loss reads it. 35 minutes on two cores. Ended here
-after 1,000 updates, a third: held-out masked words from 25.1 % to 34.3 %, where the distilled student has 37.0 %.
+The teacher stays for the comparison on held-out rows; no loss reads it. 45 minutes on two cores; held-out
+masked words from 25.1 % to 39.8 %, where the distilled student has 42.5 %.
 """
 
 import dataclasses
