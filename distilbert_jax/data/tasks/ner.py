@@ -55,19 +55,33 @@ def labels(sentences: Sequence[Sentence]) -> tuple[str, ...]:
 
 
 def units(sentences: Sequence[Sentence], predictions: Sequence[Sequence[str]]) -> np.ndarray:
-    """[sentences, 3]: how many entities are found right, found, and there, as CoNLL's script reads them (seqeval).
+    """[sentences, 3]: how many entities are found right, found, and there.
 
     Raises ValueError where a sentence has not one prediction a word.
     """
-    from seqeval.metrics.sequence_labeling import get_entities
-
     counts = []
     for number, (sentence, tags) in enumerate(zip(sentences, predictions, strict=True), 1):
         if len(sentence.tags) != len(tags):
             raise ValueError(f"sentence {number} has {len(sentence.tags)} words, but {len(tags)} tags are predicted")
-        wanted, found = set(get_entities(list(sentence.tags))), set(get_entities(list(tags)))
+        wanted, found = entities(sentence.tags), entities(tags)
         counts.append((len(wanted & found), len(found), len(wanted)))
     return np.array(counts, float)
+
+
+def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """(type, first word, word after the last) of each, as CoNLL's script reads tags: I- after O or after another type
+    begins an entity, too.
+    """
+    found = set()
+    start = None
+    for at, tag in enumerate([*tags, "O"]):
+        begins = tag != "O" and (tag[0] == "B" or at == 0 or tags[at - 1] == "O" or tags[at - 1][2:] != tag[2:])
+        if start is not None and (tag == "O" or begins):
+            found.add((tags[start][2:], start, at))
+            start = None
+        if begins:
+            start = at
+    return found
 
 
 def measure(units: np.ndarray) -> dict[str, float]:

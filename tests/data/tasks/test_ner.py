@@ -96,6 +96,17 @@ def test_score_against_the_definition(kind):
     assert got["f1"] == pytest.approx(200 * precision * recall / (precision + recall) if precision + recall else 0.0)
 
 
+def test_any_tags_against_seqeval():
+    """Tags in no order at all: I- after O, of another type, at the start."""
+    metrics = pytest.importorskip("seqeval.metrics")
+    random = np.random.default_rng(1)
+    tags = lambda: random.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], 15).tolist()
+    wanted, found = ([tags() for _ in range(200)] for _ in range(2))
+    got = ner.measure(ner.units([ner.Sentence(words=("w",) * 15, tags=tuple(w)) for w in wanted], found))
+    for name in ("precision", "recall", "f1"):
+        assert got[name] == pytest.approx(100 * getattr(metrics, f"{name}_score")(wanted, found), abs=1e-9)
+
+
 def test_one_tag_a_word():
     sentence = ner.Sentence(words=("a", "b"), tags=("O", "O"))
     with pytest.raises(ValueError, match="sentence 1 has 2 words, but 1 tags are predicted"):
