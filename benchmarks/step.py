@@ -61,8 +61,8 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     from distilbert_jax.models.families import bert, distilbert
     from distilbert_jax.optimizer import AdamW
     from distilbert_jax.train.mesh import make_mesh, over_rows, replicated
-    from distilbert_jax.train.step import make_train_step
-    from distilbert_jax.types import Rows, TrainState
+    from distilbert_jax.train.step import make_train_step, start
+    from distilbert_jax.types import Rows
 
     size = {"hidden_size": case.hidden, "mlp_size": 4 * case.hidden, "dropout": 0.0, "attention_dropout": 0.0}
     teacher = dataclasses.replace(bert.BASE, num_layers=case.teacher_layers, projection_dropout=0.0, **size)
@@ -88,9 +88,7 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     )
     step = jax.jit(step, donate_argnums=0)
     params = {"student": init(student), "losses": {name: {} for name in losses}}
-    zero = jnp.zeros((), jnp.int32)
-    start = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
-    state = jax.jit(start, out_shardings=replicated(mesh))(params)
+    state = start(params, tx, mesh)
     shape = (1, case.rows, TOKENS)
     rows = Rows(
         rows=jnp.arange(case.rows)[None],

@@ -99,7 +99,8 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]
     batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, size=plan.batch, layout=tuning.layout)
     teachers = {"teacher": jax.device_put(tuning.teacher.params, replicated(tuning.mesh))} if tuning.teacher else {}
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
-        state, done = checkpoints.restore(tuning.start(seed)) or (tuning.start(seed), 0)
+        fresh = tuning.start(seed)
+        state, done = checkpoints.restore(fresh) or (fresh, 0)
         with Log(folder, start=done) as log, Stop() as stop:
             meter = Meter(
                 log,
@@ -196,7 +197,7 @@ def _result(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
         },
         "model_sha256": tuning.model.sha256,
         "teacher_sha256": tuning.teacher.sha256 if tuning.teacher else None,
-        "parameters": sum(x.size for x in jax.tree.leaves(tuning.start(seed).params["student"])),
+        "parameters": tuning.parameters,
         "train_examples": len(tuning.train.examples),
         "train_rows": tuning.train.encoded.in_words(),
         "dev_examples": {name: len(split.examples) for name, split in tuning.dev.items()},

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from distilbert_jax.config import Experiment
 from distilbert_jax.hub import read
+from distilbert_jax.losses.base import Loss
 from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.models import surgery
 from distilbert_jax.models.transformer import TransformerConfig
@@ -23,20 +25,8 @@ def read_models(experiment: Experiment) -> tuple[read.Model | None, read.Model]:
             f"teacher {teacher.folder} has no masked-word head, so it cannot teach words; give it one first:\n"
             f"  python -m distilbert_jax distill experiments/adapt.py student.start={teacher.folder}"
         )
-    if teacher and teacher.tokenizer.sha256 != start.tokenizer.sha256:
-        raise ValueError(
-            f"teacher {teacher.folder} and student {start.folder} have different tokenizers: their words cannot be "
-            "compared"
-        )
-    if (
-        teacher
-        and teacher.cfg.hidden_size != start.cfg.hidden_size
-        and any(isinstance(loss, Cosine) for loss in experiment.losses.values())
-    ):
-        raise ValueError(
-            f"Cosine compares hidden states of one size; the teacher has {teacher.cfg.hidden_size}, the student "
-            f"{start.cfg.hidden_size}"
-        )
+    if teacher:
+        demand_comparable(teacher, start, experiment.losses)
     for model in {id(m): m for m in (teacher, start) if m}.values():
         if experiment.corpus.row_length > model.cfg.max_tokens:
             raise ValueError(
@@ -46,6 +36,20 @@ def read_models(experiment: Experiment) -> tuple[read.Model | None, read.Model]:
     if experiment.student.family not in read.FAMILIES:
         raise ValueError(f"student.family {experiment.student.family!r}: choose one of {', '.join(read.FAMILIES)}")
     return teacher, start
+
+
+def demand_comparable(teacher: read.Model, student: read.Model, losses: Mapping[str, Loss]) -> None:
+    """ValueError where the losses cannot compare the two."""
+    if teacher.tokenizer.sha256 != student.tokenizer.sha256:
+        raise ValueError(
+            f"teacher {teacher.folder} and student {student.folder} have different tokenizers: their words cannot be "
+            "compared"
+        )
+    sizes = teacher.cfg.hidden_size, student.cfg.hidden_size
+    if sizes[0] != sizes[1] and any(isinstance(loss, Cosine) for loss in losses.values()):
+        raise ValueError(
+            f"Cosine compares hidden states of one size; the teacher has {sizes[0]}, the student {sizes[1]}"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from distilbert_jax.losses import metrics
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
 from distilbert_jax.train.models import StudentModel
-from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step
+from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step, start
 from distilbert_jax.types import Rows, TrainState
 
 EVAL_SEED = 20_191_002  # of the held-out masks: the same for every run and every model
@@ -53,12 +53,10 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
 
     tx = experiment.optimizer.transformation(experiment.steps)
     params = {"student": student.params, "losses": {name: {} for name in experiment.losses}}
-    zero = jnp.zeros((), jnp.int32)
-    start = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
     train_step, eval_step = _steps(experiment, teacher, student, prepared, mesh)
     return Run(
         mesh=mesh,
-        state=jax.jit(start, out_shardings=replicated(mesh))(params),
+        state=start(params, tx, mesh),
         batches=batches.Batches(shards=train, seed=experiment.seed, steps=experiment.steps, layout=layout),
         held_out=lambda: batches.in_order(held_out, count=held_out_rows, layout=layout),
         held_out_rows=held_out_rows,

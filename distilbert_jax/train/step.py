@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from distilbert_jax.losses import base
-from distilbert_jax.train.mesh import DATA
+from distilbert_jax.train.mesh import DATA, replicated
 from distilbert_jax.types import Batch, Outputs, RowKeys, Rows, TrainState
 
 MASKS, DROPOUT = 0, 1  # what a row's randomness is for
@@ -28,6 +28,13 @@ def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
     return jax.vmap(lambda epoch, row: jax.random.fold_in(jax.random.fold_in(root, epoch), row))(
         batch.epochs, batch.rows
     )
+
+
+def start(params: Any, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """The state before the first update, on every device of the mesh."""
+    zero = jnp.zeros((), jnp.int32)
+    fresh = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
+    return jax.jit(fresh, out_shardings=replicated(mesh))(params)
 
 
 def make_train_step(

@@ -9,8 +9,8 @@ from distilbert_jax import heads
 from distilbert_jax.config import FineTune, Pretrained
 from distilbert_jax.data.tasks.form import Form
 from distilbert_jax.hub.read import Model, read
-from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.train.models import demand_comparable
 from distilbert_jax.train.step import Apply
 
 OUTPUT = "classifier"  # the layer whose size is the task's
@@ -47,16 +47,7 @@ def read_teacher(wanted: Pretrained, model: Model, form: Form, plan: FineTune) -
             f"teacher {teacher.folder} has no {form.head} head for these answers, so it cannot teach them; fine-tune "
             f"it first:\n  python -m distilbert_jax finetune {teacher.folder} --task {plan.task}={plan.folder}"
         )
-    if teacher.tokenizer.sha256 != model.tokenizer.sha256:
-        raise ValueError(
-            f"teacher {teacher.folder} and student {model.folder} have different tokenizers: their rows cannot be "
-            "compared"
-        )
-    if teacher.cfg.hidden_size != model.cfg.hidden_size and any(isinstance(x, Cosine) for x in plan.losses.values()):
-        raise ValueError(
-            f"Cosine compares hidden states of one size; the teacher has {teacher.cfg.hidden_size}, the student "
-            f"{model.cfg.hidden_size}"
-        )
+    demand_comparable(teacher, model, plan.losses)
     return teacher
 
 

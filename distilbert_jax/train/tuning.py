@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,9 +14,9 @@ from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.data.tasks.form import Encoded, Form, Reading
 from distilbert_jax.hub.read import Model, parameter_shapes, read
 from distilbert_jax.models import surgery
-from distilbert_jax.train.mesh import make_mesh, replicated, split
+from distilbert_jax.train.mesh import make_mesh, split
 from distilbert_jax.train.scores import Scorer, make_scorer
-from distilbert_jax.train.step import make_train_step
+from distilbert_jax.train.step import make_train_step, start
 from distilbert_jax.train.task_models import make_apply, read_teacher, with_labels
 from distilbert_jax.types import TrainState
 
@@ -49,6 +48,7 @@ class Tuning:
     layout: Layout
     steps: int  # of all epochs
     start: Callable[[int], TrainState]
+    parameters: int
     train_step: Callable[..., Any]
     scorer: Scorer
 
@@ -72,12 +72,9 @@ def build(plan: FineTune, task: Task) -> Tuning:
     apply = make_apply(model, plan)
     teachers = {"teacher": make_apply(teacher, plan)} if teacher else {}
 
-    def start(seed: int) -> TrainState:
+    def of_seed(seed: int) -> TrainState:
         student, _ = surgery.complete(model.params, like, seed=seed)
-        params = {"student": student, "losses": {name: {} for name in plan.losses}}
-        zero = jnp.zeros((), jnp.int32)
-        fresh = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
-        return jax.jit(fresh, out_shardings=replicated(mesh))(params)
+        return start({"student": student, "losses": {name: {} for name in plan.losses}}, tx, mesh)
 
     def train_step(state, teacher_params, batch, seed):
         ask = lambda keys, batch: batch  # what a task asks is in its rows
@@ -95,7 +92,8 @@ def build(plan: FineTune, task: Task) -> Tuning:
         mesh=mesh,
         layout=Layout(accumulation=accumulation, rows=rows),
         steps=steps,
-        start=start,
+        start=of_seed,
+        parameters=sum(x.size for x in jax.tree.leaves(like)),
         train_step=jax.jit(train_step, donate_argnums=0),
         scorer=make_scorer(apply, mesh),
     )

@@ -1,6 +1,7 @@
 """Where a paragraph answers a question: its first and its last token."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -73,8 +74,6 @@ class Spans:
 
     def submission(self, examples: Sequence[Question], answers: Sequence[str]) -> tuple[str, str]:
         """SQuAD's: one JSON object, the answer of each id."""
-        import json
-
         by_id = {example.id: answer for example, answer in zip(examples, answers, strict=True)}
         return ".json", json.dumps(by_id, ensure_ascii=False) + "\n"
 
