@@ -12,11 +12,12 @@ import itertools
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from turns import take_turns
 
 
 def rows_of(model: str, glue: str, batches: int) -> Any:
@@ -103,21 +104,8 @@ def main() -> None:
     if args.serve:
         serve(args.serve, args.model, args.glue, args.batches)
         return
-    workers = {}
-    for side in SIDES:
-        command = [sys.executable, __file__, args.model, args.glue, f"--batches={args.batches}", f"--serve={side}"]
-        workers[side] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    for side, worker in workers.items():
-        assert any(line == "ready\n" for line in worker.stdout), f"the side {side} did not start"
-    got: dict[str, list[float]] = {side: [] for side in SIDES}
-    for _ in range(args.repeats):
-        for side, worker in workers.items():
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            got[side].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+    command = (__file__, args.model, args.glue, f"--batches={args.batches}")
+    got = take_turns({side: (*command, f"--serve={side}") for side in SIDES}, args.repeats)
     theirs = statistics.median(got["transformers"])
     print("| side | examples/s (quartiles) | beside transformers |\n|---|---|---|")
     for side, rates in got.items():

@@ -14,11 +14,12 @@ import argparse
 import dataclasses
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from typing import Any
+
+from turns import take_turns
 
 VOCABULARY, TOKENS = 30_522, 128
 ASKED = -(-15 * TOKENS // 100)  # masked words of a row
@@ -183,16 +184,8 @@ def compare(everywhere: bool, size: dict[str, int], repeats: int) -> None:
     """Prints one table: every side of one kind of update."""
     sides = ("ours", "plain") if everywhere else ("ours", "plain", "gathered")
     cases = {side: Case(side=side, everywhere=everywhere, **size) for side in sides}
-    workers = {side: _start(case) for side, case in cases.items()}
-    got: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
-    for _ in range(repeats):
-        for side, worker in workers.items():
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-            got[side].append(json.loads(worker.stdout.readline()))
-    for worker in workers.values():
-        worker.stdin.close()
-        worker.wait()
+    commands = {side: (__file__, "--serve", json.dumps(dataclasses.asdict(case))) for side, case in cases.items()}
+    got = take_turns(commands, repeats)
     best = statistics.median(entry["update"] for entry in got["ours"])
     print(f"\n{'soft targets at every token' if everywhere else 'soft targets at the masked words only'}, {size}")
     print("| side | update, s (quartiles) | tokens/s | its matmul peak, GFLOP/s | share of it | ours is faster |")
@@ -203,14 +196,6 @@ def compare(everywhere: bool, size: dict[str, int], repeats: int) -> None:
         tokens, share = cases[side].rows * TOKENS / middle, cases[side].flops / middle / peak
         cells = (f"{middle:.3f} ({low:.3f}–{high:.3f})", f"{tokens:.0f}", f"{peak / 1e9:.0f}", f"{share:.0%}")
         print(f"| {' | '.join((side, *cells, f'{middle / best:.2f} ×'))} |")
-
-
-def _start(case: Case) -> Any:
-    command = [sys.executable, __file__, "--serve", json.dumps(dataclasses.asdict(case))]
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == "ready\n", f"the side {case.side} did not start"
-    return worker
 
 
 def main() -> None:
