@@ -1,14 +1,11 @@
-"""The command line: a few lines each, so that `--help` answers before jax is imported."""
+"""The command line."""
 
 import argparse
 import errno
-import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from distilbert_jax.data.tasks.catalogue import Task
+from distilbert_jax import commands
 
 Run = Callable[[argparse.Namespace], None]
 Command = Callable[[str, Run, str], argparse.ArgumentParser]
@@ -29,113 +26,16 @@ _TASK_HELP = (
 )
 
 
-def _distill(args: argparse.Namespace) -> None:
-    from distilbert_jax import experiment_file
-    from distilbert_jax.hub.smoke import smoke
-    from distilbert_jax.train import loop
-
-    if not args.debug:
-        _quiet_orbax()
-    experiment = experiment_file.load(args.file)
-    if args.smoke:
-        experiment = smoke(experiment, pathlib.Path(args.smoke))
-    _show(loop.distill(experiment_file.override(experiment, args.overrides)))
-
-
-def _prepare(args: argparse.Namespace) -> None:
-    from distilbert_jax import experiment_file
-    from distilbert_jax.data.prepare import prepare
-    from distilbert_jax.hub import read
-
-    experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
-    prepare(experiment.corpus, read.tokenizer(experiment.start))
-
-
-def _finetune(args: argparse.Namespace) -> None:
-    from distilbert_jax import experiment_file
-    from distilbert_jax.config import Pretrained, fine_tune
-    from distilbert_jax.evaluate import retention_report
-    from distilbert_jax.train.finetune import finetune
-
-    if not args.debug:
-        _quiet_orbax()
-    into = pathlib.Path(args.into) if args.into else _run_of(args.model) / "tasks"
-    teacher = Pretrained(args.teacher) if args.teacher else None
-    results = []
-    for task, folder in _tasks(args.task):
-        plan = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher)
-        plan = experiment_file.override(plan, [*args.overrides, *([f"windows={args.windows}"] if args.windows else [])])
-        results += finetune(plan, task, folder=into / task.name, seeds=args.seeds)
-    retention_report.show_runs(results)
-
-
-def _evaluate(args: argparse.Namespace) -> None:
-    from distilbert_jax.config import Pretrained
-    from distilbert_jax.evaluate.task import evaluate
-
-    for task, _ in _tasks(args.task):
-        evaluate(Pretrained(args.model), task, split=args.split, into=pathlib.Path(args.into), windows=args.windows)
-
-
-def _retention(args: argparse.Namespace) -> None:
-    from distilbert_jax.evaluate import retention_report
-
-    named = {}
-    for text in args.results:
-        name, equals, folder = text.partition("=")
-        if not equals or name in named:
-            raise ValueError(f"{text}: write NAME=FOLDER, each name once, such as teacher=runs/teacher/tasks")
-        named[name] = pathlib.Path(folder)
-    if len(named) < 2:
-        raise ValueError("a teacher and at least one student are needed, the teacher first")
-    retention_report.write(named, pathlib.Path(args.into))
-
-
-def _tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
-    """(task, its folder) of each NAME=FOLDER, or NAME alone of TFDS."""
-    from distilbert_jax.data.tasks import catalogue
-
-    tasks = []
-    for text in named:
-        name, equals, folder = text.partition("=")
-        task = catalogue.find(name, pathlib.Path(folder)) if equals else catalogue.find_in_tfds(name)
-        tasks.append((task, folder or "TFDS"))
-    return tasks
-
-
-def _run_of(model: str) -> pathlib.Path:
-    """The run that exported a model, or else a folder with the model's name under runs/."""
-    folder = pathlib.Path(model)
-    return folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
-
-
-def _report(args: argparse.Namespace) -> None:
-    _show(pathlib.Path(args.run))
-
-
-def _show(folder: pathlib.Path) -> None:
-    from distilbert_jax.evaluate import report
-
-    report.show(folder)
-
-
-def _quiet_orbax() -> None:
-    """It logs a traceback of what it then raises; to say it once, in words, is enough."""
-    from absl import logging
-
-    logging.set_verbosity(logging.FATAL)
-
-
 def parser() -> argparse.ArgumentParser:
     """The commands and their help."""
     top = argparse.ArgumentParser(
         prog="python -m distilbert_jax", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    subparsers = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name: str, run: Run, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text.split(".")[0].lower(), description=text)
+        sub = subparsers.add_parser(name, help=text.split(".")[0].lower(), description=text)
         sub.set_defaults(command=run)
         sub.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
@@ -150,12 +50,12 @@ def parser() -> argparse.ArgumentParser:
 def _add_pretraining(command: Command) -> None:
     distill = command(
         "distill",
-        _distill,
+        commands.distill,
         "Train a student, export it and report. The same command goes on where an earlier one ended.",
     )
     prepare = command(
         "prepare",
-        _prepare,
+        commands.prepare,
         "Make the shards of an experiment's corpus. distill does it by itself where they are missing.",
     )
     for sub in (distill, prepare):
@@ -171,7 +71,9 @@ def _add_pretraining(command: Command) -> None:
         help="run four steps on a tiny random model, all in FOLDER: shows in a minute that the experiment runs",
     )
     report = command(
-        "report", _report, "Teacher beside student in one table, their words for a gap, and a picture of the losses."
+        "report",
+        commands.report,
+        "Teacher beside student in one table, their words for a gap, and a picture of the losses.",
     )
     report.add_argument("run", metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
 
@@ -179,10 +81,12 @@ def _add_pretraining(command: Command) -> None:
 def _add_tasks(command: Command) -> None:
     finetune = command(
         "finetune",
-        _finetune,
+        commands.finetune,
         "Fine-tune a model on tasks, several seeds each. Results that are there already are kept.",
     )
-    evaluate = command("evaluate", _evaluate, "Score a fine-tuned model on a task. Its answers are written to a file.")
+    evaluate = command(
+        "evaluate", commands.evaluate, "Score a fine-tuned model on a task. Its answers are written to a file."
+    )
     for sub in (finetune, evaluate):
         sub.add_argument("model", metavar="MODEL", help="a Hub folder or id, such as runs/quickstart/export")
         sub.add_argument("--task", metavar="NAME[=FOLDER]", action="append", required=True, help=_TASK_HELP)
@@ -198,17 +102,36 @@ def _add_tasks(command: Command) -> None:
     finetune.add_argument(
         "--teacher", metavar="MODEL", help="a model fine-tuned on the same task, to be distilled as well"
     )
+    finetune.add_argument(
+        "--loss",
+        action="append",
+        default=[],
+        choices=("cosine", "hidden_mse"),
+        help="what the teacher shows beside its answers: its hidden states; may be repeated",
+    )
     finetune.add_argument("--into", metavar="DIR", help="where results go (default: tasks/ in the run of the model)")
     finetune.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_PLAN)
     evaluate.add_argument("--split", default="dev", help="of the task's files (default dev)")
+    evaluate.add_argument(
+        "--threshold",
+        metavar="X",
+        type=float,
+        help="squad2: how much higher than a span no answer has to score to be given (default 0; the best is printed)",
+    )
     evaluate.add_argument("--into", metavar="DIR", default="predictions", help="where the answers go (predictions/)")
     retention = command(
         "retention",
-        _retention,
+        commands.retention,
         "What students keep of their teacher's scores. A table as Markdown, LaTeX and JSON, and a picture.",
     )
     retention.add_argument(
         "results", metavar="NAME=FOLDER", nargs="+", help="what finetune wrote for each model, the teacher's first"
+    )
+    retention.add_argument(
+        "--task",
+        metavar="NAME",
+        action="append",
+        help="only this task; may be repeated (default: all, the same of each)",
     )
     retention.add_argument("--into", metavar="DIR", default="retention", help="where the table goes (retention/)")
 

@@ -1,13 +1,15 @@
 """What a run is: one frozen tree of plain dataclasses, built by a file in experiments/."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from distilbert_jax.data.prepare import Corpus
 from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.losses.base import Loss, ScoreLoss
+from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.logit_mse import LogitMSE
 from distilbert_jax.losses.several_labels import SeveralLabels
 from distilbert_jax.losses.soft_targets import SoftTargets
@@ -123,6 +125,7 @@ class FineTune:
     """A model fine-tuned on a task, once for each seed."""
 
     model: Pretrained
+    random_start: bool = False  # only the shape and the tokenizer of the model: what its weights are worth
     task: str
     folder: str  # of the task's files
     losses: Mapping[str, Loss]
@@ -146,8 +149,16 @@ class FineTune:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
 
 
-def fine_tune(task: Task, *, folder: str, model: Pretrained, teacher: Pretrained | None = None) -> FineTune:
-    """The plan that is commonly followed for a task. With a teacher, half of the loss is its softened answer."""
+HIDDEN: Mapping[str, Loss] = {"cosine": Cosine(), "hidden_mse": HiddenMSE()}
+"""What a teacher can show beside its answers."""
+
+
+def fine_tune(
+    task: Task, *, folder: str, model: Pretrained, teacher: Pretrained | None = None, beside: Sequence[str] = ()
+) -> FineTune:
+    """The plan that is commonly followed for a task. With a teacher, half of the loss is its softened answer; `beside`
+    names losses of HIDDEN that are added to that.
+    """
     recipe, kind = task.recipe, task.form.problem_type
     numbers = kind in ("regression", "multi_label_classification")
     share = 0.5 if teacher else 1.0
@@ -156,6 +167,7 @@ def fine_tune(task: Task, *, folder: str, model: Pretrained, teacher: Pretrained
         losses = {"hard": SquaredError(weight=share) if kind == "regression" else SeveralLabels(weight=share)}
     if teacher:
         losses["soft"] = LogitMSE(weight=0.5) if numbers else SoftTargets(weight=0.5, temperature=2.0)
+    losses |= {name: HIDDEN[name] for name in beside}
     return FineTune(
         model=model,
         task=task.name,

@@ -369,7 +369,7 @@ def test_bad_plans(run, bert_folder, tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
     (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
     plan = lambda *words: run("finetune", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out", *words)
-    assert "there is no 'epoch'; choose one of model, task" in one_line(plan("epoch=3")[1])
+    assert "there is no 'epoch'; choose one of model, random_start" in one_line(plan("epoch=3")[1])
     assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
     assert "cannot share 14: raise max_length" in one_line(plan("--windows", "14", "max_length=16")[1])

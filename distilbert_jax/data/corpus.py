@@ -5,6 +5,7 @@ a stream.
 import abc
 import dataclasses
 import glob
+import importlib
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -155,11 +156,20 @@ class Tfds(Source):
         return self._builder().info.redistribution_info.license or "not stated"
 
     def _builder(self) -> Any:
-        import tensorflow_datasets as tfds
+        return tfds_builder(self.name, self.data_dir)
 
-        builder = tfds.builder(self.name, data_dir=self.data_dir, file_format="array_record")
-        builder.download_and_prepare()
-        return builder
+
+def tfds_builder(name: str, data_dir: str | None, *, module: str | None = None) -> Any:
+    """The dataset on this machine; fetched and prepared where it is not. `module` is where TFDS has it, for one that
+    its index finds only once that is imported.
+    """
+    import tensorflow_datasets as tfds
+
+    if module:
+        importlib.import_module(f"tensorflow_datasets.{module}")
+    builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    builder.download_and_prepare()
+    return builder
 
 
 def _card(folder: pathlib.Path) -> dict[str, Any]:

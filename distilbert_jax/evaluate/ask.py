@@ -1,30 +1,19 @@
 """A model with any head asked in Python: texts in, scores out."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from distilbert_jax.data.batches import Layout
-from distilbert_jax.data.tasks.choices import Choices
-from distilbert_jax.data.tasks.classes import Classes
+from distilbert_jax.data.tasks.catalogue import form_of
 from distilbert_jax.data.tasks.examples import Example
-from distilbert_jax.data.tasks.form import Form, Reading
+from distilbert_jax.data.tasks.form import Reading
 from distilbert_jax.data.tasks.multiple_choice import Question as Choice
 from distilbert_jax.data.tasks.ner import Sentence
-from distilbert_jax.data.tasks.spans import Spans
 from distilbert_jax.data.tasks.squad import Question
-from distilbert_jax.data.tasks.tags import Tags
 from distilbert_jax.hub.read import Model
 from distilbert_jax.train.mesh import make_mesh
 from distilbert_jax.train.scores import make_scorer, score
-
-_FORMS: Mapping[str, Callable[[tuple[str, ...]], Form]] = {
-    "sequence_classification": lambda labels: Classes(labels=labels, metrics=()),
-    "token_classification": lambda labels: Tags(labels=labels),
-    "question_answering": lambda labels: Spans(),
-    "multiple_choice": lambda labels: Choices(),
-}
 
 
 def scores(model: Model, *examples: Any) -> list[np.ndarray]:
@@ -38,9 +27,9 @@ def scores(model: Model, *examples: Any) -> list[np.ndarray]:
 
     ValueError for a model without such a head; `evaluate.words` asks the masked-word head.
     """
-    if model.head not in _FORMS or not model.has_head:
-        raise ValueError(f"{model.folder} was read with the head {model.head}: choose one of {', '.join(_FORMS)}")
-    form, mesh = _FORMS[model.head](model.head_cfg.labels), make_mesh()
+    form, mesh = form_of(model.head, labels=model.head_cfg.labels), make_mesh()
+    if not model.has_head:
+        raise ValueError(f"{model.folder} has no {model.head} head")
     asked = [_example(model.head, example) for example in examples]
     rows = form.rows(asked, Reading(tokenizer=model.tokenizer, max_length=model.cfg.max_tokens)).rows
     apply: Any = model.module.apply
@@ -56,5 +45,5 @@ def _example(head: str, given: Any) -> Any:
     if head == "token_classification":
         return Sentence(words=tuple(given), tags=())
     if head == "question_answering":
-        return Question(id="", question=given[0], context=given[1], answers=(), starts=())
+        return Question(id="", question=given[0], context=given[1], known=False)
     return Choice(first=given[0], choices=tuple(given[1]), label=None)

@@ -9,19 +9,16 @@ import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from distilbert_jax.data.tasks import metrics
-from distilbert_jax.data.tasks.choices import Choices
-from distilbert_jax.data.tasks.classes import Classes
+from distilbert_jax.data.tasks.catalogue import form_of
 from distilbert_jax.data.tasks.form import Form
 from distilbert_jax.data.tasks.spans import Spans
 from distilbert_jax.data.tasks.tags import Tags
 
 DRAWS = 1_000
-OWN = ("class: FineTune", "model.", "teacher", "losses.", "folder: ")
+OWN = ("class: FineTune", "model.", "random_start: ", "teacher", "losses.", "folder: ")
 """Lines of a plan in which the models of a table may differ: everything else is the search budget."""
 
 
@@ -67,10 +64,19 @@ class Retention:
         return tuple(self.floor)
 
 
-def load(folder: pathlib.Path) -> dict[str, Results]:
-    """The results under a folder that `finetune` wrote to, by task. ValueError where there are none."""
+def load(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, Results]:
+    """The results under a folder that `finetune` wrote to, by task: all, or those that are named. ValueError where
+    there are none.
+    """
     found = {}
-    for task in sorted({path.parent for path in folder.glob("*/seed*.json")}):
+    there = {path.parent for path in folder.glob("*/seed*.json") if tasks is None or path.parent.name in tasks}
+    missing = sorted(set(tasks or ()) - {path.name for path in there})
+    if missing or not there:
+        raise ValueError(
+            f"{folder}: no results of {', '.join(missing) or 'any task'}: "
+            f"python -m distilbert_jax finetune MODEL --task … --into {folder}"
+        )
+    for task in sorted(there):
         paths = sorted(task.glob("seed*.json"))
         results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         units = [json.loads((path.with_suffix("") / "units.json").read_text(encoding="utf-8")) for path in paths]
@@ -78,13 +84,16 @@ def load(folder: pathlib.Path) -> dict[str, Results]:
         found[first["task"]] = Results(
             headlines=tuple(result["headline"] for result in results),
             units=tuple({split: np.array(x, float) for split, x in of_seed.items()} for of_seed in units),
-            form=_form(first["form"]),
+            form=form_of(
+                first["form"]["head"],
+                labels=first["form"]["labels"],
+                problem_type=first["form"]["problem_type"],
+                metric_names=first["form"]["metrics"],
+            ),
             plan=tuple(first["plan"]),
             parameters=first["parameters"],
             sizes=first["dev_examples"] | {"train": first["train_examples"]},
         )
-    if not found:
-        raise ValueError(f"{folder}: no results: python -m distilbert_jax finetune MODEL --task … --into {folder}")
     return found
 
 
@@ -126,18 +135,6 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     """Two decimals; no deviation of a single value."""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
-
-
-def _form(stated: Mapping[str, Any]) -> Form:
-    if stated["head"] == "sequence_classification":
-        return Classes(
-            labels=tuple(stated["labels"]),
-            metrics=tuple(getattr(metrics, name) for name in stated["metrics"]),
-            several=stated["problem_type"] == "multi_label_classification",
-        )
-    if stated["head"] == "token_classification":
-        return Tags(labels=tuple(stated["labels"]))
-    return Spans() if stated["head"] == "question_answering" else Choices()
 
 
 def _budget(task: str, of_task: Mapping[str, Results]) -> tuple[str, ...]:

@@ -43,9 +43,11 @@ def show_runs(results: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
-def write(named: Mapping[str, pathlib.Path], into: pathlib.Path) -> Retention:
-    """Compares the results in some folders, the teacher's first, and writes retention.md, .tex, .json and .png."""
-    results = {name: load(folder) for name, folder in named.items()}
+def write(named: Mapping[str, pathlib.Path], into: pathlib.Path, *, tasks: Sequence[str] | None = None) -> Retention:
+    """Compares the results in some folders, the teacher's first, and writes retention.md, .tex, .json and .png. All
+    their tasks have to be the same, or those that are named.
+    """
+    results = {name: load(folder, tasks) for name, folder in named.items()}
     retention = dataclasses.replace(compare(results), milliseconds=_time(results, named))
     into.mkdir(parents=True, exist_ok=True)
     text = markdown(retention)

@@ -1,5 +1,6 @@
 """A fine-tuned model on a task: its scores, and its answers in the task's own format."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -7,6 +8,7 @@ from distilbert_jax import files
 from distilbert_jax.config import Pretrained
 from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.catalogue import Task
+from distilbert_jax.data.tasks.spans import Spans
 from distilbert_jax.hub.read import read
 from distilbert_jax.progress import console
 from distilbert_jax.train.mesh import make_mesh
@@ -18,12 +20,23 @@ ROWS = 32  # a device, of a batch
 
 
 def evaluate(
-    wanted: Pretrained, task: Task, *, split: str, into: pathlib.Path, windows: int | None = None
+    wanted: Pretrained,
+    task: Task,
+    *,
+    split: str,
+    into: pathlib.Path,
+    windows: int | None = None,
+    threshold: float | None = None,
 ) -> dict[str, float]:
     """Prints and returns the scores on a split, none where it has no labels; writes the answers to
-    `into`/TASK-SPLIT.SUFFIX. ValueError where the model has no head for the task.
+    `into`/TASK-SPLIT.SUFFIX. `threshold` is that of a task where there may be no answer. ValueError where the model has
+    no head for the task.
     """
     form, mesh = task.form, make_mesh()
+    if threshold is not None:
+        if not isinstance(form, Spans) or not form.no_answer:
+            raise ValueError(f"--threshold is for squad2, where a question may have no answer, not for {task.name}")
+        form = dataclasses.replace(form, threshold=threshold)
     model = with_labels(read(wanted, head=form.head), form)
     if not model.has_head:
         raise ValueError(

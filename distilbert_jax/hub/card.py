@@ -97,7 +97,7 @@ tags:
 
 _TASK_BODY = """# {task}
 
-`{start}` fine-tuned on {task}{taught}.
+{start} fine-tuned on {task}{taught}.
 
 | dev split, the epoch that was best on it | score |
 |---|---|
@@ -128,7 +128,9 @@ def of_task(
     measured: Mapping[str, float],
     description: str,
 ) -> str:
-    """The card of a model that was fine-tuned; `measured` are its scores on the dev splits."""
+    """The card of a model that was fine-tuned; `start` says in words what it was before, `measured` are its scores on
+    the dev splits.
+    """
     base = f"base_model: {base_model}\n" if base_model else ""
     return _TASK.format(pipeline=_PIPELINES[head], model_type=model_type, base=base) + _TASK_BODY.format(
         task=task,

@@ -21,6 +21,7 @@ from distilbert_jax.types import Batch, Factored, Outputs
 Params = Any
 Means = dict[str, Float[Array, ""]]
 
+LOSSES = 2  # what a seed is for; 0 and 1 are masks and dropout
 FORBIDDEN = -1e30
 """The score of an answer that is not permitted: finite, so that no difference of two becomes NaN."""
 
@@ -36,9 +37,11 @@ class Loss:
     weight: float = 1.0
     teacher: str | None = None
 
-    def init(self, key: Array, student: Outputs, teacher: Outputs | None) -> Params:
-        """Parameters of the loss itself (a projection, say); none by default. They never reach an exported student."""
-        del key, student, teacher
+    def init(self, key: Array, *, student_size: int, teacher_size: int | None) -> Params:
+        """Parameters of the loss itself (a projection, say) for models of these hidden sizes; none by default. They
+        never reach an exported student.
+        """
+        del key, student_size, teacher_size
         return {}
 
     def weights(self, batch: Batch) -> Float[Array, "b ..."]:
@@ -66,6 +69,15 @@ class ScoreLoss(Loss):
     ) -> Float[Array, "b p"]:
         """One value for each row of scores: the student's, the teacher's, and the right answer."""
         raise NotImplementedError
+
+
+def first_params(
+    losses: Mapping[str, Loss], *, seed: int, student_size: int, teacher_size: int | None
+) -> dict[str, Params]:
+    """The parameters of each loss before the first update. `teacher_size` is None where there is no teacher."""
+    root = jax.random.fold_in(jax.random.key(seed), LOSSES)
+    keys = zip(losses.items(), jax.random.split(root, len(losses)), strict=True)
+    return {name: loss.init(key, student_size=student_size, teacher_size=teacher_size) for (name, loss), key in keys}
 
 
 def weight_sums(losses: Mapping[str, Loss], batches: Batch) -> Means:

@@ -3,7 +3,7 @@ assumed.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -74,13 +74,18 @@ def new_head(cfg: TransformerConfig, *, log_frequency: np.ndarray, seed: int) ->
 
 
 def complete(params: Mapping[str, Any], like: Any, *, seed: int) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(`params` with what `like` has beyond them, the names of the new layers): kernels normal(0.02), biases zero."""
+    """(`params` with what `like` has beyond them, the names of the new layers): kernels and embeddings normal(0.02),
+    biases zero, scales one.
+    """
     there, wanted = flatten_dict(params, sep="/"), flatten_dict(like, sep="/")
     random = np.random.default_rng(seed)
     new = {name: x.shape for name, x in wanted.items() if name not in there}
-    made = {
-        name: (random.normal(0.0, 0.02, shape) if name.endswith("kernel") else np.zeros(shape)).astype(np.float32)
-        for name, shape in new.items()
+    draw: Mapping[str, Callable[[Any], np.ndarray]] = {
+        "kernel": lambda shape: random.normal(0.0, 0.02, shape),
+        "embedding": lambda shape: random.normal(0.0, 0.02, shape),
+        "scale": np.ones,
+        "bias": np.zeros,
     }
+    made = {name: draw[name.rpartition("/")[2]](shape).astype(np.float32) for name, shape in new.items()}
     layers = tuple(sorted({name.rpartition("/")[0] for name in new}))
     return unflatten_dict({name: there.get(name, made.get(name)) for name in wanted}, sep="/"), layers

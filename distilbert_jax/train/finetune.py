@@ -86,7 +86,9 @@ def _announce(tuning: Tuning) -> None:
     console.print(f"{tuning.plan.task}: train {tuning.train.encoded.in_words()}", markup=False)
     for name, split in tuning.dev.items():
         console.print(f"  {name} {split.encoded.in_words()}", markup=False)
-    if tuning.new_layers:
+    if tuning.plan.random_start:
+        console.print("[bold yellow]  random start: every weight is drawn anew for each seed[/]")
+    elif tuning.new_layers:
         console.print(
             f"[bold yellow]  new, untrained layers: {', '.join(tuning.new_layers)}: {tuning.model.folder} has none for "
             "this task[/]"
@@ -154,7 +156,8 @@ def _measure(tuning: Tuning, params: Any, folder: pathlib.Path, log: Log, step: 
 
 
 def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, float]) -> None:
-    family = tuning.model.family
+    family, plan = tuning.model.family, tuning.plan
+    named = f"`{plan.model.folder}`"
     write.write(
         folder / "model",
         family=family,
@@ -162,14 +165,14 @@ def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, f
         params=jax.device_get(params),
         tokenizer=tuning.model.tokenizer,
         card=card.of_task(
-            task=tuning.plan.task,
+            task=plan.task,
             model_type=family.MODEL_TYPE,
-            start=tuning.plan.model.folder,
-            teacher=tuning.plan.teacher.folder if tuning.plan.teacher else None,
-            base_model=tuning.model.hub_id,
+            start=f"Random weights in the shape of {named}," if plan.random_start else named,
+            teacher=plan.teacher.folder if plan.teacher else None,
+            base_model=None if plan.random_start else tuning.model.hub_id,
             head=tuning.form.head,
             measured=scores,
-            description=describe(tuning.plan),
+            description=describe(plan),
         ),
         head=tuning.form.head,
         head_cfg=tuning.model.head_cfg,

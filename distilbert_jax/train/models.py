@@ -12,6 +12,7 @@ from distilbert_jax.config import Experiment
 from distilbert_jax.hub import read
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.losses.cosine import Cosine
+from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.models import surgery
 from distilbert_jax.models.transformer import TransformerConfig
 
@@ -26,7 +27,9 @@ def read_models(experiment: Experiment) -> tuple[read.Model | None, read.Model]:
             f"  python -m distilbert_jax distill experiments/adapt.py student.start={teacher.folder}"
         )
     if teacher:
-        demand_comparable(teacher, start, experiment.losses)
+        layers = experiment.student.layers
+        count = start.cfg.num_layers if layers == "all" else len(layers)
+        demand_comparable(teacher, start, experiment.losses, student_layers=count)
     for model in {id(m): m for m in (teacher, start) if m}.values():
         if experiment.corpus.row_length > model.cfg.max_tokens:
             raise ValueError(
@@ -38,7 +41,9 @@ def read_models(experiment: Experiment) -> tuple[read.Model | None, read.Model]:
     return teacher, start
 
 
-def demand_comparable(teacher: read.Model, student: read.Model, losses: Mapping[str, Loss]) -> None:
+def demand_comparable(
+    teacher: read.Model, student: read.Model, losses: Mapping[str, Loss], *, student_layers: int
+) -> None:
     """ValueError where the losses cannot compare the two."""
     if teacher.tokenizer.sha256 != student.tokenizer.sha256:
         raise ValueError(
@@ -50,6 +55,9 @@ def demand_comparable(teacher: read.Model, student: read.Model, losses: Mapping[
         raise ValueError(
             f"Cosine compares hidden states of one size; the teacher has {sizes[0]}, the student {sizes[1]}"
         )
+    for loss in losses.values():
+        if isinstance(loss, HiddenMSE):
+            loss.of_teacher(student_layers=student_layers, teacher_layers=teacher.cfg.num_layers)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

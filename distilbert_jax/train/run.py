@@ -16,6 +16,7 @@ from distilbert_jax.data.sides import HELD_OUT, TRAIN
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub.read import Model
 from distilbert_jax.losses import metrics
+from distilbert_jax.losses.base import first_params
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
 from distilbert_jax.train.models import StudentModel
@@ -52,7 +53,13 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
     held_out_rows = min(experiment.eval_rows, len(held_out))
 
     tx = experiment.optimizer.transformation(experiment.steps)
-    params = {"student": student.params, "losses": {name: {} for name in experiment.losses}}
+    of_losses = first_params(
+        experiment.losses,
+        seed=experiment.seed,
+        student_size=student.cfg.hidden_size,
+        teacher_size=teacher.cfg.hidden_size if teacher else None,
+    )
+    params = {"student": student.params, "losses": of_losses}
     train_step, eval_step = _steps(experiment, teacher, student, prepared, mesh)
     return Run(
         mesh=mesh,

@@ -87,12 +87,15 @@ def make_train_step(
 
 
 def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, good: jax.Array) -> TrainState:
-    """The next state: with the update where it is `good`, else without it, counted."""
-    updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    updated = (optax.apply_updates(state.params, updates), opt_state)
-    params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(good, new, old), updated, (state.params, state.opt_state)
-    )
+    """The next state: with the update where it is `good`, else without it, counted. Choosing between two states value
+    by value would read and write more memory than the update itself: 14 % of a small step on a CPU.
+    """
+
+    def update(params, opt_state):
+        updates, opt_state = tx.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+    params, opt_state = jax.lax.cond(good, update, lambda *old: old, state.params, state.opt_state)
     return TrainState(step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + ~good)
 
 

@@ -47,7 +47,7 @@ def read_teacher(wanted: Pretrained, model: Model, form: Form, plan: FineTune) -
             f"teacher {teacher.folder} has no {form.head} head for these answers, so it cannot teach them; fine-tune "
             f"it first:\n  python -m distilbert_jax finetune {teacher.folder} --task {plan.task}={plan.folder}"
         )
-    demand_comparable(teacher, model, plan.losses)
+    demand_comparable(teacher, model, plan.losses, student_layers=model.cfg.num_layers)
     return teacher
 
 

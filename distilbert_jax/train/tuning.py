@@ -13,6 +13,7 @@ from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.data.tasks.form import Encoded, Form, Reading
 from distilbert_jax.hub.read import Model, parameter_shapes, read
+from distilbert_jax.losses.base import first_params
 from distilbert_jax.models import surgery
 from distilbert_jax.train.mesh import make_mesh, split
 from distilbert_jax.train.scores import Scorer, make_scorer
@@ -58,6 +59,8 @@ def build(plan: FineTune, task: Task) -> Tuning:
     form, mesh = task.form, make_mesh()
     examples = _sample(task.read("train"), plan.examples)
     model = with_labels(read(plan.model, head=form.head), form)
+    if plan.random_start:
+        model = dataclasses.replace(model, params={}, has_head=False)
     teacher = read_teacher(plan.teacher, model, form, plan) if plan.teacher else None
     reading = make_reading(model, max_length=plan.max_length, windows=plan.windows)
     train = Split(examples=examples, encoded=form.rows(examples, reading))
@@ -72,9 +75,12 @@ def build(plan: FineTune, task: Task) -> Tuning:
     apply = make_apply(model, plan)
     teachers = {"teacher": make_apply(teacher, plan)} if teacher else {}
 
+    theirs = teacher.cfg.hidden_size if teacher else None
+
     def of_seed(seed: int) -> TrainState:
         student, _ = surgery.complete(model.params, like, seed=seed)
-        return start({"student": student, "losses": {name: {} for name in plan.losses}}, tx, mesh)
+        losses = first_params(plan.losses, seed=seed, student_size=model.cfg.hidden_size, teacher_size=theirs)
+        return start({"student": student, "losses": losses}, tx, mesh)
 
     def train_step(state, teacher_params, batch, seed):
         ask = lambda keys, batch: batch  # what a task asks is in its rows
@@ -112,8 +118,8 @@ def read_split(task: Task, name: str, reading: Reading) -> Split:
 
 
 def has_labels(split: Split) -> bool:
-    """Whether every row has an answer."""
-    return all(row.weights.any() for row in split.encoded.rows)
+    """Whether all that is asked has an answer."""
+    return all(np.array_equal(row.weights > 0, row.asked > 0) for row in split.encoded.rows)
 
 
 def _demand_labels(train: Mapping[str, Split], dev: Mapping[str, Split]) -> None:

@@ -142,6 +142,14 @@ def test_the_command(folders, tmp_path, capsys):
     assert "for reference only" in table
     assert "One setting a task" in table
     assert r"\%" in (tmp_path / "out" / "retention.tex").read_text()
+    for folder in folders.values():
+        write(folder, "cola" if folder.name == "teacher" else "mrpc", 0.8)
+    assert main(["retention", *named, "--into", str(tmp_path / "all")]) == 1
+    assert "have not the same tasks: cola, mrpc" in capsys.readouterr().err
+    assert main(["retention", *named, "--task", "rte", "--into", str(tmp_path / "one")]) == 0
+    assert "sst2" not in (tmp_path / "one" / "retention.md").read_text()
+    assert main(["retention", *named, "--task", "mrpc"]) == 1
+    assert "teacher: no results of mrpc" in capsys.readouterr().err
     assert main(["retention", named[0]]) == 1
     assert main(["retention", "teacher", "student"]) == 1
     assert "write NAME=FOLDER" in capsys.readouterr().err

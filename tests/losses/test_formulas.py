@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.losses import base
 from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.logit_mse import LogitMSE
-from distilbert_jax.losses.metrics import BOTH, STUDENT, TEACHER
+from distilbert_jax.losses.metrics import TEACHER
 from distilbert_jax.losses.several_labels import SeveralLabels
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.losses.squared_error import SquaredError
@@ -130,69 +130,46 @@ def test_cosine():
     values = lambda h: Cosine().values({}, outputs(h), outputs(h_t))
     np.testing.assert_allclose(values(h_s), reference(h_s), atol=1e-6)
     gradient = jax.grad(lambda h: values(h).sum())(jnp.asarray(h_s, jnp.float32))[0, 0]
-    wanted = slopes(lambda first: reference(_with(h_s, first)), h_s[0, 0])
+    wanted = slopes(lambda first: reference(_at(h_s, (0, 0), first)), h_s[0, 0])
     assert np.abs(gradient - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
-def _with(h, first):
-    changed = h.copy()
-    changed[0, 0] = first
-    return changed
-
-
-def test_metrics_are_what_they_are_called():
-    z_s, z_t, y = jnp.asarray(Z_S), jnp.asarray(Z_T), jnp.asarray(LABELS)
-    answer = lambda metric: np.asarray(metric.answer(z_s, z_t, y))
-    p, q = softmax(Z_T), softmax(Z_S)
-    np.testing.assert_array_equal(answer(STUDENT["accuracy"]), Z_S.argmax(-1) == LABELS)
-    np.testing.assert_allclose(answer(STUDENT["cross_entropy"]), hard(Z_S), rtol=1e-5)
-    np.testing.assert_array_equal(answer(BOTH["teacher_accuracy"]), Z_T.argmax(-1) == LABELS)
-    np.testing.assert_array_equal(answer(BOTH["agreement"]), Z_T.argmax(-1) == Z_S.argmax(-1))
-    np.testing.assert_allclose(answer(BOTH["kl"]), (p * np.log(p / q)).sum(-1), rtol=1e-5)
-    np.testing.assert_allclose(answer(TEACHER["teacher_cross_entropy"]), hard(Z_T), rtol=1e-5)
-    np.testing.assert_allclose(answer(TEACHER["teacher_entropy"]), -(p * np.log(p)).sum(-1), rtol=1e-5)
-
-
-def test_the_two_masks_are_not_one():
+@pytest.mark.parametrize("size", [6, 4], ids=["same size", "projected"])
+def test_hidden_mse(size):
+    """Two layers of the student against the second and the fourth of the teacher, the embeddings left out."""
+    random = np.random.default_rng(2)
+    ours, theirs = random.normal(size=(3, 8, 16, 6)), random.normal(size=(5, 8, 16, size))
+    loss = HiddenMSE()
+    params = loss.init(jax.random.key(0), student_size=6, teacher_size=size)
+    assert set(params) == (set() if size == 6 else {"kernel"})
+    w = np.asarray(params["kernel"], float) if params else np.eye(6)
+    reference = lambda h: sum(((a @ w - b) ** 2).mean(-1) for a, b in zip(h[1:], theirs[2::2], strict=True)) / 2
     batch = plain(make_rows())
-    np.testing.assert_array_equal(SoftTargets().weights(batch), batch.asked)
-    np.testing.assert_array_equal(SoftTargets(positions="labelled").weights(batch), batch.weights)
-    np.testing.assert_array_equal(HardTargets().weights(batch), batch.weights)
-    for loss in (SquaredError(), SeveralLabels()):
-        np.testing.assert_array_equal(loss.weights(batch), batch.weights)
-    np.testing.assert_array_equal(Cosine().weights(batch), batch.real.astype(np.float32))
-    assert batch.asked.sum() > batch.weights.sum() > 0
+    outputs = lambda h: Outputs(
+        batch=batch, scores=None, hidden=tuple(jnp.asarray(x, jnp.float32) for x in h), q=(), k=(), v=(), sees=None
+    )
+    values = lambda h, params: loss.values(params, outputs(h), outputs(theirs))
+    np.testing.assert_allclose(values(ours, params), reference(ours), rtol=1e-5)
+    wrong = sum(((a @ w - b) ** 2).mean(-1) for a, b in zip(ours[1:], theirs[1:3], strict=True)) / 2
+    assert np.abs(reference(ours) - wrong).max() > 0.1  # the first layers instead of the evenly spaced ones
+
+    gradient = jax.grad(lambda h: values(h, params).sum())(jnp.asarray(ours, jnp.float32))[1, 0, 0]
+    wanted = slopes(lambda part: reference(_at(ours, (1, 0, 0), part)), ours[1, 0, 0])
+    assert np.abs(gradient - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    np.testing.assert_array_equal(loss.weights(batch), batch.real)
+    if params:
+        assert np.abs(jax.grad(lambda p: values(ours, p).sum())(params)["kernel"]).max() > 0
 
 
-def test_soft_labels_made_elsewhere():
-    answer = lambda z: HardTargets().answer(z, None, jnp.asarray(softmax(Z_T), jnp.float32))
-    z_s = jnp.asarray(Z_S, jnp.float32)
-    np.testing.assert_allclose(answer(z_s), given(Z_S), rtol=1e-5)
-    np.testing.assert_allclose(jax.grad(lambda z: answer(z).sum())(z_s), slopes(given, Z_S), rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("layers", [(1, 5), (0, 2), (2,)])
+def test_hidden_mse_of_layers_that_are_not_there(layers):
+    with pytest.raises(ValueError, match="write one of the teacher's layers, 1 to 4, for each of the student's 2"):
+        HiddenMSE(layers=layers).of_teacher(student_layers=2, teacher_layers=4)
+    assert HiddenMSE().of_teacher(student_layers=6, teacher_layers=12) == (2, 4, 6, 8, 10, 12)
+    assert HiddenMSE(layers=(4, 4)).of_teacher(student_layers=2, teacher_layers=4) == (4, 4)
 
 
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
-def test_answers_that_are_not_allowed_have_no_share(temperature):
-    """As if they were not there at all: in the loss of a span, the question and the padding."""
-    allowed = np.array([True, False, True, True, False, True, True, False, True, True, False])
-    losses = {"soft": SoftTargets(temperature=temperature), "hard": HardTargets()}
-    labels = np.array([0, 2, 3, 5, 9])
-
-    def total(z_s, z_t, allowed=None, labels=labels):
-        batch = plain(make_rows(b=1)).replace(
-            asked=jnp.ones((1, 5)), weights=jnp.ones((1, 5)), labels=jnp.asarray(labels)[None], allowed=allowed
-        )
-        outputs = lambda z: Outputs(
-            batch=batch, scores=jnp.asarray(z, jnp.float32)[None], hidden=(), q=(), k=(), v=(), sees=None
-        )
-        sums = {name: jnp.float32(5) for name in losses}
-        return base.total(losses, {}, {}, outputs(z_s), {"teacher": outputs(z_t)}, sums)[0]
-
-    everywhere = jnp.broadcast_to(jnp.asarray(allowed), (1, 5, 11))
-    places = np.cumsum(allowed) - 1
-    few = total(Z_S[:, allowed], Z_T[:, allowed], labels=places[labels])
-    np.testing.assert_allclose(total(Z_S, Z_T, everywhere), few, rtol=1e-6)
-    gradient = jax.grad(total)(jnp.asarray(Z_S, jnp.float32), Z_T, everywhere)
-    assert np.isfinite(gradient).all()
-    assert (np.asarray(gradient)[:, ~allowed] == 0).all()
-    assert abs(total(Z_S, Z_T) - few) > 0.1  # the original ran it over everything
+def _at(h, place, part):
+    changed = h.copy()
+    changed[place] = part
+    return changed

@@ -58,7 +58,7 @@ def test_several_examples_of_different_lengths(tmp_path):
 def test_a_model_without_the_head(tmp_path):
     theirs, _ = both("distilbert", "a span")
     folder = write(theirs, tmp_path)
-    with pytest.raises(ValueError, match="masked_lm: choose one of sequence_classification"):
+    with pytest.raises(ValueError, match="no task has the head masked_lm: choose one of sequence_classification"):
         distilbert_jax.scores(distilbert_jax.read(Pretrained(str(folder))), "a")
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from distilbert_jax.__main__ import main
 from distilbert_jax.config import Pretrained, fine_tune
 from distilbert_jax.data.tasks import catalogue
 from distilbert_jax.evaluate.task import evaluate
 from distilbert_jax.hub.read import read
-from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.train import finetune as tuned
 from distilbert_jax.train import log, task_models, tuning
 from distilbert_jax.train.stop import Stopped
@@ -170,12 +170,40 @@ def test_a_teacher_without_the_head_is_refused(colors, learner, tmp_path):
         tuned.finetune(plan, colors[0], folder=tmp_path, seeds=1)
 
 
-def test_cosine_beside_the_soft_loss(whole, colors, learner, tmp_path):
+def test_hidden_states_beside_the_soft_loss(whole, colors, learner, tmp_path, capsys):
     _, folder, _ = whole
-    plan = plan_of(colors, learner, teacher=Pretrained(str(folder / "seed0" / "model")), epochs=1)
-    plan = dataclasses.replace(plan, losses={**plan.losses, "cosine": Cosine()})
+    command = [
+        *("finetune", str(learner), "--task", f"colors={colors[1]}", "--teacher", str(folder / "seed0" / "model")),
+        *("--loss", "cosine", "--loss", "hidden_mse", "--into", str(tmp_path)),
+        *("epochs=1", "batch=8", "max_length=16", "losses.hidden_mse.weight=0.1"),
+    ]
+    assert main(command) == 0
+    first = log.read(tmp_path / "colors" / "seed0", "train")[0]
+    assert first["loss/cosine"] > 0
+    assert first["loss/hidden_mse"] > 0
+    assert first["loss"] > 0.5 * (first["loss/hard"] + first["loss/soft"]) + first["loss/cosine"]
+    command[command.index("--into") + 1] = str(tmp_path / "other")
+    assert main([*command, "losses.hidden_mse.layers=(1, 9)"]) == 1
+    assert "write one of the teacher's layers" in capsys.readouterr().err
+    assert main([argument for argument in command if "seed0/model" not in argument and argument != "--teacher"]) == 1
+    assert "losses.cosine compares with a teacher, but there is none" in capsys.readouterr().err
+
+
+def test_a_random_start_takes_the_shape_alone(colors, learner, tmp_path):
+    """Every seed draws all weights anew: none of the model's is left, and no two seeds are the same."""
+    turned = tuning.build(plan_of(colors, learner, random_start=True), colors[0])
+    weights = read(Pretrained(str(learner)), head=colors[0].form.head).params["encoder"]
+    started = [jax.device_get(turned.start(seed).params["student"]) for seed in (0, 1)]
+    for there, one, other in zip(*map(jax.tree.leaves, (weights, *(s["encoder"] for s in started))), strict=True):
+        assert there.shape == one.shape
+        assert np.array_equal(one, other) == bool((one == one.flat[0]).all())  # biases zero, scales one
+        assert not np.array_equal(there, one) or (one == one.flat[0]).all()
+    assert (started[0]["encoder"]["norm"]["scale"] == 1).all()
+    assert 0.01 < started[0]["encoder"]["words"]["embedding"].std() < 0.03
+    plan = plan_of(colors, learner, random_start=True, epochs=1)
     tuned.finetune(plan, colors[0], folder=tmp_path, seeds=1)
-    assert "loss/cosine" in log.read(tmp_path / "seed0", "train")[0]
+    card = (tmp_path / "seed0" / "model" / "README.md").read_text()
+    assert "Random weights in the shape of" in card
 
 
 def test_a_sample_is_the_same_for_everyone(colors, learner):

@@ -14,8 +14,10 @@ from jax.sharding import AxisType
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub.read import parameter_shapes
 from distilbert_jax.losses import metrics
+from distilbert_jax.losses.base import first_params
 from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.train.mesh import DATA, make_mesh, over_rows, replicated, split
 from distilbert_jax.train.step import DROPOUT, make_train_step, row_keys
@@ -43,13 +45,17 @@ def one_device():
     return jax.make_mesh((1,), (DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
 
 
+NARROW = dataclasses.replace(STUDENT, hidden_size=TEACHER.hidden_size // 2, num_heads=TEACHER.num_heads // 2)
+
+
 def setup(losses=LOSSES, *, mesh=None, tx=None, ask=None, student=STUDENT):
     """(jitted step, state, teachers): gradients are compared through plain SGD, since Adam's update amplifies the
     rounding of gradients that are zero in mathematics.
     """
     mesh = mesh or one_device()
     tx = tx or optax.sgd(1.0)
-    params = {"student": random_params(student, 1), "losses": {name: {} for name in losses}}
+    sizes = {"student_size": student.hidden_size, "teacher_size": TEACHER.hidden_size}
+    params = {"student": random_params(student, 1), "losses": first_params(losses, seed=7, **sizes)}
     state = TrainState(step=jnp.array(0), params=params, opt_state=tx.init(params), bad_steps=jnp.array(0))
     step = make_train_step(
         MaskedLM(student).apply,
@@ -91,6 +97,20 @@ def test_eight_devices_do_what_one_does(accumulation):
     wanted = one(single, teachers, stack(make_rows(b=16), 1))
     assert_close(measured, wanted[1], rtol=2e-5, atol=1e-6)
     assert_close(got.params, wanted[0].params, rtol=1e-4, atol=2e-6)
+
+
+def test_a_loss_learns_its_projection_too():
+    """A student half as wide: the kernel between the two moves with the update, on one device and on eight."""
+    after = []
+    for mesh in (one_device(), make_mesh()):
+        step, state, teachers = setup({"hidden": HiddenMSE()}, mesh=mesh, student=NARROW)
+        rows = jax.device_put(stack(make_rows(), 1), over_rows(mesh))
+        got, _ = step(state, teachers, rows)
+        before, kernel = (s.params["losses"]["hidden"]["kernel"] for s in (state, got))
+        assert kernel.shape == (NARROW.hidden_size, TEACHER.hidden_size)
+        assert np.abs(kernel - before).max() > 1e-4
+        after.append(jax.device_get(got.params))
+    assert_close(*after, rtol=1e-4, atol=2e-6)
 
 
 def test_a_mean_of_means_would_be_seen():

@@ -6,8 +6,9 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distilbert_jax.data.tasks import glue, imdb, multiple_choice, ner, own, squad, tfds
+from distilbert_jax.data.tasks import glue, imdb, metrics, multiple_choice, ner, own, squad, tfds
 from distilbert_jax.data.tasks.choices import Choices
+from distilbert_jax.data.tasks.classes import Classes
 from distilbert_jax.data.tasks.form import Form
 from distilbert_jax.data.tasks.spans import Spans
 from distilbert_jax.data.tasks.tags import Tags
@@ -73,7 +74,7 @@ def find(name: str, folder: pathlib.Path) -> Task:
         return _task(name, Spans(no_answer=name == "squad2"), _reader(name, folder, squad.read))
     if name in ("conll2003", "wnut17"):
         read = _reader(name, folder, ner.read)
-        return _task(name, Tags(labels=ner.labels(read("train"))), read)
+        return _task(name, Tags(labels=ner.labels([*read("train"), *read("dev")])), read)
     if name in ("swag", "codah", "piqa"):
         return _task(name, Choices(), _reader(name, folder, getattr(multiple_choice, name)))
     form = own.form(folder)
@@ -87,6 +88,26 @@ def find_in_tfds(name: str, *, data_dir: str | None = None) -> Task:
     dataset = tfds.DATASETS[name]
     form = dataset.form(dataset.builder(data_dir).info.features)
     return _task(name, form, functools.partial(dataset.read, data_dir=data_dir))
+
+
+def form_of(
+    head: str, *, labels: Sequence[str] = (), problem_type: str | None = None, metric_names: Sequence[str] = ()
+) -> Form:
+    """The form whose questions a head answers. ValueError for a head that answers none."""
+    if head == "sequence_classification":
+        return Classes(
+            labels=tuple(labels),
+            metrics=tuple(getattr(metrics, name) for name in metric_names),
+            several=problem_type == "multi_label_classification",
+        )
+    if head == "token_classification":
+        return Tags(labels=tuple(labels))
+    if head not in ("question_answering", "multiple_choice"):
+        raise ValueError(
+            f"no task has the head {head}: choose one of sequence_classification, token_classification, "
+            "question_answering, multiple_choice"
+        )
+    return Spans() if head == "question_answering" else Choices()
 
 
 def _task(name: str, form: Form, read: Callable[[str], Sequence[Any]]) -> Task:

@@ -21,27 +21,29 @@ class Sentence:
 
 
 def read(path: pathlib.Path) -> list[Sentence]:
-    """The sentences of a file. Raises ValueError, naming the line, where a word has no tag, or a tag is none."""
+    """The sentences of a file; one whose lines are a word alone has no tags. Raises ValueError, naming the line, where
+    only some words have one, or a tag is none.
+    """
     sentences: list[Sentence] = []
-    pairs: list[tuple[str, str]] = []
+    lines: list[list[str]] = []  # of a sentence: the word, and the tag where there is one
 
     def end() -> None:
-        if pairs:
-            words, tags = zip(*pairs, strict=True)
-            sentences.append(Sentence(words=words, tags=tags))
-        pairs.clear()
+        if lines:
+            words, *tags = zip(*lines, strict=True)
+            sentences.append(Sentence(words=words, tags=tags[0] if tags else ()))
+        lines.clear()
 
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
         if not line.strip() or columns[0] == _DOCUMENT:
             end()
             continue
-        word, tag = columns[0], columns[-1].strip()
-        if len(columns) < 2 or not word:
-            raise ValueError(f"{path}, line {number}: {line!r} is not a word and a tag")
-        if tag != "O" and tag[:2] not in ("B-", "I-"):
-            raise ValueError(f"{path}, line {number}: the tag {tag!r} is not O, B-TYPE or I-TYPE")
-        pairs.append((word, tag))
+        word, tags = columns[0], [column.strip() for column in columns[1:][-1:]]
+        if not word or (lines and len(tags) != len(lines[0]) - 1):
+            raise ValueError(f"{path}, line {number}: {line!r} is not a word and a tag, as the lines before it")
+        if tags and tags[0] != "O" and tags[0][:2] not in ("B-", "I-"):
+            raise ValueError(f"{path}, line {number}: the tag {tags[0]!r} is not O, B-TYPE or I-TYPE")
+        lines.append([word, *tags])
     end()
     if not sentences:
         raise ValueError(f"{path}: no sentences")

@@ -35,11 +35,15 @@ class Record:
 
 
 def form(folder: pathlib.Path) -> Classes:
-    """What the training file asks for: every class in it, in alphabetical order."""
+    """What the training file asks for: every class in it, in alphabetical order; the dev file, where the training file
+    has no answers at all.
+    """
     found = records(folder, "train")
+    if not any(record.kind for record in found):
+        found = records(folder, "dev")
     kinds = {record.kind for record in found if record.kind}
     if not kinds:
-        raise ValueError(f"{folder}: the training file has no answers: no column {', '.join(_ANSWERS)} is filled in")
+        raise ValueError(f"{folder}: neither train nor dev has answers: no column {', '.join(_ANSWERS)} is filled in")
     if len(kinds) > 1 and kinds != {"label", "probabilities"}:
         raise ValueError(f"{folder}: the answers stand in more than one column: {', '.join(sorted(kinds))}")
     if kinds == {"score"}:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,13 +17,20 @@ BEST = 20  # starts and ends that are looked at in each window
 OVERLAP = 128  # tokens of the paragraph that neighbouring windows share; half a window where that is less
 
 
+class Found(NamedTuple):
+    """The best span, and by how much [CLS] scores higher than it in the window that most speaks against an answer."""
+
+    text: str
+    margin: float
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spans:
     """Two questions a row, over its tokens. Only the paragraph and [CLS] may be answers: [CLS] says that the window
     does not hold the answer.
 
     A paragraph is always read in windows. `no_answer` allows "" (SQuAD v2.0): it is given where [CLS] scores higher
-    than the best span by more than `threshold`.
+    than the best span by more than `threshold`. The scores then say which threshold were best on the examples at hand.
     """
 
     no_answer: bool = False
@@ -46,12 +54,20 @@ class Spans:
             room = reading.max_length - 3 - len(question)
             overlap = min(OVERLAP, room // 2) if reading.overlap is None else reading.overlap
             rows += [
-                _row(number, question, ids[window], offsets[window], _within(answer, window), reading)
+                _row(
+                    number,
+                    question,
+                    ids[window],
+                    offsets[window],
+                    answer=_within(answer, window),
+                    known=example.known,
+                    reading=reading,
+                )
                 for window in windows(len(ids), room=room, overlap=overlap)
             ]
         return Encoded(rows=rows, cut_examples=cut_examples, cut_tokens=cut_tokens)
 
-    def answers(self, examples: Sequence[Question], rows: Sequence[Row], scores: Sequence[np.ndarray]) -> list[str]:
+    def answers(self, examples: Sequence[Question], rows: Sequence[Row], scores: Sequence[np.ndarray]) -> list[Found]:
         best = [(-np.inf, "")] * len(examples)
         nothing = np.full(len(examples), np.inf)
         for row, z in zip(rows, scores, strict=True):
@@ -61,21 +77,40 @@ class Spans:
             if score > best[row.example][0]:
                 text = examples[row.example].context[row.origin[start, 0] : row.origin[end, 1]]
                 best[row.example] = (score, text)
-        return [
-            "" if self.no_answer and none - score > self.threshold else text
-            for (score, text), none in zip(best, nothing, strict=True)
-        ]
+        return [Found(text, float(none - score)) for (score, text), none in zip(best, nothing, strict=True)]
 
-    def units(self, examples: Sequence[Question], answers: Sequence[str]) -> np.ndarray:
-        return squad.units(examples, dict(zip([example.id for example in examples], answers, strict=True)))
+    def units(self, examples: Sequence[Question], answers: Sequence[Found]) -> np.ndarray:
+        """Those of SQuAD; where there may be no answer also the exact match and the F1 of each span, and its margin."""
+        units = squad.units(examples, self._said(examples, answers))
+        if not self.no_answer:
+            return units
+        spans = squad.units(examples, {e.id: found.text for e, found in zip(examples, answers, strict=True)})
+        return np.column_stack([units, spans[:, :2], [found.margin for found in answers]])
 
     def measure(self, units: np.ndarray) -> dict[str, float]:
-        return squad.measure(units)
+        return squad.measure(units[:, :3]) | (_best_threshold(units) if units.shape[1] > 3 else {})
 
-    def submission(self, examples: Sequence[Question], answers: Sequence[str]) -> tuple[str, str]:
+    def submission(self, examples: Sequence[Question], answers: Sequence[Found]) -> tuple[str, str]:
         """SQuAD's: one JSON object, the answer of each id."""
-        by_id = {example.id: answer for example, answer in zip(examples, answers, strict=True)}
-        return ".json", json.dumps(by_id, ensure_ascii=False) + "\n"
+        return ".json", json.dumps(self._said(examples, answers), ensure_ascii=False) + "\n"
+
+    def _said(self, examples: Sequence[Question], answers: Sequence[Found]) -> dict[str, str]:
+        pairs = zip(examples, answers, strict=True)
+        silent = lambda found: self.no_answer and found.margin > self.threshold
+        return {example.id: "" if silent(found) else found.text for example, found in pairs}
+
+
+def _best_threshold(units: np.ndarray) -> dict[str, float]:
+    """The F1 in per cent with the threshold that is best on these very questions, as the official scorer gives it, and
+    the threshold: −∞ where it is best never to answer.
+    """
+    silent, spans, margins = 1 - units[:, 2], units[:, 4], units[:, 5]
+    order = np.argsort(margins, kind="stable")
+    totals = silent.sum() + np.concatenate([[0.0], np.cumsum((spans - silent)[order])])
+    thresholds = np.concatenate([[-np.inf], margins[order]])
+    between_equals = np.append(thresholds[1:] == thresholds[:-1], False)  # no threshold tells these apart
+    best = int(np.where(between_equals, -np.inf, totals).argmax())
+    return {"best_f1": 100 * totals[best] / len(units), "threshold_of_best_f1": float(thresholds[best])}
 
 
 def _tokens_of(example: Question, offsets: np.ndarray) -> tuple[int, int] | None:
@@ -99,7 +134,9 @@ def _row(
     question: np.ndarray,
     ids: np.ndarray,
     offsets: np.ndarray,
+    *,
     answer: tuple[int, int] | None,
+    known: bool,
     reading: Reading,
 ) -> Row:
     tokens, types = reading.document([question, ids])
@@ -116,7 +153,7 @@ def _row(
         token_types=types,
         predict_at=np.zeros(1, np.int32),
         asked=both,
-        weights=both,
+        weights=both * known,
         labels=np.array((0, 0) if answer is None else (begin + answer[0], begin + answer[1]), np.int32),
         allowed=np.stack([allowed, allowed]),
         origin=origin,

@@ -18,14 +18,15 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
     """A question, the paragraph that answers it, and the answers people gave: text and first character. None where the
-    paragraph does not answer it (v2.0).
+    paragraph does not answer it (v2.0). `known` is whether anybody was asked: in a file, whether there are `answers`.
     """
 
     id: str
     question: str
     context: str
-    answers: tuple[str, ...]
-    starts: tuple[int, ...]
+    answers: tuple[str, ...] = ()
+    starts: tuple[int, ...] = ()
+    known: bool = True
 
 
 def read(path: pathlib.Path) -> list[Question]:
@@ -97,7 +98,8 @@ def _best(prediction: str, answers: tuple[str, ...]) -> tuple[float, float]:
 
 
 def _question(asked: Mapping[str, Any], context: str) -> Question:
-    answers = [] if asked.get("is_impossible") else asked["answers"]
+    impossible = bool(asked.get("is_impossible"))
+    answers = [] if impossible else asked.get("answers", [])
     for answer in answers:
         start, text = answer["answer_start"], answer["text"]
         if context[start : start + len(text)] != text:
@@ -110,4 +112,5 @@ def _question(asked: Mapping[str, Any], context: str) -> Question:
         context=context,
         answers=tuple(answer["text"] for answer in answers),
         starts=tuple(answer["answer_start"] for answer in answers),
+        known=impossible or "answers" in asked,
     )

@@ -63,12 +63,11 @@ class Tags:
         return ner.measure(units)
 
     def submission(self, examples: Sequence[Sentence], answers: Sequence[Sequence[str]]) -> tuple[str, str]:
-        """CoNLL's: a word, its tag and the answer a line."""
-        pairs = zip(examples, answers, strict=True)
-        blocks = [
-            "".join(f"{word}\t{tag}\t{answer}\n" for word, tag, answer in zip(one.words, one.tags, tags, strict=True))
-            for one, tags in pairs
+        """CoNLL's: a word, its tag where it is known, and the answer a line."""
+        columns = [
+            (one.words, *([one.tags] if one.tags else []), tags) for one, tags in zip(examples, answers, strict=True)
         ]
+        blocks = ["".join("\t".join(line) + "\n" for line in zip(*of_one, strict=True)) for of_one in columns]
         return ".conll", "\n".join(blocks)
 
     def _row(

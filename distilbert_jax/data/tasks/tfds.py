@@ -4,10 +4,10 @@ released files, so everything after the reader is the same.
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distilbert_jax.data.corpus import tfds_builder
 from distilbert_jax.data.tasks import glue, imdb
 from distilbert_jax.data.tasks.choices import Choices
 from distilbert_jax.data.tasks.examples import Example
@@ -40,14 +40,7 @@ class Dataset:
         return [self.example(record, builder.info.features) for record in records]
 
     def builder(self, data_dir: str | None = None) -> Any:
-        """The dataset on this machine; fetched and prepared where it is not."""
-        import tensorflow_datasets as tfds
-
-        if self.module:
-            importlib.import_module(f"tensorflow_datasets.{self.module}")
-        builder = tfds.builder(self.name, data_dir=data_dir, file_format="array_record")
-        builder.download_and_prepare()
-        return builder
+        return tfds_builder(self.name, data_dir, module=self.module)
 
 
 def _said(x: Any) -> str:

@@ -1,6 +1,7 @@
 """The four forms: examples into rows, and scores into answers."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from distilbert_jax.data.tasks.examples import Example
 from distilbert_jax.data.tasks.form import Reading, windows
 from distilbert_jax.data.tasks.multiple_choice import Question as Choice
 from distilbert_jax.data.tasks.ner import Sentence
-from distilbert_jax.data.tasks.spans import LONGEST_ANSWER, Spans
+from distilbert_jax.data.tasks.spans import LONGEST_ANSWER, Found, Spans
 from distilbert_jax.data.tasks.squad import Question
 from distilbert_jax.data.tasks.tags import Tags
 from tests.conftest import shared
@@ -140,6 +141,14 @@ def test_tags_that_are_unknown(reading):
         TAGS.rows([Sentence(words=("the",), tags=("B-z",))], reading)
 
 
+def test_a_sentence_without_tags_is_asked_all_the_same(reading):
+    unknown = Sentence(words=("the", "cat"), tags=())
+    (row,) = TAGS.rows([unknown], reading).rows
+    assert row.asked.sum() == 2
+    assert not row.weights.any()
+    assert TAGS.submission([unknown], [["O", "B-x"]]) == (".conll", "the\tO\ncat\tB-x\n")
+
+
 SPANS = Spans()
 QUESTION = Question(
     id="q",
@@ -148,6 +157,12 @@ QUESTION = Question(
     answers=("small bird",),
     starts=(19,),
 )
+
+
+def said(form, rows, scores):
+    """The answer to QUESTION as the submission has it."""
+    _, text = form.submission([QUESTION], form.answers([QUESTION], rows, scores))
+    return json.loads(text)["q"]
 
 
 def test_a_span_points_at_its_tokens(reading, tokenizer):
@@ -159,8 +174,8 @@ def test_a_span_points_at_its_tokens(reading, tokenizer):
     paragraph[-1] = False  # [SEP]
     assert row.allowed[0].tolist() == (paragraph | (np.arange(len(paragraph)) == 0)).tolist()
     scores = np.eye(len(row.tokens))[row.labels]
-    assert SPANS.answers([QUESTION], [row], [scores]) == ["small bird"]
-    assert SPANS.measure(SPANS.units([QUESTION], ["small bird"])) == {"exact_match": 100.0, "f1": 100.0}
+    assert said(SPANS, [row], [scores]) == "small bird"
+    assert SPANS.measure(SPANS.units([QUESTION], [Found("small bird", 0.0)])) == {"exact_match": 100.0, "f1": 100.0}
 
 
 def test_a_window_without_the_answer_points_at_cls(reading):
@@ -170,7 +185,7 @@ def test_a_window_without_the_answer_points_at_cls(reading):
     assert held
     assert all(row.labels.tolist() == [0, 0] for row in rows if row.labels[0] == 0)
     scores = [np.eye(len(row.tokens))[row.labels] * (1 + (row.labels > 0))[:, None] for row in rows]
-    assert SPANS.answers([QUESTION], rows, scores) == ["small bird"]
+    assert said(SPANS, rows, scores) == "small bird"
 
 
 def test_spans_that_are_none(reading):
@@ -179,10 +194,35 @@ def test_spans_that_are_none(reading):
     z[0, row.labels[1] + 2], z[1, row.labels[0] - 2] = 5.0, 5.0  # the end in front of the start
     z[0, row.labels[0]], z[1, row.labels[1]] = 3.0, 3.0
     z[:, 1] = 99.0  # in the question
-    assert SPANS.answers([QUESTION], [row], [z]) == ["small bird"]
+    assert said(SPANS, [row], [z]) == "small bird"
     z[:, 0] = 4.0
-    assert Spans(no_answer=True).answers([QUESTION], [row], [z]) == [""]
-    assert Spans(no_answer=True, threshold=3.0).answers([QUESTION], [row], [z]) == ["small bird"]
+    assert said(Spans(no_answer=True), [row], [z]) == ""
+    assert said(Spans(no_answer=True, threshold=3.0), [row], [z]) == "small bird"
+
+
+def test_a_question_nobody_answered_is_asked_all_the_same(reading):
+    for row in SPANS.rows([dataclasses.replace(QUESTION, answers=(), starts=(), known=False)], reading).rows:
+        assert (row.asked.tolist(), row.weights.tolist()) == ([1.0, 1.0], [0.0, 0.0])
+    for row in SPANS.rows([dataclasses.replace(QUESTION, answers=(), starts=())], reading).rows:  # known: there is none
+        assert (row.weights.tolist(), row.labels.tolist()) == ([1.0, 1.0], [0, 0])
+
+
+def test_the_best_threshold_is_found():
+    """Against every threshold there is, one after another."""
+    random, form = np.random.default_rng(0), Spans(no_answer=True)
+    for trial in range(30):
+        answers = [("bird",) if random.random() < 0.5 else () for _ in range(12)]
+        questions = [Question(id=str(i), question="q", context="bird", answers=a) for i, a in enumerate(answers)]
+        margins = random.integers(-3, 4, 12).astype(float)
+        found = [Found(random.choice(["bird", "small bird", "tree"]), margin) for margin in margins]
+        units = form.units(questions, found)
+        f1 = lambda threshold, q=questions, f=found: (at := dataclasses.replace(form, threshold=threshold)).measure(
+            at.units(q, f)
+        )["f1"]
+        every = [f1(threshold) for threshold in (-np.inf, *sorted(set(margins)))]
+        got = form.measure(units)
+        assert got["best_f1"] == pytest.approx(max(every)), trial
+        assert f1(got["threshold_of_best_f1"]) == pytest.approx(max(every)), trial
 
 
 def test_an_answer_has_thirty_tokens_at_most(reading):
@@ -191,7 +231,7 @@ def test_an_answer_has_thirty_tokens_at_most(reading):
     z = np.zeros((2, len(row.tokens)))
     z[0, 5], z[1, 5 + LONGEST_ANSWER], z[1, 4 + LONGEST_ANSWER] = 9.0, 9.0, 1.0
     (got,) = SPANS.answers([long], [row], [z])
-    assert len(got.split()) == LONGEST_ANSWER
+    assert len(got.text.split()) == LONGEST_ANSWER
 
 
 def test_choices_are_documents_of_one_row(reading, tokenizer):
@@ -234,5 +274,5 @@ def test_every_answer_of_squad_is_covered():
     examples = squad.read(shared("data/tasks/squad/dev-v1.1.json"))[:1_000]
     _, answers = read_real(SPANS, examples, 384)
     for example, got in zip(examples, answers, strict=True):
-        assert example.answers[0].lower() in got.lower()
-    assert np.mean([len(got) - len(e.answers[0]) for e, got in zip(examples, answers, strict=True)]) < 0.1
+        assert example.answers[0].lower() in got.text.lower()
+    assert np.mean([len(got.text) - len(e.answers[0]) for e, got in zip(examples, answers, strict=True)]) < 0.1

@@ -43,8 +43,16 @@ def test_articles_and_blank_lines_end_sentences(tmp_path):
     ]
 
 
+def test_sentences_without_tags(tmp_path):
+    assert ner.read(file(tmp_path, "Bonn\nam\n\nRain\tO\n")) == [
+        ner.Sentence(words=("Bonn", "am"), tags=()),
+        ner.Sentence(words=("Rain",), tags=("O",)),
+    ]
+
+
 BAD = {
-    "no tag": ("Bonn\n", "line 1: 'Bonn' is not a word and a tag"),
+    "no tag": ("Bonn\tO\nam\n", "line 2: 'am' is not a word and a tag"),
+    "a tag too many": ("Bonn\nam\tO\n", r"line 2: 'am\\tO' is not a word and a tag"),
     "no word": ("Bonn\tO\n\tO\n", r"line 2: '\\tO' is not a word and a tag"),
     "another tag": ("Bonn LOC\n", "line 1: the tag 'LOC' is not O, B-TYPE or I-TYPE"),
     "empty": ("\n\n", "no sentences"),

@@ -86,14 +86,21 @@ def test_bad_files(case, tmp_path):
 @pytest.mark.parametrize(
     "train, message",
     [
-        ("text\na\n", "has no answers"),
+        ("text\na\n", "neither train nor dev has answers"),
         ("text,label\na,x\nb,x\n", "a single class, 'x'"),
         ("text,label,score\na,x,\nb,,1\n", "in more than one column: label, score"),
     ],
 )
 def test_bad_training_files(train, message, tmp_path):
+    folder = write(tmp_path, train_csv=train, dev_csv="text\na\n")
     with pytest.raises(ValueError, match=message):
-        catalogue.find("mine", write(tmp_path, train_csv=train))
+        catalogue.find("mine", folder)
+
+
+def test_classes_come_from_dev_where_no_training_text_has_one(tmp_path):
+    task = catalogue.find("mine", write(tmp_path, train_csv="text\na\nb\n", dev_csv="text,label\na,x\nb,y\n"))
+    assert task.form.labels == ("x", "y")
+    assert [example.label for example in task.read("train")] == [None, None]
 
 
 def test_imdb():

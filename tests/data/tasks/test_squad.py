@@ -58,6 +58,14 @@ def test_questions_without_an_answer(tmp_path):
     }
 
 
+def test_a_question_without_the_key_answers_is_one_nobody_answered(tmp_path):
+    path = file(tmp_path, asked("1", "cat"), asked("2", impossible=True))
+    text = json.loads(path.read_text())
+    del text["data"][0]["paragraphs"][0]["qas"][0]["answers"]
+    path.write_text(json.dumps(text))
+    assert [(q.known, q.answers) for q in squad.read(path)] == [(False, ()), (True, ())]
+
+
 def test_an_answer_that_is_an_article_does_not_count_beside_another(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "The", "The cat")))
     assert squad.measure(squad.units(questions, {"1": "the"}))["f1"] == 0.0

@@ -1,0 +1,115 @@
+"""What each command runs: a few lines each. What they need is imported here inside, so that `--help` answers before jax
+is imported.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distilbert_jax.data.tasks.catalogue import Task
+
+
+def distill(args: argparse.Namespace) -> None:
+    from distilbert_jax import experiment_file
+    from distilbert_jax.hub.smoke import smoke
+    from distilbert_jax.train import loop
+
+    if not args.debug:
+        _quiet_orbax()
+    experiment = experiment_file.load(args.file)
+    if args.smoke:
+        experiment = smoke(experiment, pathlib.Path(args.smoke))
+    _show(loop.distill(experiment_file.override(experiment, args.overrides)))
+
+
+def prepare(args: argparse.Namespace) -> None:
+    from distilbert_jax import experiment_file
+    from distilbert_jax.data.prepare import prepare
+    from distilbert_jax.hub import read
+
+    experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
+    prepare(experiment.corpus, read.tokenizer(experiment.start))
+
+
+def finetune(args: argparse.Namespace) -> None:
+    from distilbert_jax import experiment_file
+    from distilbert_jax.config import Pretrained, fine_tune
+    from distilbert_jax.evaluate import retention_report
+    from distilbert_jax.train.finetune import finetune
+
+    if not args.debug:
+        _quiet_orbax()
+    into = pathlib.Path(args.into) if args.into else _run_of(args.model) / "tasks"
+    teacher = Pretrained(args.teacher) if args.teacher else None
+    results = []
+    for task, folder in _tasks(args.task):
+        plan = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher, beside=args.loss)
+        plan = experiment_file.override(plan, [*args.overrides, *([f"windows={args.windows}"] if args.windows else [])])
+        results += finetune(plan, task, folder=into / task.name, seeds=args.seeds)
+    retention_report.show_runs(results)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    from distilbert_jax.config import Pretrained
+    from distilbert_jax.evaluate.task import evaluate
+
+    for task, _ in _tasks(args.task):
+        evaluate(
+            Pretrained(args.model),
+            task,
+            split=args.split,
+            into=pathlib.Path(args.into),
+            windows=args.windows,
+            threshold=args.threshold,
+        )
+
+
+def retention(args: argparse.Namespace) -> None:
+    from distilbert_jax.evaluate import retention_report
+
+    named = {}
+    for text in args.results:
+        name, equals, folder = text.partition("=")
+        if not equals or name in named:
+            raise ValueError(f"{text}: write NAME=FOLDER, each name once, such as teacher=runs/teacher/tasks")
+        named[name] = pathlib.Path(folder)
+    if len(named) < 2:
+        raise ValueError("a teacher and at least one student are needed, the teacher first")
+    retention_report.write(named, pathlib.Path(args.into), tasks=args.task)
+
+
+def _tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
+    """(task, its folder) of each NAME=FOLDER, or NAME alone of TFDS."""
+    from distilbert_jax.data.tasks import catalogue
+
+    tasks = []
+    for text in named:
+        name, equals, folder = text.partition("=")
+        task = catalogue.find(name, pathlib.Path(folder)) if equals else catalogue.find_in_tfds(name)
+        tasks.append((task, folder or "TFDS"))
+    return tasks
+
+
+def _run_of(model: str) -> pathlib.Path:
+    """The run that exported a model, or else a folder with the model's name under runs/."""
+    folder = pathlib.Path(model)
+    return folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
+
+
+def report(args: argparse.Namespace) -> None:
+    _show(pathlib.Path(args.run))
+
+
+def _show(folder: pathlib.Path) -> None:
+    from distilbert_jax.evaluate import report
+
+    report.show(folder)
+
+
+def _quiet_orbax() -> None:
+    """It logs a traceback of what it then raises; to say it once, in words, is enough."""
+    from absl import logging
+
+    logging.set_verbosity(logging.FATAL)
