@@ -4,10 +4,13 @@
 
 Both sides are processes of their own that take turns over the same batches: rows of like length together, 32 a batch.
 Ours pads them to one of few lengths, so that little is compiled; the peer to the longest of each batch, as
-transformers' collator does. Dropout, AdamW and clipping on both sides, float32; the pass that compiles is not counted.
+transformers' collator does. Dropout, AdamW and clipping on both sides, in float32 and with products in bfloat16
+(autocast for the peer); the pass that compiles is not counted.
 """
 
 import argparse
+import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -20,7 +23,7 @@ from typing import Any
 from turns import take_turns
 
 
-def rows_of(model: str, glue: str, batches: int) -> Any:
+def rows_of(model: str, glue: str, batches: int, dtype: Any) -> Any:
     """(what fine-tuning turns, its first batches)."""
     from distilbert_jax.config import Pretrained, fine_tune
     from distilbert_jax.data.tasks import catalogue
@@ -28,19 +31,20 @@ def rows_of(model: str, glue: str, batches: int) -> Any:
     from distilbert_jax.train import tuning
 
     task = catalogue.find("sst2", pathlib.Path(glue))
-    turned = tuning.build(fine_tune(task, folder=glue, model=Pretrained(model)), task)
+    plan = fine_tune(task, folder=glue, model=Pretrained(model))
+    turned = tuning.build(dataclasses.replace(plan, dtype=dtype), task)
     all_batches = TaskBatches(rows=turned.train.encoded.rows, seed=0, size=turned.plan.batch, layout=turned.layout)
     return turned, list(itertools.islice(all_batches.epoch(0), batches))
 
 
-def ours(model: str, glue: str, batches: int) -> Callable[[], int]:
+def ours(model: str, glue: str, batches: int, *, dtype: str) -> Callable[[], int]:
     """A pass over the batches, which returns how many examples it saw."""
     import jax
 
     from distilbert_jax.train.mesh import place
     from distilbert_jax.types import Batch
 
-    turned, made = rows_of(model, glue, batches)
+    turned, made = rows_of(model, glue, batches, dtype)
     state = turned.start(0)
 
     def run() -> int:
@@ -53,13 +57,13 @@ def ours(model: str, glue: str, batches: int) -> Callable[[], int]:
     return run
 
 
-def peer(model: str, glue: str, batches: int) -> Callable[[], int]:
+def peer(model: str, glue: str, batches: int, *, dtype: str) -> Callable[[], int]:
     """The same in PyTorch."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    _, made = rows_of(model, glue, batches)
-    net = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2).train()
+    _, made = rows_of(model, glue, batches, dtype)
+    net = AutoModelForSequenceClassification.from_pretrained(model, num_labels=2, dtype=torch.float32).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-5, weight_decay=0.01, fused=True)
     padded = []
     for batch in made:
@@ -70,7 +74,9 @@ def peer(model: str, glue: str, batches: int) -> Callable[[], int]:
 
     def run() -> int:
         for ids, mask, labels in padded:
-            net(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+                loss = net(input_ids=ids, attention_mask=mask, labels=labels).loss
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
@@ -79,7 +85,13 @@ def peer(model: str, glue: str, batches: int) -> Callable[[], int]:
     return run
 
 
-SIDES = {"ours": ours, "transformers": peer}
+TYPES = ("float32", "bfloat16")
+SIDES = {
+    f"{name}, {dtype}": functools.partial(side, dtype=dtype)
+    for name, side in (("ours", ours), ("transformers", peer))
+    for dtype in TYPES
+}
+PEER = "transformers, float32"
 
 
 def serve(side: str, model: str, glue: str, batches: int) -> None:
@@ -106,8 +118,8 @@ def main() -> None:
         return
     command = (__file__, args.model, args.glue, f"--batches={args.batches}")
     got = take_turns({side: (*command, f"--serve={side}") for side in SIDES}, args.repeats)
-    theirs = statistics.median(got["transformers"])
-    print("| side | examples/s (quartiles) | beside transformers |\n|---|---|---|")
+    theirs = statistics.median(got[PEER])
+    print(f"| side | examples/s (quartiles) | beside {PEER} |\n|---|---|---|")
     for side, rates in got.items():
         low, middle, high = statistics.quantiles(rates, n=4)
         print(f"| {side} | {middle:.1f} ({low:.1f}–{high:.1f}) | {middle / theirs:.2f} × |")

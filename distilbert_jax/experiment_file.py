@@ -111,6 +111,8 @@ def _parsed(text: str, kind: Any, name: str) -> Any:
 
 
 def _literal(text: str) -> Any:
+    if text in ("true", "false"):
+        return text == "true"
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

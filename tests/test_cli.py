@@ -126,12 +126,14 @@ def test_good_overrides():
             "workdir=runs/x",
             "teacher.revision=abc",
             "dtype=bfloat16",
+            "deterministic=true",
         ),
     )
     experiment = experiment_file.override(experiment_file.load(QUICKSTART), changes)
     assert experiment.losses["soft"].temperature == 4.0
     assert isinstance(experiment.losses["soft"].temperature, float)
     assert experiment.student.layers == "all"
+    assert experiment.deterministic is True
     assert experiment.corpus.held_out == Files("held.txt")
     assert experiment.corpus.sources["text"] == Files("mine.txt")
     assert (experiment.teacher.folder, experiment.teacher.revision, experiment.teacher.sha256) == (

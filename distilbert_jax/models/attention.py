@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from distilbert_jax.models.dropout import drop
+from distilbert_jax.models.products import product
 from distilbert_jax.types import RowKeys
 
 PROBABILITIES = 0  # the dropout site
@@ -23,7 +24,7 @@ def attend(
 
     A token that sees nobody (padding) gets the plain mean of `v`: finite, and read by no loss.
     """
-    scores = jnp.einsum("bthk,buhk->bhtu", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
+    scores = product("bthk,buhk->bhtu", q, k, q.dtype) * q.shape[-1] ** -0.5
     probabilities = jax.nn.softmax(jnp.where(sees[:, None], scores, jnp.finfo(scores.dtype).min))
     probabilities = drop(probabilities, keys, rate=dropout, site=PROBABILITIES)
-    return jnp.einsum("bhtu,buhk->bthk", probabilities.astype(v.dtype), v)
+    return product("bhtu,buhk->bthk", probabilities, v, v.dtype).astype(v.dtype)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 
 from distilbert_jax.models.attention import attend
 from distilbert_jax.models.dropout import drop, fold
+from distilbert_jax.models.products import matrices
 from distilbert_jax.types import Batch, Factored, Outputs, RowKeys
 
 INIT = nn.initializers.normal(0.02)
@@ -58,22 +60,24 @@ def layer_norm(cfg: TransformerConfig, *, name: str | None = None) -> nn.LayerNo
     return nn.LayerNorm(epsilon=cfg.norm_eps, dtype=cfg.dtype, use_fast_variance=False, name=name)
 
 
-def _product(
-    x: Float[Array, "..."], kernel: Float[Array, "..."], dimension_numbers: Any, precision: Any = None
-) -> Float[Array, "..."]:
-    """What Flax's dense layers call: the last axes of `x` times the first of `kernel`, as two matrices. With the axes
-    as they come, XLA on a CPU copies operands of the gradients into another order first: 10 % of the student's time.
-    """
-    contracted = len(dimension_numbers[0][0])
-    kept, features = x.shape[: x.ndim - contracted], kernel.shape[contracted:]
-    rows, size = math.prod(kept), math.prod(kernel.shape[:contracted])
-    return jnp.dot(x.reshape(rows, size), kernel.reshape(size, -1), precision=precision).reshape(*kept, *features)
-
-
 def dense(
     cfg: TransformerConfig, features: int | tuple[int, ...], *, axis: int | tuple[int, ...] = -1, name: str
-) -> nn.DenseGeneral:
-    return nn.DenseGeneral(features, axis=axis, dtype=cfg.dtype, kernel_init=INIT, dot_general=_product, name=name)
+) -> Callable[[Float[Array, "..."]], Float[Array, "..."]]:
+    """A dense layer of this name: the product in the computation's type, sum and bias in float32, then rounded."""
+
+    def of_matrices(x: Array, kernel: Array, dimension_numbers: Any, precision: Any = None) -> Array:
+        """What Flax calls: the last axes of `x` times the first of `kernel`. With the axes as they come, XLA on a CPU
+        copies operands of the gradients into another order first: 10 % of the student's time.
+        """
+        contracted = len(dimension_numbers[0][0])
+        kept, size = x.shape[: x.ndim - contracted], math.prod(kernel.shape[:contracted])
+        y = matrices(x.reshape(-1, size), kernel.reshape(size, -1), cfg.dtype)
+        return y.reshape(*kept, *kernel.shape[contracted:])
+
+    layer = nn.DenseGeneral(
+        features, axis=axis, dtype=jnp.float32, kernel_init=INIT, dot_general=of_matrices, name=name
+    )
+    return lambda x: layer(x).astype(cfg.dtype)
 
 
 def gelu(cfg: TransformerConfig, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -110,7 +114,7 @@ class Transformer(nn.Module):
 
     def setup(self):
         cfg = self.cfg
-        embed = lambda n: nn.Embed(n, cfg.hidden_size, dtype=cfg.dtype, embedding_init=INIT)
+        embed = lambda n: nn.Embed(n, cfg.hidden_size, dtype=jnp.float32, embedding_init=INIT)
         self.words, self.positions = embed(cfg.vocab_size), embed(cfg.max_tokens)
         if cfg.num_token_types:
             self.token_types = embed(cfg.num_token_types)

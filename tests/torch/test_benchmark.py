@@ -18,7 +18,7 @@ def sides(*command):
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = [line.split("|")[1].strip() for line in done.stdout.splitlines() if line.startswith("|")]
-    return [row for row in rows if row in ("ours", "plain", "gathered", "transformers")]
+    return [row for row in rows if row.partition(",")[0] in ("ours", "plain", "gathered", "transformers")]
 
 
 def test_step():
@@ -33,4 +33,6 @@ def test_finetune(tmp_path, tokenizer):
         lines = ["sentence\tlabel", *(f"the {'old ' * (i % 9)}cat runs\t{i % 2}" for i in range(80))]
         (tmp_path / "SST-2" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     command = (BENCHMARKS / "finetune.py", tmp_path / "model", tmp_path, "--batches=2", "--repeats=2")
-    assert sides(*command) == ["ours", "transformers"]
+    assert sides(*command) == [
+        f"{side}, {dtype}" for side in ("ours", "transformers") for dtype in ("float32", "bfloat16")
+    ]
