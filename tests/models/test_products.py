@@ -56,8 +56,7 @@ def products_of(f, *arguments):
 def test_every_product_of_an_update_is_of_bfloat16():
     cfg = tiny_config(vocab_size=VOCABULARY, max_tokens=16, dtype="bfloat16")
     batch = plain(make_rows())
-    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), parameter_shapes(cfg))
-    params = {name: x for name, x in params["encoder"].items()}
+    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), parameter_shapes(cfg)["encoder"])
     loss = lambda params: Transformer(cfg).apply({"params": params}, batch).hidden[-1].astype(jnp.float32).sum()
     found = products_of(jax.grad(loss), params)
     assert len(found) == cfg.num_layers * (6 + 2) * 3  # each once forward and twice backward
