@@ -1,12 +1,15 @@
 """Dropout whose mask depends on the row's own key only: batch size, accumulation and devices change nothing."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.extend.random import threefry_2x32
+from jaxtyping import Array, Float, Key, UInt16
 
 from distilbert_jax.types import RowKeys
 
-STEPS = 2**16  # a uint16 a value: half the random bits of a float32 draw
+STEPS = 2**16  # a uint16 a value
 
 
 def fold(keys: RowKeys | None, site: int) -> RowKeys | None:
@@ -21,5 +24,14 @@ def drop(x: Float[Array, "b ..."], keys: RowKeys | None, *, rate: float, site: i
     if keys is None or rate == 0.0:
         return x
     cut = round(rate * STEPS)
-    bits = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint16))(fold(keys, site))
+    bits = jax.vmap(lambda key: uint16s(key, x.shape[1:]))(fold(keys, site))
     return jnp.where(bits >= cut, x * (STEPS / (STEPS - cut)), 0).astype(x.dtype)
+
+
+def uint16s(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt16[Array, "..."]:
+    """Random bits of one row, four values from each block of threefry (Salmon et al., 2011). `jax.random.bits` makes a
+    block a value, so that any axis may be sharded; only rows are, and each has a key of its own.
+    """
+    size = math.prod(shape)
+    words = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-size // 2), dtype=jnp.uint32))
+    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)

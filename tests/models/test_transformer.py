@@ -1,15 +1,17 @@
 """The encoder: who sees whom, and what evaluation mode is."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend.random import threefry_2x32
 
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.models.attention import PROBABILITIES, attend
-from distilbert_jax.models.dropout import drop, fold
+from distilbert_jax.models.dropout import drop, fold, uint16s
 from distilbert_jax.models.transformer import EMBEDDINGS, MLP, PROJECTION
 from distilbert_jax.train.step import DROPOUT, row_keys
 from tests.batches import VOCABULARY, make_rows, plain
@@ -84,6 +86,21 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
     assert (dropped[0] != dropped[1]).any()
     np.testing.assert_array_equal(drop(x, None, rate=0.1, site=0), x)
     assert (np.asarray(drop(x, keys, rate=0.1, site=1)) != dropped).any()
+
+
+@pytest.mark.parametrize("shape", [(1,), (3,), (2, 4_096), (5, 7, 11)])
+def test_random_bits_are_the_blocks_of_threefry(shape):
+    """Against the cipher asked block by block, and every bit of a value a fair coin."""
+    key = jax.random.key(7)
+    size = math.prod(shape)
+    blocks = -(-size // 2)
+    words = np.asarray(threefry_2x32(jax.random.key_data(key), jnp.arange(blocks, dtype=jnp.uint32)))
+    values = np.asarray(uint16s(key, shape)).ravel()
+    np.testing.assert_array_equal(values, np.stack([words & 0xFFFF, words >> 16], axis=1).ravel()[:size])
+    if size > 1_000:
+        ones = np.unpackbits(values.view(np.uint8)).reshape(-1, 16).mean(axis=0)
+        assert np.abs(ones - 0.5).max() < 5 * 0.5 / math.sqrt(size)
+        assert len(np.unique(values)) > 0.93 * 2**16 * (1 - math.exp(-size / 2**16))
 
 
 def test_layers_and_sites_share_no_mask():
