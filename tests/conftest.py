@@ -1,5 +1,6 @@
 """Eight CPU devices, no silent broadcasting, and a tiny model for everybody."""
 
+import datetime
 import os
 import pathlib
 import subprocess
@@ -23,7 +24,8 @@ from distilbert_jax.config import Pretrained
 from distilbert_jax.hub import read, smoke
 from distilbert_jax.models.transformer import TransformerConfig
 
-SHARED = pathlib.Path(__file__).parent.parent.parent / "shared"
+ROOT = pathlib.Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
 
 
 def pytest_addoption(parser):
@@ -35,6 +37,25 @@ def pytest_addoption(parser):
 def prove(pytestconfig) -> bool:
     """Whether this is `make prove`."""
     return pytestconfig.getoption("prove")
+
+
+@pytest.fixture(scope="session")
+def figures(prove):
+    """figures(test, text): what a proof came to, which `make prove` writes into the row of docs/reliability.md that
+    names the test.
+    """
+
+    def write(test: str, text: str) -> None:
+        if not prove:
+            return
+        page = ROOT / "docs" / "reliability.md"
+        lines = page.read_text(encoding="utf-8").splitlines()
+        (at,) = (i for i, line in enumerate(lines) if f"`{test}`" in line)
+        promise, named = lines[at].split("|")[1:3]
+        lines[at] = f"|{promise}|{named}| {text} | {datetime.date.today()} |"
+        page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    return write
 
 
 def tiny_config(**changes) -> TransformerConfig:
