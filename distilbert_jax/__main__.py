@@ -65,10 +65,17 @@ def _add_pretraining(command: Command) -> None:
             help="an experiment file, such as experiments/quickstart.py; it is code, so run only those you trust",
         )
         sub.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
-    distill.add_argument(
+    alone = distill.add_mutually_exclusive_group()
+    alone.add_argument(
         "--smoke",
         metavar="FOLDER",
         help="run four steps on a tiny random model, all in FOLDER: shows in a minute that the experiment runs",
+    )
+    alone.add_argument(
+        "--process",
+        metavar="I/N@HOST:PORT",
+        help="this is process I of N, of which process 0 listens at HOST:PORT; auto, where JAX finds the others by "
+        "itself: Slurm, Cloud TPU, Kubernetes, Open MPI. All see the same folders",
     )
     report = command(
         "report",

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 def distill(args: argparse.Namespace) -> None:
     from distilbert_jax import experiment_file
     from distilbert_jax.hub.smoke import smoke
-    from distilbert_jax.train import loop
+    from distilbert_jax.train import hosts, loop
 
     if not args.debug:
         _quiet_orbax()
+    if args.process:
+        hosts.join(args.process)
     experiment = experiment_file.load(args.file)
     if args.smoke:
         experiment = smoke(experiment, pathlib.Path(args.smoke))
-    _show(loop.distill(experiment_file.override(experiment, args.overrides)))
+    folder = loop.distill(experiment_file.override(experiment, args.overrides))
+    if hosts.is_first():
+        _show(folder)
 
 
 def prepare(args: argparse.Namespace) -> None:

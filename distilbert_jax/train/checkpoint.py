@@ -18,7 +18,10 @@ from orbax.checkpoint import v1 as ocp
 
 from distilbert_jax import files
 from distilbert_jax.progress import console
+from distilbert_jax.train.hosts import is_first, same
 from distilbert_jax.types import TrainState
+
+NONE = -1  # no step
 
 
 class Checkpoints:
@@ -67,6 +70,14 @@ class Checkpoints:
         """The newest whole checkpoint as (state, step), sharded as `like`; None where there is none. A damaged one
         is set aside, loudly.
         """
+        step = same(self._newest_whole() if is_first() else NONE)
+        if step == NONE:
+            return None
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        return ocp.load(self._folder / str(step), shapes), step
+
+    def _newest_whole(self) -> int:
+        """NONE where there is none. Clears away what crashes left."""
         for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
         for path in self._folder.iterdir():
@@ -75,13 +86,14 @@ class Checkpoints:
         for step in reversed(self.steps()):
             damage = self._damage(step)
             if damage is None:
-                shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-                return ocp.load(self._folder / str(step), shapes), step
+                return step
             self._set_aside(step, damage)
-        return None
+        return NONE
 
     def _finish(self, saving: Any, step: int) -> None:
         saving.result()
+        if not is_first():
+            return
         files.write_json(self._sums(step), _hashes(self._folder / str(step)))
         for old in self.steps()[: -self._keep]:
             self._sums(old).unlink()

@@ -103,7 +103,7 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
         fresh = tuning.start(seed)
         state, done = checkpoints.restore(fresh) or (fresh, 0)
-        with Log(folder, start=done) as log, Stop() as stop:
+        with Log(folder, start=done) as log, Stop(tuning.mesh) as stop:
             meter = Meter(
                 log,
                 checkpoints,
@@ -114,19 +114,21 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]
             with bar(f"{plan.task}, seed {seed}", total=tuning.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(_rest(batches, plan.epochs, done)), done + 1):
                     rows = Batch(**place(batch, tuning.mesh))
+                    asked = stop.ask()
                     state, metrics = tuning.train_step(state, teachers, rows, seed)
                     meter.after(step, metrics, waited, tokens=batch["tokens"].size)
+                    ending = asked()
                     if step % len(batches) == 0:
                         meter.catch_up()
                         log.write("eval", step, _measure(tuning, state.params["student"], folder, log, step))
-                    if step % len(batches) == 0 or stop.signal is not None:
+                    if step % len(batches) == 0 or ending is not None:
                         log.flush()
                         checkpoints.save(state, step=step)
                         meter.restart()
                     advance(step, meter.note)
-                    if stop.signal is not None and step < tuning.steps:
+                    if ending is not None and step < tuning.steps:
                         checkpoints.wait()
-                        raise Stopped(stop.signal, step=step, folder=folder)
+                        raise Stopped(ending, step=step, folder=folder)
     return _result(tuning, seed, folder)
 
 

@@ -1,30 +1,35 @@
 """What a run says of itself: scalars as JSON lines and for TensorBoard, each step once."""
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Literal
 
 from distilbert_jax import files
+from distilbert_jax.train.hosts import is_first
 
 Kind = Literal["train", "eval"]
 
 
 class Log:
-    """`log.jsonl` and the TensorBoard files of a run folder. A run that goes on from step n forgets what was logged
-    after n.
+    """`log.jsonl` and the TensorBoard files of a run folder, which process 0 writes. A run that goes on from step n
+    forgets what was logged after n.
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
         from tensorboardX import SummaryWriter
 
-        self._path = folder / "log.jsonl"
-        if self._path.exists():
-            cut_back(self._path, start)
-        self._jsonl = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        path, writes = folder / "log.jsonl", is_first()
+        if writes and path.exists():
+            cut_back(path, start)
+        self._jsonl = open(path if writes else os.devnull, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(
-            str(folder / "tensorboard"), purge_step=start + 1 if start else None, filename_suffix=f".{start}"
+            str(folder / "tensorboard"),
+            purge_step=start + 1 if start else None,
+            filename_suffix=f".{start}",
+            write_to_disk=writes,
         )
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:

@@ -12,6 +12,7 @@ from distilbert_jax.hub.read import Model
 from distilbert_jax.progress import bar, console
 from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.export import export
+from distilbert_jax.train.hosts import Hosts, is_first
 from distilbert_jax.train.log import Log
 from distilbert_jax.train.measure import in_words, measure
 from distilbert_jax.train.meter import Meter, timed
@@ -34,23 +35,26 @@ def distill(experiment: Experiment) -> pathlib.Path:
     if experiment.deterministic:  # read when jax starts its first backend
         os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
     folder = run_folder(experiment)
-    with files.alone_in(folder):
+    alone = files.alone_in(folder) if is_first() else contextlib.nullcontext()
+    with Hosts() as hosts, alone:
         teacher, start = read_models(experiment)
-        prepared = prepare(experiment.corpus, start.tokenizer)
+        with hosts.first():
+            prepared = prepare(experiment.corpus, start.tokenizer)
         student = cut_student(experiment, start, prepared.words)
         run = build(experiment, teacher, student, prepared)
         _claim(folder, experiment, teacher, start, prepared)
         console.print(*student.origin, sep="\n  ", markup=False)
         state = _train(experiment, run, folder)
-        export(
-            folder,
-            experiment,
-            teacher=teacher,
-            start=start,
-            student=student,
-            prepared=prepared,
-            params=state.params["student"],
-        )
+        if is_first():
+            export(
+                folder,
+                experiment,
+                teacher=teacher,
+                start=start,
+                student=student,
+                prepared=prepared,
+                params=state.params["student"],
+            )
     return folder
 
 
@@ -73,8 +77,9 @@ def _claim(
             raise ValueError(
                 f"{folder} holds another experiment's run; give this one a workdir of its own:\n" + "\n".join(shown)
             )
-    with files.atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    if is_first():
+        with files.atomic(path) as partial:
+            partial.write_text(text, encoding="utf-8")
 
 
 def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState:
@@ -82,7 +87,7 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=experiment.keep)) as checkpoints:
         state, done = checkpoints.restore(run.state) or (run.state, 0)
         tokens = experiment.global_batch * experiment.corpus.row_length
-        with Log(folder, start=done) as log, Stop() as stop:
+        with Log(folder, start=done) as log, Stop(run.mesh) as stop:
             if done:
                 console.print(f"going on from step {done:,}")
             else:
@@ -96,12 +101,13 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
             )
             with bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):
+                    asked = stop.ask()
                     state, metrics = run.train_step(state, run.teachers, run.place(batch))
                     meter.after(step, metrics, waited, tokens=tokens)
-                    last = step == experiment.steps
+                    ending, last = asked(), step == experiment.steps
                     pause = (
                         step % experiment.eval_every == 0 or last,
-                        step % experiment.checkpoint_every == 0 or last or stop.signal is not None,
+                        step % experiment.checkpoint_every == 0 or last or ending is not None,
                     )
                     if any(pause):
                         meter.catch_up()
@@ -112,9 +118,9 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
                             checkpoints.save(state, step=step)
                         meter.restart()
                     advance(step, meter.note)
-                    if stop.signal is not None and not last:
+                    if ending is not None and not last:
                         checkpoints.wait()
-                        raise Stopped(stop.signal, step=step, folder=folder)
+                        raise Stopped(ending, step=step, folder=folder)
     return state
 
 

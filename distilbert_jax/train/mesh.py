@@ -17,6 +17,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
+def over_devices(mesh: Mesh) -> NamedSharding:
+    """For [devices]: one value each."""
+    return NamedSharding(mesh, P(DATA))
+
+
 def over_rows(mesh: Mesh) -> NamedSharding:
     """For [accumulation, b, …] leaves: b falls on the devices, accumulation on none."""
     return NamedSharding(mesh, P(None, DATA))

@@ -2,15 +2,35 @@
 
 import pathlib
 import signal
+from collections.abc import Callable
 from types import FrameType, TracebackType
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from distilbert_jax.train.mesh import over_devices, replicated
 
 
 class Stop:
-    """Within `with Stop() as stop`, `stop.signal` is the signal that asked to end, None until then."""
+    """Within `with Stop(mesh) as stop`, a signal is remembered instead of ending the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, mesh: Mesh) -> None:
         self.signal: signal.Signals | None = None
+        self._mesh = mesh
+        self._strongest = jax.jit(lambda x: x.max(), out_shardings=replicated(mesh))
         self._before: dict[signal.Signals, object] = {}
+
+    def ask(self) -> Callable[[], signal.Signals | None]:
+        """Called before a step is dispatched; what it returns says, after that, which signal asks to end after this
+        step: the same on every process, whichever got it. The processes agree before the step runs, so nobody waits
+        for it.
+        """
+        if jax.process_count() == 1:
+            return lambda: self.signal
+        mine = np.full(jax.local_device_count(), self.signal or 0, np.int32)
+        agreed = self._strongest(jax.make_array_from_process_local_data(over_devices(self._mesh), mine))
+        return lambda: signal.Signals(int(agreed)) if int(agreed) else None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)

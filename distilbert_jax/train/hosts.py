@@ -1,0 +1,166 @@
+"""Several processes as one run: they find each other, wait for each other, and end together.
+
+Process 0 prepares, logs, and exports; the others train with it. Checkpoints are written by all, into one folder that
+all see. A process that dies leaves the others in a collective that may never return, so each holds a TCP connection to
+process 0, whose end is the news: an orderly process says goodbye first.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+
+from distilbert_jax.progress import console
+
+ALONE = 1  # process
+KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+"""Seconds, seconds, times: a host that vanished without closing its connection is missed after 10 + 3 · 5 seconds."""
+
+CALLING = 10.0  # seconds to say who is calling
+LONGEST = 1_024  # bytes of a line
+
+GO, BYE, LOST = "go", "bye", "lost"
+
+
+def is_first() -> bool:
+    """Whether this process writes what is written once."""
+    return jax.process_index() == 0
+
+
+def same(value: int) -> int:
+    """What process 0 has, on every process."""
+    from jax.experimental import multihost_utils
+
+    return value if jax.process_count() == ALONE else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def join(where: str) -> None:
+    """Makes this one process of several. `where` is "I/N@HOST:PORT", process I of N, of which 0 listens at HOST:PORT;
+    or "auto", where JAX finds the others by itself (Slurm, Cloud TPU, Kubernetes, Open MPI).
+
+    Raises ValueError for anything else, or where they do not find each other.
+    """
+    stated = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", where)
+    if where != "auto" and not (stated and int(stated[1]) < int(stated[2])):
+        raise ValueError(f"--process {where}: write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto")
+    address = (
+        dict(coordinator_address=stated[3], num_processes=int(stated[2]), process_id=int(stated[1])) if stated else {}
+    )
+    # Otherwise JAX aborts this process when another is lost, with a stack trace and no word of what to do, and takes
+    # SIGTERM for itself.
+    jax.config.update("jax_enable_recoverability", True)
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(**address)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"--process {where}: {error}") from None
+    console.quiet = not is_first()
+
+
+class Hosts:
+    """Within `with Hosts() as hosts`, the loss of another process ends this one, with a message, instead of leaving it
+    in a collective that never returns.
+    """
+
+    def __init__(self) -> None:
+        self._lines: dict[int, socket.socket] = {}  # to the others; of process 0 only, but for process 0
+        self._go = threading.Semaphore(0)
+
+    @contextlib.contextmanager
+    def first(self) -> Iterator[None]:
+        """Process 0 does what is inside before the others do."""
+        if not is_first():
+            self._go.acquire()
+        yield
+        if is_first():
+            self._tell(GO)
+
+    def __enter__(self) -> "Hosts":
+        if jax.process_count() > ALONE:
+            self._connect()
+            for process, line in self._lines.items():
+                threading.Thread(target=self._listen, args=(process, line), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):  # all end alike; anything else only this one knows of
+            self._tell(BYE)
+
+    def _connect(self) -> None:
+        """Process 0 tells all where it listens, and a word that proves who is calling."""
+        from jax.experimental import multihost_utils
+
+        told = np.zeros(512, np.uint8)
+        if is_first():
+            listening = socket.create_server(("", 0))
+            word = f"{socket.gethostname()} {listening.getsockname()[1]} {secrets.token_hex(16)}"
+            told[: len(word)] = np.frombuffer(word.encode(), np.uint8)
+        word = bytes(multihost_utils.broadcast_one_to_all(told)).rstrip(b"\0").decode()
+        host, port, _ = word.split()
+        if is_first():
+            while len(self._lines) < jax.process_count() - 1:
+                line = listening.accept()[0]
+                line.settimeout(CALLING)
+                said, _, process = _receive(line).rpartition(" ")
+                if said == word:
+                    self._lines[int(process)] = line
+            listening.close()
+        else:
+            self._lines[0] = socket.create_connection((host, int(port)))
+            _send(self._lines[0], f"{word} {jax.process_index()}")
+        for line in self._lines.values():
+            line.settimeout(None)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in KEEPALIVE.items():
+                line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+
+    def _listen(self, process: int, line: socket.socket) -> None:
+        """In a thread of its own, until the other says goodbye."""
+        while True:
+            try:
+                said, _, who = _receive(line).partition(" ")
+            except OSError as error:
+                said, who = LOST, f"{process} ({error})"
+            if said == GO:
+                self._go.release()
+            elif said == BYE:
+                return
+            else:
+                self._end(process, who or f"{process} (its connection closed)")
+
+    def _end(self, process: int, who: str) -> None:
+        self._lines.pop(process, None)
+        self._tell(f"{LOST} {who}")
+        message = (
+            f"error: process {who} of this run's {jax.process_count()} is lost, so process {jax.process_index()} ends "
+            "too. What it said last is above, or in its own output. The same command on all of them goes on from the "
+            "last checkpoint"
+        )
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(1)  # the main thread may be in a collective that never returns
+
+    def _tell(self, word: str) -> None:
+        for line in self._lines.values():
+            with contextlib.suppress(OSError):  # it has ended, which its listener hears
+                _send(line, word)
+
+
+def _send(line: socket.socket, word: str) -> None:
+    line.sendall(f"{word}\n".encode())
+
+
+def _receive(line: socket.socket) -> str:
+    """One line, without its end; "" where the connection is closed."""
+    received = b""
+    while not received.endswith(b"\n"):
+        if not (byte := line.recv(1)) or len(received) > LONGEST:
+            return ""
+        received += byte
+    return received.decode(errors="replace").rstrip("\n")

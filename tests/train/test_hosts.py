@@ -1,0 +1,199 @@
+"""The real command on one device, on eight, and in two processes of four devices: the same run, wherever it goes on,
+and an end with a message when a process is lost.
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from distilbert_jax import experiment_file
+from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.train import hosts, log
+from tests.conftest import ROOT
+from tests.train.test_loop import assert_same_run, logged
+
+PATIENCE = 200  # seconds: a test that waits longer has failed
+LOST_WITHIN = 10  # seconds until the others end
+
+FILE = """
+import dataclasses
+from distilbert_jax import experiment_file
+from distilbert_jax.config import Masking, Pretrained, Student
+from distilbert_jax.data.corpus import Files
+from distilbert_jax.data.prepare import Corpus
+
+def experiment():
+    return dataclasses.replace(
+        experiment_file.load("{quickstart}"),
+        teacher=Pretrained("{folder}/teacher", family="bert"),
+        student=Student(layers=(0, 1)),
+        corpus=Corpus(
+            sources={{"tiny": Files("{folder}/corpus.txt")}}, folder="{folder}/shards", row_length=64, held_out=0.2
+        ),
+        masking=Masking(smoothing=0.7),
+        steps=100,
+        global_batch=16,
+        rows_per_device=1,
+        eval_rows=16,
+        eval_every=50,
+        checkpoint_every=10,
+        log_every=1,
+    )
+"""
+
+
+def tiny(folder: pathlib.Path) -> pathlib.Path:
+    """An experiment file, with its teacher and text in `folder`."""
+    quickstart = ROOT / "experiments" / "quickstart.py"
+    smoke(experiment_file.load(quickstart), folder)
+    (folder / "experiment.py").write_text(FILE.format(folder=folder, quickstart=quickstart))
+    return folder / "experiment.py"
+
+
+def environment(folder: pathlib.Path, *, devices: int) -> dict[str, str]:
+    return os.environ | {
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_NUM_CPU_DEVICES": str(devices),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def places(processes: int) -> list[str]:
+    """I/N@HOST:PORT of each."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    return [f"{i}/{processes}@localhost:{port}" for i in range(processes)]
+
+
+def start(commands: list[list[str]], env: dict[str, str]) -> list[subprocess.Popen]:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return [subprocess.Popen([sys.executable, "-m", *command], env=env, cwd=ROOT, **pipes) for command in commands]
+
+
+def ended(process) -> tuple[int, str]:
+    """(status, what stood on stderr)."""
+    said = process.communicate(timeout=PATIENCE)[1]
+    return process.returncode, said
+
+
+class Command:
+    """`distill` of a tiny experiment, in one process or several."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self._file = tiny(folder)
+
+    def start(self, workdir: str, *, processes: int = 1, devices: int):
+        """The processes, running."""
+        command = ["distilbert_jax", "distill", str(self._file), f"workdir={self.folder / workdir}"]
+        each = [["--process", place] for place in places(processes)] if processes > 1 else [[]]
+        return start([command + more for more in each], environment(self.folder, devices=devices))
+
+    def run(self, workdir: str, **how):
+        """To the end; returns the folder."""
+        for status, said in map(ended, self.start(workdir, **how)):
+            assert status == 0, said
+        return self.folder / workdir
+
+    def reaches(self, workdir: str, step: int, running) -> None:
+        """Returns once a checkpoint of `step` or later is whole."""
+        for _ in range(PATIENCE * 100):
+            if any(saved >= step for saved in saved_steps(self.folder / workdir)):
+                return
+            assert all(process.poll() is None for process in running), "it ended before its time"
+            time.sleep(0.01)
+        raise AssertionError("too slow")
+
+
+def saved_steps(folder: pathlib.Path) -> list[int]:
+    return [int(path.stem) for path in (folder / "checkpoints").glob("*.sha256")]
+
+
+def message(said: str) -> str:
+    """The lines of our own: gRPC and gloo have their say, too."""
+    return "\n".join(line for line in said.splitlines() if line.startswith(("error:", "ended by", "Traceback")))
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    return Command(tmp_path_factory.mktemp("hosts"))
+
+
+@pytest.fixture(scope="module")
+def whole(command):
+    """The folder of a run of two processes that nothing interrupted."""
+    return command.run("whole", processes=2, devices=4)
+
+
+def close(a: pathlib.Path, b: pathlib.Path) -> None:
+    """The same run to rounding."""
+    for ours, theirs in zip(logged(a), logged(b), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ("loss", "loss/soft", "loss/hard", "loss/cosine", "grad_norm"):
+            if name in ours:
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, err_msg=f"step {ours['step']} {name}")
+
+
+def test_one_process_makes_the_same_run(command, whole, prove):
+    for devices in (1, 8) if prove else (8,):
+        close(command.run(f"on{devices}", devices=devices), whole)
+
+
+def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(command, whole, prove, figures):
+    """SIGTERM to one of two: both save the same step and end with 143. One killed: the other ends with a message."""
+    seconds = []
+    for hit in (0, 1) if prove else (1,):
+        name, other = f"hit{hit}", 1 - hit
+        running = command.start(name, processes=2, devices=4)
+        command.reaches(name, 10, running)
+        running[hit].send_signal(signal.SIGTERM)
+        said = [ended(process) for process in running]
+        assert [status for status, _ in said] == [143, 143], said
+        saved = max(saved_steps(command.folder / name))
+        assert saved == log.read(command.folder / name, "train")[-1]["step"]
+        assert all(f"ended by SIGTERM after step {saved}; everything is saved" in text for _, text in said)
+        shutil.copytree(command.folder / name, command.folder / f"elastic{hit}")
+
+        running = command.start(name, processes=2, devices=4)
+        command.reaches(name, saved + 1, running)
+        running[hit].kill()
+        at = time.perf_counter()
+        status, text = ended(running[other])
+        seconds.append(time.perf_counter() - at)
+        assert status == 1
+        told = f"error: process {hit} (its connection closed) of this run's 2 is lost, so process {other} ends too."
+        assert message(text).startswith(told), text
+        assert "\n" not in message(text)
+        assert seconds[-1] < LOST_WITHIN
+        assert_same_run(command.run(name, processes=2, devices=4), whole)
+        close(command.run(f"elastic{hit}", devices=2), whole)  # saved by two processes, goes on in one
+    figures(
+        "test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly",
+        f"{len(seconds)} SIGTERM, {len(seconds)} kills, bit-identical; others end within {max(seconds):.1f} s",
+    )
+
+
+def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
+    if not prove:
+        pytest.skip("in `make prove`; from two processes to one is tested above")
+    running = command.start("eight", devices=8)
+    command.reaches("eight", 10, running)
+    running[0].send_signal(signal.SIGTERM)
+    assert ended(running[0])[0] == 143
+    close(command.run("eight", devices=2), whole)
+
+
+@pytest.mark.parametrize("where", ["0", "2/2@localhost:1", "a/b@c:d", "0/2@localhost", "1/2"])
+def test_a_wrong_process_says_how_to_write_one(where):
+    with pytest.raises(ValueError, match=r"write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto"):
+        hosts.join(where)

@@ -1,0 +1,66 @@
+"""One device, eight, and two processes of four see the same tokens and masks, bit for bit, and learn the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from distilbert_jax import experiment_file
+from distilbert_jax.train import run
+from distilbert_jax.train.mesh import DATA
+from tests.train.seen import FIELDS, STEPS, seen
+from tests.train.test_hosts import ended, environment, places, start, tiny
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("topology"))
+
+
+@pytest.fixture(scope="module")
+def on_eight(file):
+    return seen(experiment_file.load(file))
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in FIELDS:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    for name in ours.keys() - {*FIELDS, "gradient"}:
+        # A KL is the small difference of two numbers about log v, so its rounding is theirs.
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-6, atol=2e-7, err_msg=name)
+    difference = np.abs(ours["gradient"] - theirs["gradient"]).max()
+    assert difference < 1e-6 * np.abs(theirs["gradient"]).max()
+
+
+def test_the_batches_are_packed_and_smoothed(on_eight, file):
+    """What is compared here has something in it to go wrong."""
+    assert on_eight["segments"].max() > 1
+    assert on_eight["rows"].shape == (STEPS, 16)
+    assert on_eight["weights"].sum() > 100
+    uniform = experiment_file.override(experiment_file.load(file), ["masking.smoothing=0.0"])
+    assert (seen(uniform, learns=False)["labels"] != on_eight["labels"]).any()
+
+
+@pytest.mark.parametrize("rows_per_device", [1, 16])
+def test_one_device_whatever_the_accumulation(file, on_eight, monkeypatch, rows_per_device):
+    one = jax.make_mesh((1,), (DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    monkeypatch.setattr(run, "make_mesh", lambda: one)
+    assert_same(seen(dataclasses.replace(experiment_file.load(file), rows_per_device=rows_per_device)), on_eight)
+
+
+@pytest.mark.parametrize("change", ["seed=1", "masking.share=0.2"])
+def test_other_rows_or_masks_would_show(file, on_eight, change):
+    other = seen(experiment_file.override(experiment_file.load(file), [change]), learns=False)
+    with pytest.raises(AssertionError, match=r"rows|tokens"):
+        assert_same(on_eight | other, on_eight)
+
+
+def test_two_processes_of_four_devices(file, on_eight):
+    result = file.parent / "seen.npz"
+    commands = [["tests.train.seen", str(file), str(result), place] for place in places(2)]
+    for status, said in map(ended, start(commands, environment(file.parent, devices=4))):
+        assert status == 0, said
+    assert_same(dict(np.load(result)), on_eight)
