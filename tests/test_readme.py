@@ -10,8 +10,9 @@ import tomllib
 import pytest
 
 from distilbert_jax import experiment_file
-from distilbert_jax.__main__ import main
+from distilbert_jax.__main__ import main, parser
 from distilbert_jax.hub import smoke
+from distilbert_jax.train import hosts
 from tests.conftest import tiny_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -58,8 +59,18 @@ TASKS = [
     c for c in COMMANDS if c.startswith(tuple(f"{PYTHON}{name} " for name in ("finetune", "evaluate", "retention")))
 ]
 
+SEVERAL = [c for c in COMMANDS if "--process" in c]
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(PYTHON) and c not in TASKS])
+
+@pytest.mark.parametrize("command", SEVERAL)
+def test_several_processes(command):
+    """That they make one run is tested in tests/train/test_hosts.py, with the same command on a tiny model."""
+    args = parser().parse_args(shlex.split(command.removeprefix(PYTHON)))
+    experiment_file.override(experiment_file.load(ROOT / args.file), args.overrides)
+    hosts.place_of(args.process)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(PYTHON) and c not in [*TASKS, *SEVERAL]])
 def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
     """As written, but tiny and in a folder of the test."""
     name, *words = shlex.split(command.removeprefix(PYTHON))

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ ALONE = 1  # process
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds, times: a host that vanished without closing its connection is missed after 10 + 3 · 5 seconds."""
 
+FINDING = 300.0  # seconds until all have found each other
 CALLING = 10.0  # seconds to say who is calling
 LONGEST = 1_024  # bytes of a line
 
@@ -41,26 +43,40 @@ def same(value: int) -> int:
     return value if jax.process_count() == ALONE else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
-def join(where: str) -> None:
-    """Makes this one process of several. `where` is "I/N@HOST:PORT", process I of N, of which 0 listens at HOST:PORT;
-    or "auto", where JAX finds the others by itself (Slurm, Cloud TPU, Kubernetes, Open MPI).
-
-    Raises ValueError for anything else, or where they do not find each other.
+def place_of(where: str) -> dict[str, Any]:
+    """What JAX is told of "I/N@HOST:PORT", process I of N, of which 0 listens at HOST:PORT; nothing of "auto", where it
+    finds the others by itself (Slurm, Cloud TPU, Kubernetes, Open MPI). ValueError for anything else.
     """
     stated = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", where)
     if where != "auto" and not (stated and int(stated[1]) < int(stated[2])):
         raise ValueError(f"--process {where}: write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto")
-    address = (
-        dict(coordinator_address=stated[3], num_processes=int(stated[2]), process_id=int(stated[1])) if stated else {}
-    )
+    if stated is None:
+        return {}
+    return dict(process_id=int(stated[1]), num_processes=int(stated[2]), coordinator_address=stated[3])
+
+
+def join(where: str) -> None:
+    """Makes this one process of several. ValueError where `where` is no place, or the others are not found."""
+    place = place_of(where)
     # Otherwise JAX aborts this process when another is lost, with a stack trace and no word of what to do, and takes
     # SIGTERM for itself.
     jax.config.update("jax_enable_recoverability", True)
     jax.config.update("jax_enable_preemption_service", False)
+    late = threading.Timer(
+        FINDING,
+        _end,
+        [
+            f"--process {where}: the others were not found in {FINDING:.0f} s. Start every process with the same N and "
+            "HOST:PORT, and a HOST that all can reach"
+        ],
+    )
+    late.start()
     try:
-        jax.distributed.initialize(**address)
+        jax.distributed.initialize(**place, initialization_timeout=round(FINDING) + 30)  # which would abort
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"--process {where}: {error}") from None
+    finally:
+        late.cancel()
     console.quiet = not is_first()
 
 
@@ -133,23 +149,25 @@ class Hosts:
             elif said == BYE:
                 return
             else:
-                self._end(process, who or f"{process} (its connection closed)")
+                who = who or f"{process} (its connection closed)"
+                self._tell(f"{LOST} {who}", but=process)
+                _end(
+                    f"process {who} of this run's {jax.process_count()} is lost, so process {jax.process_index()} ends "
+                    "too; its own output says why, unless it was killed. The same command on all of them goes on from "
+                    "the last checkpoint"
+                )
 
-    def _end(self, process: int, who: str) -> None:
-        self._lines.pop(process, None)
-        self._tell(f"{LOST} {who}")
-        message = (
-            f"error: process {who} of this run's {jax.process_count()} is lost, so process {jax.process_index()} ends "
-            "too. What it said last is above, or in its own output. The same command on all of them goes on from the "
-            "last checkpoint"
-        )
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
-        os._exit(1)  # the main thread may be in a collective that never returns
+    def _tell(self, word: str, *, but: int | None = None) -> None:
+        for process, line in self._lines.items():
+            if process != but:
+                with contextlib.suppress(OSError):  # it has ended, which its listener hears
+                    _send(line, word)
 
-    def _tell(self, word: str) -> None:
-        for line in self._lines.values():
-            with contextlib.suppress(OSError):  # it has ended, which its listener hears
-                _send(line, word)
+
+def _end(message: str) -> None:
+    """From whichever thread: the main one may be in a collective that never returns."""
+    print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    os._exit(1)
 
 
 def _send(line: socket.socket, word: str) -> None:

@@ -26,8 +26,8 @@ FIELDS = ("rows", "epochs", "tokens", "segments", "positions", "predict_at", "as
 
 
 def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray]:
-    """{field: [step, row of the global batch, …], in the order of the corpus rows}; with it the metrics and the gradient
-    of each step, where it `learns`.
+    """{field: [step, row of the global batch, …], in the order of the corpus rows}; with it the metrics and the
+    gradient of each step, where it `learns`.
     """
     teacher, first = read_models(experiment)
     prepared = prepare(experiment.corpus, first.tokenizer)

@@ -39,12 +39,12 @@ def experiment():
             sources={{"tiny": Files("{folder}/corpus.txt")}}, folder="{folder}/shards", row_length=64, held_out=0.2
         ),
         masking=Masking(smoothing=0.7),
-        steps=100,
+        steps=18,
         global_batch=16,
         rows_per_device=1,
         eval_rows=16,
-        eval_every=50,
-        checkpoint_every=10,
+        eval_every=18,
+        checkpoint_every=3,
         log_every=1,
     )
 """
@@ -155,7 +155,7 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
     for hit in (0, 1) if prove else (1,):
         name, other = f"hit{hit}", 1 - hit
         running = command.start(name, processes=2, devices=4)
-        command.reaches(name, 10, running)
+        command.reaches(name, 3, running)
         running[hit].send_signal(signal.SIGTERM)
         said = [ended(process) for process in running]
         assert [status for status, _ in said] == [143, 143], said
@@ -171,7 +171,7 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         status, text = ended(running[other])
         seconds.append(time.perf_counter() - at)
         assert status == 1
-        told = f"error: process {hit} (its connection closed) of this run's 2 is lost, so process {other} ends too."
+        told = f"error: process {hit} (its connection closed) of this run's 2 is lost, so process {other} ends too"
         assert message(text).startswith(told), text
         assert "\n" not in message(text)
         assert seconds[-1] < LOST_WITHIN
@@ -187,7 +187,7 @@ def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
     if not prove:
         pytest.skip("in `make prove`; from two processes to one is tested above")
     running = command.start("eight", devices=8)
-    command.reaches("eight", 10, running)
+    command.reaches("eight", 3, running)
     running[0].send_signal(signal.SIGTERM)
     assert ended(running[0])[0] == 143
     close(command.run("eight", devices=2), whole)
@@ -197,3 +197,10 @@ def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
 def test_a_wrong_process_says_how_to_write_one(where):
     with pytest.raises(ValueError, match=r"write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto"):
         hosts.join(where)
+
+
+def test_a_process_that_finds_nobody_says_so():
+    code = "from distilbert_jax.train import hosts; hosts.FINDING = 1.0; hosts.join('1/2@localhost:9')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 1
+    assert message(done.stderr).startswith("error: --process 1/2@localhost:9: the others were not found in 1 s.")
