@@ -12,16 +12,13 @@ if TYPE_CHECKING:
 
 
 def distill(args: argparse.Namespace) -> None:
-    from distilbert_jax import experiment_file
-    from distilbert_jax.hub.smoke import smoke
     from distilbert_jax.train import loop
+    from distilbert_jax.train.command import Command
 
     if not args.debug:
         _quiet_orbax()
-    experiment = experiment_file.load(args.file)
-    if args.smoke:
-        experiment = smoke(experiment, pathlib.Path(args.smoke))
-    _show(loop.distill(experiment_file.override(experiment, args.overrides)))
+    command = Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
+    _show(loop.distill(command.experiment(), command=command))
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -31,6 +28,14 @@ def prepare(args: argparse.Namespace) -> None:
 
     experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
     prepare(experiment.corpus, read.tokenizer(experiment.start))
+
+
+def replay(args: argparse.Namespace) -> None:
+    from distilbert_jax.train.replay import replay
+
+    if not args.debug:
+        _quiet_orbax()
+    replay(pathlib.Path(args.run), step=args.step)
 
 
 def finetune(args: argparse.Namespace) -> None:
