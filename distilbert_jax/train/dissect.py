@@ -10,15 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from distilbert_jax.losses import base
 from distilbert_jax.train.mesh import DATA
 from distilbert_jax.train.step import DROPOUT, MASKS, Apply, Ask, Seed, over_devices, row_keys
 from distilbert_jax.types import Factored, Outputs, Rows
 
-Size = Float[Array, "..."]
-"""The largest magnitude of something: NaN where it has a NaN, inf where it has an infinity."""
+Size = Any
+"""Floats, on the device or on the host: the largest magnitude of something, NaN where it has a NaN, inf where it has an
+infinity.
+"""
 
 
 @flax.struct.dataclass
@@ -27,7 +29,7 @@ class Parts:
 
     teachers: dict[str, Size]  # as `student`
     student: Size  # of each hidden state, embeddings first, and of the features that the head scores: [… l+2]
-    means: dict[str, Array]  # the row's share of the mean of each loss, and of what is only watched
+    means: dict[str, Any]  # the row's share of the mean of each loss, and of what is only watched
     gradients: dict[str, Any]  # of each loss, as it is weighted in the objective: a size for each parameter
 
 
@@ -55,19 +57,20 @@ def make_dissect(
         def of_row(row):
             batch = jax.tree.map(lambda x: x[None], row)
             targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
+            answer = lambda params: student({"params": params}, batch, keys=row_keys(seed, batch, DROPOUT))
+            outputs, back = jax.vjp(answer, params["student"])
+            _, means = base.total(losses, watched, params["losses"], outputs, targets, sums)
 
-            def objective(params, losses, watched):
-                outputs = student({"params": params["student"]}, batch, keys=row_keys(seed, batch, DROPOUT))
-                value, means = base.total(losses, watched, params["losses"], outputs, targets, sums)
-                return value, (means, outputs)
+            def gradient(name):  # the backward pass of one loss alone
+                alone = lambda outputs, own: base.total({name: losses[name]}, {}, own, outputs, targets, sums)[0]
+                of_outputs, own = jax.grad(alone, (0, 1), allow_int=True)(outputs, params["losses"])
+                return {"student": back(of_outputs)[0], "losses": own}
 
-            of = lambda name: lambda params: objective(params, {name: losses[name]}, {})[0]
-            _, (means, outputs) = objective(params, losses, watched)
             return Parts(
                 teachers={name: _hidden(x) for name, x in targets.items()},
                 student=_hidden(outputs),
                 means=means,
-                gradients={name: jax.tree.map(size, jax.grad(of(name))(params)) for name in losses},
+                gradients={name: jax.tree.map(size, gradient(name)) for name in losses},
             )
 
         return jax.lax.map(lambda micro: jax.lax.map(of_row, micro), batches)
