@@ -95,10 +95,10 @@ def _take_apart(experiment: Experiment, run: Run, prepared: Prepared, state: Tra
 
 def _models(parts: Parts, weights: Mapping[str, Any], losses: list[str]) -> Table:
     """The largest magnitudes from below to above, of each model."""
-    table = Table(title="largest magnitudes, a gradient's of one row", title_justify="left")
+    table = Table(title="largest magnitudes; ∇ is a loss's gradient of one row", title_justify="left")
     table.add_column(no_wrap=True)
-    for name in ("weights", "hidden", *(f"gradient {name}" for name in losses)):
-        table.add_column(name)
+    for name in ("weights", "hidden", *(f"∇ {name}" for name in losses)):
+        table.add_column(name, overflow="fold")
     gradients = {name: turned.by_place(parts.gradients[name]) for name in losses}
     for model, sizes in (*parts.teachers.items(), ("student", parts.student)):
         hidden = turned.hidden_by_place(sizes)
@@ -123,4 +123,4 @@ def _means(parts: Parts, metrics: Mapping[str, float], step: int) -> Table:
 
 def _largest(values: Any) -> str:
     value = float(np.max([np.max(x) for x in values]))
-    return f"{value:.4g}" if math.isfinite(value) else f"[bold red]{value}[/]"
+    return f"{value:.3g}" if math.isfinite(value) else f"[bold red]{value}[/]"
