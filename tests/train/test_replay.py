@@ -120,11 +120,12 @@ def everything(folder):
     return {path: path.is_file() and files.sha256(path) for path in sorted(folder.rglob("*"))}
 
 
-def test_a_step_that_turns_stops_the_run_naming_the_replay(told):
+def test_a_step_that_turns_stops_the_run_naming_the_replay(told, figures):
     assert f"error: step 3: {LOST} became nan. The update was left out. " in told.stopped
     assert f"The last good checkpoint is {told.folder}/checkpoints/2, and the same command" in told.stopped
     assert f"first: python -m distilbert_jax replay {told.folder} 3. If it comes again, lower opt" in told.stopped
     assert "raise bad_steps_allowed" in told.stopped
+    figures("test_a_step_that_turns_stops_the_run_naming_the_replay", "stopped at step 3, the step that turned")
 
 
 def test_an_allowed_one_is_left_out_aloud_and_the_state_stays(told):
@@ -139,7 +140,7 @@ def test_an_allowed_one_is_left_out_aloud_and_the_state_stays(told):
     assert any(jax.tree.leaves(moved))
 
 
-def test_the_bound_holds_over_resumes(told):
+def test_the_bound_holds_over_resumes(told, figures):
     """The checkpoint of step 5 knows of the first: another is one too many, however often the run is started anew."""
     assert f"error: step 6: {LOST} became nan" in told.at_first
     assert "going on from step 5" in told.again
@@ -147,6 +148,7 @@ def test_the_bound_holds_over_resumes(told):
     assert "2 of the 2 that bad_steps_allowed grants" in told.finished
     assert state_at(told.folder, 8)["bad_steps"] == 2
     assert (told.folder / "export" / "model.safetensors").is_file()
+    figures("test_the_bound_holds_over_resumes", "2 of 8 steps left out, over 3 resumes")
 
 
 def test_the_log_of_a_step_left_out_is_json(told):
@@ -163,7 +165,7 @@ def test_the_log_of_a_step_left_out_is_json(told):
     assert np.isnan(log.read(told.folder, "train")[1]["loss"])
 
 
-def test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing(told):
+def test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing(told, figures):
     before = everything(told.folder.parent)
     status, said = command("replay", told.folder, 3)
     assert status == 0
@@ -175,6 +177,10 @@ def test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing(t
     assert "loss/odd │ nan │ 1 of 16" in said
     assert f"row {told.rows[0]}: " in said
     assert everything(told.folder.parent) == before
+    figures(
+        "test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing",
+        f"1 row of 16, of 4 losses 1; {len(before)} files and folders as before",
+    )
 
 
 def test_replay_of_a_healthy_step_says_so(told):
@@ -242,7 +248,7 @@ def experiment():
 """
 
 
-def test_replay_names_the_layer_that_overflows(told, tmp_path):
+def test_replay_names_the_layer_that_overflows(told, tmp_path, figures):
     """Scores of 1e30 · 1e30 in the student's layer 1, at the very first step: there is no checkpoint."""
     start = shutil.copytree(told.folder.parent / "teacher", tmp_path / "start")
     tensors = safetensors.numpy.load_file(start / "model.safetensors")
@@ -264,3 +270,4 @@ def test_replay_names_the_layer_that_overflows(told, tmp_path):
     )
     assert re.search(r"student layer 0 │ 0\.\d+ │ 0\.\d+ │ nan", said)
     assert re.search(r"student layer 1 │ \d\.\d+e\+", said)
+    figures("test_replay_names_the_layer_that_overflows", "layer 1 of 2")
