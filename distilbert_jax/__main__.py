@@ -83,6 +83,14 @@ def _add_pretraining(command: Command) -> None:
         "Teacher beside student in one table, their words for a gap, and a picture of the losses.",
     )
     report.add_argument("run", metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
+    replay = command(
+        "replay",
+        commands.replay,
+        "Take a step of a run apart, as where it became NaN. Goes from the last checkpoint before the step to it and "
+        "names the loss and the layer that turned first; nothing in the run's folder is changed.",
+    )
+    replay.add_argument("run", metavar="RUN", help="the folder of a run that distill left, such as runs/quickstart")
+    replay.add_argument("step", metavar="STEP", type=int, help="as the log counts them, from 1")
 
 
 def _add_tasks(command: Command) -> None:

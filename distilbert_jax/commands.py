@@ -12,18 +12,15 @@ if TYPE_CHECKING:
 
 
 def distill(args: argparse.Namespace) -> None:
-    from distilbert_jax import experiment_file
-    from distilbert_jax.hub.smoke import smoke
     from distilbert_jax.train import hosts, loop
+    from distilbert_jax.train.command import Command
 
     if not args.debug:
         _quiet_orbax()
     if args.process:
         hosts.join(args.process)
-    experiment = experiment_file.load(args.file)
-    if args.smoke:
-        experiment = smoke(experiment, pathlib.Path(args.smoke))
-    folder = loop.distill(experiment_file.override(experiment, args.overrides))
+    command = Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
+    folder = loop.distill(command.experiment(), command=command)
     if hosts.is_first():
         _show(folder)
 
@@ -35,6 +32,14 @@ def prepare(args: argparse.Namespace) -> None:
 
     experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
     prepare(experiment.corpus, read.tokenizer(experiment.start))
+
+
+def replay(args: argparse.Namespace) -> None:
+    from distilbert_jax.train.replay import replay
+
+    if not args.debug:
+        _quiet_orbax()
+    replay(pathlib.Path(args.run), step=args.step)
 
 
 def finetune(args: argparse.Namespace) -> None:

@@ -83,6 +83,7 @@ class Experiment:
     checkpoint_every: int = 1_000
     keep: int = 2
     log_every: int = 10
+    bad_steps_allowed: int = 0  # updates that are not finite which are left out before the run stops
 
     def __post_init__(self) -> None:
         for name, loss in self.losses.items():
@@ -104,6 +105,8 @@ class Experiment:
         ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        if self.bad_steps_allowed < 0:
+            raise ValueError(f"bad_steps_allowed must be at least 0, not {self.bad_steps_allowed}")
 
     @property
     def start(self) -> Pretrained:
@@ -181,5 +184,5 @@ def fine_tune(
     )
 
 
-PACE = ("rows_per_device", "workdir", "eval_every", "checkpoint_every", "keep", "log_every")
+PACE = ("rows_per_device", "workdir", "eval_every", "checkpoint_every", "keep", "log_every", "bad_steps_allowed")
 """Fields of an Experiment that may change between a run and its resumption."""

@@ -96,6 +96,7 @@ OVERRIDES = {
     "steps.more=1": "has no parts to set",
     "steps": "'steps' changes nothing: write NAME=VALUE",
     "steps=0": "steps must be at least 1, not 0",
+    "bad_steps_allowed=-1": "bad_steps_allowed must be at least 0, not -1",
     "corpus.held_out=2": "held_out must be a share between 0 and 1",
     "teacher=None": "losses.soft compares with a teacher, but the experiment has none",
 }

@@ -86,6 +86,11 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
         assert main([name, *words]) == 0
         assert "accuracy" in capsys.readouterr().out
         return
+    if name == "replay":
+        main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", ".", f"workdir={words[0]}"])
+        assert main([name, words[0], "4"]) == 0  # of four steps
+        assert "nothing turned at step 4" in capsys.readouterr().out
+        return
     words[0] = str(ROOT / words[0])
     (tmp_path / "texts").mkdir()
     pieces = (f"The {'old ' * (i % 9)}dog {'runs ' * (i % 7)}to the tree and the cat." for i in range(400))

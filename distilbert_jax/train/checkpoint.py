@@ -30,7 +30,6 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, *, keep: int):
         self._folder = folder.absolute()
         self._keep = keep
-        folder.mkdir(parents=True, exist_ok=True)
         self._saving: concurrent.futures.Future[None] | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
@@ -41,6 +40,7 @@ class Checkpoints:
     def save(self, state: TrainState, *, step: int) -> None:
         """Starts saving, and returns once `state` may be given away. Raises what went wrong with the save before."""
         self.wait()
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._saving = self._thread.submit(self._finish, ocp.save_async(self._folder / str(step), state), step)
 
     def wait(self) -> None:
@@ -73,14 +73,13 @@ class Checkpoints:
         step = same(self._newest_whole() if is_first() else NONE)
         if step == NONE:
             return None
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        return ocp.load(self._folder / str(step), shapes), step
+        return self._load(step, like), step
 
     def _newest_whole(self) -> int:
         """NONE where there is none. Clears away what crashes left."""
         for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
-        for path in self._folder.iterdir():
+        for path in self._folder.glob("*"):
             if path.name.isdigit() and int(path.name) not in self.steps():
                 self._set_aside(int(path.name), "its sums were never written")
         for step in reversed(self.steps()):
@@ -89,6 +88,19 @@ class Checkpoints:
                 return step
             self._set_aside(step, damage)
         return NONE
+
+    def look(self, like: TrainState, *, before: int) -> tuple[TrainState, int] | None:
+        """As `restore`, of the steps < `before`, for who only looks: everything on disk stays as it is."""
+        for step in reversed([step for step in self.steps() if step < before]):
+            damage = self._damage(step)
+            if damage is None:
+                return self._load(step, like), step
+            console.print(f"[bold red]checkpoint {self._folder / str(step)} is passed over: {damage}[/]")
+        return None
+
+    def _load(self, step: int, like: TrainState) -> TrainState:
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
+        return ocp.load(self._folder / str(step), shapes)
 
     def _finish(self, saving: Any, step: int) -> None:
         saving.result()

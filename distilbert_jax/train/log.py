@@ -1,6 +1,7 @@
 """What a run says of itself: scalars as JSON lines and for TensorBoard, each step once."""
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ Kind = Literal["train", "eval"]
 
 class Log:
     """`log.jsonl` and the TensorBoard files of a run folder, which process 0 writes. A run that goes on from step n
-    forgets what was logged after n.
+    forgets what was logged after n. What is not finite is null in the one, since JSON has no NaN, and left out of the
+    other.
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
@@ -33,9 +35,11 @@ class Log:
         )
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
-        self._jsonl.write(json.dumps({"kind": kind, "step": step, **scalars}) + "\n")
-        for name, value in scalars.items():
-            self._board.add_scalar(f"{kind}/{name}", value, step)
+        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
+        self._jsonl.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
+        for name, value in finite.items():
+            if value is not None:
+                self._board.add_scalar(f"{kind}/{name}", value, step)
 
     def flush(self) -> None:
         """Everything written so far is on disk."""
@@ -53,9 +57,10 @@ class Log:
 
 
 def read(folder: pathlib.Path, kind: Kind) -> list[dict[str, Any]]:
-    """The lines of one kind, in order."""
+    """The lines of one kind, in order; null is NaN again."""
     with open(folder / "log.jsonl", encoding="utf-8") as lines:
-        return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+        entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+    return [{name: math.nan if value is None else value for name, value in entry.items()} for entry in entries]
 
 
 def cut_back(path: pathlib.Path, step: int) -> None:

@@ -11,6 +11,7 @@ from distilbert_jax.experiment_file import describe
 from distilbert_jax.hub.read import Model
 from distilbert_jax.progress import bar, console
 from distilbert_jax.train.checkpoint import Checkpoints
+from distilbert_jax.train.command import COMMAND, Command
 from distilbert_jax.train.export import export
 from distilbert_jax.train.hosts import Hosts, is_first
 from distilbert_jax.train.log import Log
@@ -21,19 +22,21 @@ from distilbert_jax.train.run import Run, build
 from distilbert_jax.train.stop import Stop, Stopped
 from distilbert_jax.types import TrainState
 
+IDENTITY = "experiment.txt"
+
 
 def run_folder(experiment: Experiment) -> pathlib.Path:
     return pathlib.Path(experiment.workdir or f"runs/{experiment.name}")
 
 
-def distill(experiment: Experiment) -> pathlib.Path:
-    """Trains the student of `experiment` and exports it to `export/` in the run's folder, which it returns.
+def distill(experiment: Experiment, *, command: Command | None = None) -> pathlib.Path:
+    """Trains the student of `experiment` and exports it to `export/` in the run's folder, which it returns. There it
+    leaves the `command` that gave the experiment, for `replay`.
 
     The same call goes on where an earlier one ended. Raises ValueError for bad input, `Stopped` where a signal ended
     it; whatever ends it, the last checkpoint stays.
     """
-    if experiment.deterministic:  # read when jax starts its first backend
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+    choose_kernels(experiment)
     folder = run_folder(experiment)
     alone = files.alone_in(folder) if is_first() else contextlib.nullcontext()
     with Hosts() as hosts, alone:
@@ -42,7 +45,9 @@ def distill(experiment: Experiment) -> pathlib.Path:
             prepared = prepare(experiment.corpus, start.tokenizer)
         student = cut_student(experiment, start, prepared.words)
         run = build(experiment, teacher, student, prepared)
-        _claim(folder, experiment, teacher, start, prepared)
+        _claim(folder, identity(experiment, teacher, start, prepared))
+        if command and is_first():
+            command.write(folder)
         console.print(*student.origin, sep="\n  ", markup=False)
         state = _train(experiment, run, folder)
         if is_first():
@@ -58,24 +63,34 @@ def distill(experiment: Experiment) -> pathlib.Path:
     return folder
 
 
-def _claim(
-    folder: pathlib.Path, experiment: Experiment, teacher: Model | None, start: Model, prepared: Prepared
-) -> None:
-    """Writes down whose folder this is. ValueError, with the difference, where another experiment left checkpoints."""
+def choose_kernels(experiment: Experiment) -> None:
+    """XLA's reproducible ones, if the experiment says so. Read when jax starts its first backend."""
+    if experiment.deterministic:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+
+
+def identity(experiment: Experiment, teacher: Model | None, start: Model, prepared: Prepared) -> str:
+    """What `experiment.txt` holds: the experiment as text, and the hashes of what it read."""
     facts = {"start": start.sha256, "corpus": prepared.sha256} | ({"teacher": teacher.sha256} if teacher else {})
-    text = describe(experiment) + "".join(f"sha256.{name}: {value}\n" for name, value in facts.items())
-    path = folder / "experiment.txt"
+    return describe(experiment) + "".join(f"sha256.{name}: {value}\n" for name, value in facts.items())
+
+
+def difference(there: str, wanted: str) -> str:
+    """Of two identities, line by line, pace aside; nothing where there is none."""
+    pace = tuple(f"{field}: " for field in PACE)
+    ours, theirs = ({line for line in text.splitlines() if not line.startswith(pace)} for text in (wanted, there))
+    shown = [f"  there   {line}" for line in sorted(theirs - ours)]
+    return "\n".join(shown + [f"  wanted  {line}" for line in sorted(ours - theirs)])
+
+
+def _claim(folder: pathlib.Path, text: str) -> None:
+    """Writes down whose folder this is. ValueError, with the difference, where another experiment left checkpoints."""
+    path = folder / IDENTITY
     if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
-        lines = lambda text: {
-            line for line in text.splitlines() if not line.startswith(tuple(f"{field}: " for field in PACE))
-        }
-        there, wanted = lines(path.read_text(encoding="utf-8")), lines(text)
-        if there != wanted:
-            shown = [f"  there   {line}" for line in sorted(there - wanted)] + [
-                f"  wanted  {line}" for line in sorted(wanted - there)
-            ]
+        different = difference(path.read_text(encoding="utf-8"), text)
+        if different:
             raise ValueError(
-                f"{folder} holds another experiment's run; give this one a workdir of its own:\n" + "\n".join(shown)
+                f"{folder} holds another experiment's run; give this one a workdir of its own:\n{different}"
             )
     if is_first():
         with files.atomic(path) as partial:
@@ -98,6 +113,8 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
                 losses=experiment.losses,
                 schedule=experiment.optimizer.schedule(experiment.steps),
                 log_every=experiment.log_every,
+                bad_steps_allowed=experiment.bad_steps_allowed,
+                run=folder if (folder / COMMAND).is_file() else None,
             )
             with bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):

@@ -1,6 +1,7 @@
 """What each step did: read a step late, so the host never holds up the device."""
 
 import math
+import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import jax
 
 from distilbert_jax.losses.base import Loss
+from distilbert_jax.progress import console
 from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.log import Log
 from distilbert_jax.train.step import Metrics
@@ -16,7 +18,10 @@ T = TypeVar("T")
 
 
 class Meter:
-    """Logs every `log_every`-th step, and stops the run at the first that is not finite."""
+    """Logs every `log_every`-th step, and stops the run at the first that is not finite and not allowed.
+
+    `run` is the folder of a run that `replay` can go back to.
+    """
 
     def __init__(
         self,
@@ -26,6 +31,8 @@ class Meter:
         losses: Mapping[str, Loss],
         schedule: Callable[[int], Any],
         log_every: int,
+        bad_steps_allowed: int = 0,
+        run: pathlib.Path | None = None,
     ):
         self.note = ""  # for the progress bar
         self._log = log
@@ -33,6 +40,8 @@ class Meter:
         self._losses = losses
         self._schedule = schedule
         self._log_every = log_every
+        self._bad_steps_allowed = bad_steps_allowed
+        self._run = run
         self._pending: tuple[int, Metrics, float, int] | None = None
         self._compiled = False
         self.restart()
@@ -49,22 +58,25 @@ class Meter:
         self._pending = (step, metrics, waited, tokens)
 
     def catch_up(self) -> None:
-        """Reads the last step. ValueError where it was not finite: the update was left out, so the state is good."""
+        """Reads the last step. Where it was not finite, the update was left out, so the state is good: ValueError, or
+        a line on the screen where that is allowed.
+        """
         if self._pending is None:
             return
         (step, metrics, waited, tokens), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
-            raise ValueError(
-                f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out. "
-                f"{self._checkpoints.last()}. If it comes again, lower optimizer.peak_lr or optimizer.clip_norm"
-            )
+            became = f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out"
+            if not 1 <= values["bad_steps"] <= self._bad_steps_allowed:
+                raise ValueError(f"{became}. {self._mend(step)}")
+            count = f"{values['bad_steps']:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
+            console.print(f"[bold yellow]{became}: {count}[/]")
         self._tokens += tokens
         self._waited += waited
         pace = self._pace()
         self.note = f"loss {values['loss']:.3f}" + (f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else "")
-        logged = step % self._log_every == 0 or step == 1
+        logged = step % self._log_every == 0 or step == 1 or bool(wrong)
         if logged:
             self._log.write(
                 "train", step, self._named(values) | {"learning_rate": float(self._schedule(step - 1))} | pace
@@ -72,6 +84,16 @@ class Meter:
         if logged or not self._compiled:
             self._compiled = True
             self.restart()
+
+    def _mend(self, step: int) -> str:
+        """What there is to go on from, and what to do."""
+        parts = [f"{self._checkpoints.last()}."]
+        if self._run is not None:
+            parts.append(f"Which loss and layer turned first: python -m distilbert_jax replay {self._run} {step}.")
+        parts.append("If it comes again, lower optimizer.peak_lr or optimizer.clip_norm")
+        if self._run is not None:
+            parts.append("or raise bad_steps_allowed")
+        return " ".join(parts)
 
     def _pace(self) -> dict[str, float]:
         """Speed since the clock was started; nothing for the first step, which is compiled."""

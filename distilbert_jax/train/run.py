@@ -1,4 +1,4 @@
-"""What the loop turns: the state on its devices, the rows, and the two steps, not compiled before their first call."""
+"""What the loop turns: the state on its devices, the rows, and the steps, not compiled before their first call."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from distilbert_jax.hub.read import Model
 from distilbert_jax.losses import metrics
 from distilbert_jax.losses.base import first_params
 from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.train.dissect import Dissect, make_dissect
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
 from distilbert_jax.train.models import StudentModel
 from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step, start
@@ -38,6 +39,7 @@ class Run:
     held_out_rows: int
     train_step: Callable[[TrainState, Any, Rows], tuple[TrainState, Metrics]]
     eval_step: Callable[[Any, Any, Rows], Metrics]
+    dissect: Dissect  # what the train step does, row by row
     teachers: dict[str, Any]  # parameters, by name
 
     def place(self, batch: dict[str, np.ndarray]) -> Rows:
@@ -45,7 +47,7 @@ class Run:
 
 
 def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
-    """Puts parameters on the devices, checks the shards, and makes both steps."""
+    """Puts parameters on the devices, checks the shards, and makes the steps."""
     mesh = make_mesh()
     accumulation, rows = split(experiment.global_batch, rows_per_device=experiment.rows_per_device, devices=mesh.size)
     layout = batches.Layout(accumulation=accumulation, rows=rows, process=jax.process_index(), of=jax.process_count())
@@ -60,7 +62,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         teacher_size=teacher.cfg.hidden_size if teacher else None,
     )
     params = {"student": student.params, "losses": of_losses}
-    train_step, eval_step = _steps(experiment, teacher, student, prepared, mesh)
+    train_step, eval_step, dissect = _steps(experiment, teacher, student, prepared, mesh)
     return Run(
         mesh=mesh,
         state=start(params, tx, mesh),
@@ -69,20 +71,18 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         held_out_rows=held_out_rows,
         train_step=jax.jit(train_step, donate_argnums=0),
         eval_step=jax.jit(eval_step),
+        dissect=jax.jit(dissect),
         teachers={"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {},
     )
 
 
 def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh) -> Any:
-    """(train step, eval step), pure functions."""
+    """(train step, eval step, dissection of the train step), pure functions."""
     apply = _apply(student.cfg, experiment)
     teachers = {"teacher": _apply(teacher.cfg, experiment)} if teacher else {}
     taught_by = {loss.teacher for loss in experiment.losses.values() if loss.teacher}
-    train_step = make_train_step(
-        apply,
-        {name: teachers[name] for name in taught_by},
-        experiment.losses,
-        experiment.optimizer.transformation(experiment.steps),
+    learning = (apply, {name: teachers[name] for name in taught_by}, experiment.losses)
+    how: Any = dict(
         ask=_ask(
             prepared,
             share=experiment.masking.share,
@@ -93,9 +93,11 @@ def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel,
         seed=experiment.seed,
         watched=metrics.TEACHER if taught_by else {},
     )
+    train_step = make_train_step(*learning, experiment.optimizer.transformation(experiment.steps), **how)
     watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}
     ask = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
-    return train_step, make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED)
+    eval_step = make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED)
+    return train_step, eval_step, make_dissect(*learning, **how)
 
 
 def _apply(cfg: TransformerConfig, experiment: Experiment) -> Apply:

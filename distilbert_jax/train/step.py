@@ -52,8 +52,9 @@ def make_train_step(
     the devices.
 
     The masks of the whole global batch come first, so every normaliser is known before the first forward pass; each
-    device then sums its own gradients over its micro-batches, and they are added up over devices once. An update that
-    is not finite is left out and counted: the state stays good although the host hears of it later.
+    device then sums its own gradients over its micro-batches, and they are added up over devices once. An update is
+    left out and counted where any of its metrics is not finite: the state stays good although the host hears of it
+    later. `bad_steps` among the metrics says how many that were so far.
     """
 
     def gradients(params, teacher_params, rows):  # on each device, of its rows
@@ -80,8 +81,9 @@ def make_train_step(
     def step(state, teacher_params, rows):
         grads, metrics = gradients(state.params, teacher_params, rows)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        good = jnp.isfinite(metrics["grad_norm"]) & jnp.isfinite(metrics["loss"])
-        return _updated(state, grads, tx, good), metrics
+        good = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
+        state = _updated(state, grads, tx, good)
+        return state, metrics | {"bad_steps": state.bad_steps}
 
     return step
 

@@ -92,6 +92,30 @@ def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_one_before_used(checkp
     assert checkpoints.restore(state(0))[1] == 2
 
 
+@pytest.mark.parametrize("name", DAMAGE)
+def test_who_only_looks_takes_an_earlier_one_and_leaves_all_as_it_is(checkpoints, tmp_path, capsys, name):
+    """What a crash left half written, a damaged one, and those of the step and after it."""
+    checkpoints = Checkpoints(tmp_path, keep=5)
+    save(checkpoints, 1, 2, 3)
+    (tmp_path / "9.orbax-checkpoint-tmp").mkdir()
+    DAMAGE[name](tmp_path / "2")
+    before = sorted(tmp_path.rglob("*"))
+    restored, step = checkpoints.look(state(0), before=3)
+    assert step == 1
+    assert_same(restored, state(1))
+    assert checkpoints.look(state(0), before=1) is None
+    assert sorted(tmp_path.rglob("*")) == before
+    assert ("2 is passed over" in " ".join(capsys.readouterr().out.split())) == (name != "no sums")
+    checkpoints.close()
+
+
+def test_who_only_looks_makes_no_folder(tmp_path):
+    looking = Checkpoints(tmp_path / "none", keep=1)
+    assert looking.look(state(0), before=5) is None
+    looking.close()
+    assert not (tmp_path / "none").exists()
+
+
 def test_what_a_crash_left_behind_is_cleared(checkpoints, tmp_path):
     save(checkpoints, 1)
     (tmp_path / "2.orbax-checkpoint-tmp").mkdir()

@@ -1,6 +1,7 @@
 """The log: each step once, whatever happened in between."""
 
 import json
+import math
 import struct
 
 from tensorboardX.proto import event_pb2
@@ -11,6 +12,18 @@ from distilbert_jax.train.log import Log, cut_back
 
 def steps(folder):
     return [(entry["kind"], entry["step"]) for kind in ("train", "eval") for entry in log.read(folder, kind)]
+
+
+def events(folder):
+    """Those of TensorBoard, in the order they were written."""
+    found = []
+    for path in sorted((folder / "tensorboard").iterdir(), key=lambda p: p.stat().st_mtime_ns):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            found.append(event_pb2.Event.FromString(content[12 : 12 + length]))
+            content = content[16 + length :]
+    return found
 
 
 def test_each_step_stands_once_after_going_back(tmp_path):
@@ -30,6 +43,17 @@ def test_a_line_that_a_crash_cut_is_dropped(tmp_path):
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2]
 
 
+def test_what_is_not_finite_is_null_in_json_and_left_out_of_tensorboard(tmp_path):
+    with Log(tmp_path, start=0) as opened:
+        opened.write("train", 1, {"loss": math.nan, "grad_norm": math.inf, "bad_steps": 1.0})
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert line == '{"kind": "train", "step": 1, "loss": null, "grad_norm": null, "bad_steps": 1.0}'
+    (entry,) = log.read(tmp_path, "train")
+    assert math.isnan(entry["loss"])
+    assert entry["bad_steps"] == 1.0
+    assert [value.tag for event in events(tmp_path) for value in event.summary.value] == ["train/bad_steps"]
+
+
 def test_tensorboard_is_purged_from_there(tmp_path):
     """Its reader drops what stands at or after the purge step."""
     with Log(tmp_path, start=0) as opened:
@@ -37,13 +61,7 @@ def test_tensorboard_is_purged_from_there(tmp_path):
         opened.write("train", 2, {"loss": 2.0})
     with Log(tmp_path, start=1) as opened:
         opened.write("train", 2, {"loss": 2.5})
-    events = []
-    for path in sorted((tmp_path / "tensorboard").iterdir(), key=lambda p: p.stat().st_mtime_ns):
-        content = path.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])
-            events.append(event_pb2.Event.FromString(content[12 : 12 + length]))
-            content = content[16 + length :]
-    starts = [event.step for event in events if event.session_log.status == event_pb2.SessionLog.START]
+    written = events(tmp_path)
+    starts = [event.step for event in written if event.session_log.status == event_pb2.SessionLog.START]
     assert starts == [2]
-    assert [event.step for event in events if event.summary.value] == [1, 2, 2]
+    assert [event.step for event in written if event.summary.value] == [1, 2, 2]

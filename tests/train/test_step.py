@@ -229,9 +229,21 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted():
     after, measured = step(state, broken, stack(make_rows(), 1))
     assert not np.isfinite(measured["loss/soft"])
     assert np.isfinite(measured["loss/hard"])  # so the log can name the loss that turned
-    assert (int(after.bad_steps), int(after.step)) == (1, 1)
+    assert (int(after.bad_steps), int(after.step), int(measured["bad_steps"])) == (1, 1, 1)
     assert_same(after.params, state.params)
     assert_same(after.opt_state, state.opt_state)
+
+
+def test_what_is_only_watched_is_left_out_alike():
+    """The host stops at any metric that is not finite, and says that the update was left out: so it is."""
+    step, state, teachers = setup({"hard": HardTargets()}, tx=optax.adamw(1e-3))
+    broken = jax.tree.map(lambda x: x * jnp.nan, teachers)
+    after, measured = step(state, broken, stack(make_rows(), 1))
+    assert np.isfinite(measured["loss"])
+    assert np.isfinite(measured["grad_norm"])
+    assert not np.isfinite(measured["teacher_entropy"])
+    assert int(after.bad_steps) == 1
+    assert_same(after.params, state.params)
 
 
 def test_the_loss_falls():
