@@ -64,7 +64,7 @@ def sha256(paths: Sequence[pathlib.Path]) -> str:
 
 
 def read(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
-    """Every tensor, as float32 where it is not of whole numbers. ValueError where a file is not what its header says."""
+    """Every tensor, as float32 where it is not of whole numbers. ValueError where a file is not as its header says."""
     tensors: dict[str, np.ndarray] = {}
     for path in paths:
         _check_header(path)
