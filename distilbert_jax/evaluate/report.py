@@ -3,7 +3,7 @@
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
@@ -65,7 +65,7 @@ def show(folder: pathlib.Path) -> None:
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not the folder of a finished run: it has no results.json")
-    results = untrusted.read_json(path, Beside | Alone)
+    results = read_results(path)
     models = {"student": read(Pretrained(str(folder / "export")))}
     if results["teacher"]:
         models = {
@@ -87,6 +87,12 @@ def show(folder: pathlib.Path) -> None:
     )
     load = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{SENTENCES[0]}"))'
     console.print(f"  python -c '{load}'", markup=False)
+
+
+def read_results(path: pathlib.Path) -> dict[str, Any]:
+    """What a run wrote at its end. ValueError where it is damaged."""
+    results: dict[str, Any] = untrusted.read_json(path, Beside | Alone)
+    return results
 
 
 def _table(models: Mapping[str, Model], measured: Mapping[str, float], milliseconds: Mapping[str, float]) -> Table:
