@@ -9,6 +9,7 @@ import json
 import pathlib
 import re
 import stat
+import tokenize
 import types
 import typing
 from collections.abc import Iterator
@@ -88,7 +89,7 @@ def array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
     """
     try:
         found = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not an array that can be read: {error}") from None
     if found.dtype.kind != kind or found.ndim != axes:
         raise ValueError(f"{path}: not the array that was written: {found.ndim} axes of {found.dtype}")

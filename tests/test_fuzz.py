@@ -18,6 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from distilbert_jax import files, untrusted
+from distilbert_jax.__main__ import _in_words
+from distilbert_jax.config import Pretrained
 from distilbert_jax.data import manifest, readers, tokens
 from distilbert_jax.data.batches import Shards
 from distilbert_jax.data.corpus import HubDataset
@@ -25,7 +27,6 @@ from distilbert_jax.data.tasks import catalogue
 from distilbert_jax.data.tasks.form import Reading
 from distilbert_jax.evaluate import report, retention
 from distilbert_jax.hub import read, weights
-from distilbert_jax.models import convert
 from distilbert_jax.train import log
 from distilbert_jax.train.checkpoint import Checkpoints
 from tests import fuzz
@@ -63,14 +64,15 @@ def written(folder, files):
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory, bert_folder, bert):
+def table(tmp_path_factory, bert_folder, tokenizer):
     """{reader: (the file that is damaged, what reads it)}."""
     base = tmp_path_factory.mktemp("fuzz")
-    return of_models(base, bert_folder, bert) | of_corpora(base) | of_tasks(base, bert.tokenizer) | of_runs(base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(read, "parameter_shapes", functools.cache(read.parameter_shapes))  # a second each, the same
+        yield of_models(base, bert_folder) | of_corpora(base) | of_tasks(base, tokenizer) | of_runs(base)
 
 
-def of_models(base, bert_folder, bert):
-    like = read.parameter_shapes(bert.cfg)
+def of_models(base, bert_folder):
     folders = {
         name: shutil.copytree(bert_folder, base / name)
         for name in ("config", "weights", "tokenizer", "settings", "vocabulary")
@@ -84,17 +86,16 @@ def of_models(base, bert_folder, bert):
         for head in ("masked_lm", "sequence_classification", "question_answering"):
             read.read_config(folders["config"], head)
 
-    def tensors():
-        found = weights.read(weights.locate(folders["weights"]))
-        convert.load(bert.family, bert.cfg, found, head="masked_lm", like=like)
-
     def tokenizer(name):
         ids = [one.ids for one in tokens.load(folders[name]).encode([TEXT, "x" * 5_000])]
         assert max(map(len, ids)) < 50_000
 
     return {
         "config.json": (folders["config"] / "config.json", config),
-        "model.safetensors": (folders["weights"] / "model.safetensors", tensors),
+        "model.safetensors": (
+            folders["weights"] / "model.safetensors",
+            lambda: read.read(Pretrained(str(folders["weights"]))),
+        ),
         "index.json": (index / "model.safetensors.index.json", lambda: weights.locate(index)),
         "tokenizer.json": (folders["tokenizer"] / "tokenizer.json", lambda: tokenizer("tokenizer")),
         "tokenizer_config.json": (folders["settings"] / "tokenizer_config.json", lambda: tokenizer("settings")),
@@ -211,7 +212,7 @@ NAMES = (
     *("f.parquet", "README.md", "sst2", "mrpc", "squad", "conll2003", "swag", "codah", "piqa", "imdb", "own.csv"),
     *("own.jsonl", "seed0.json", "units.json", "results.json", "log.jsonl", "1.sha256"),
 )
-EACH, EACH_PROVEN = 7, 350  # 217 in all, and 10,850
+EACH, EACH_PROVEN = 120, 350  # 217 in all, and 10,850
 
 
 @pytest.fixture(scope="module")
@@ -258,9 +259,9 @@ def refused(path, run) -> bool:
         try:
             run()
         except (ValueError, OSError) as error:
-            said = str(error)
+            said = _in_words(error)
             plain = type(error) is ValueError or isinstance(error, OSError)
-            if not plain or str(path.parent) not in said or len(said) > 2_000:
+            if not plain or str(path.parent) not in said:
                 raise AssertionError(f"no clear error that names the file: {error!r}") from error
             return True
     return False

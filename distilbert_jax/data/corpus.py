@@ -199,8 +199,9 @@ def tfds_builder(name: str, data_dir: str | None, *, module: str | None = None) 
 def _inside(pattern: str, name: str) -> str:
     """ValueError for a glob that leaves the dataset's folder."""
     path = pathlib.PurePosixPath(pattern)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in pattern:
-        raise ValueError(f"dataset {name}: its card names {pattern!r}, which is not in its folder")
+    stars = any("**" in part and part != "**" for part in path.parts)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in pattern or stars:
+        raise ValueError(f"dataset {name}: its card names {pattern!r}, which is no glob in its folder")
     return pattern
 
 

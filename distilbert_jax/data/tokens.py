@@ -149,6 +149,8 @@ def _from_vocabulary(folder: pathlib.Path, settings: dict[str, Any]) -> tokenize
     vocabulary = {word: i for i, word in enumerate(words)}
     if len(vocabulary) != len(words):
         raise ValueError(f"{folder / 'vocab.txt'}: {len(words) - len(vocabulary)} words stand there twice")
+    if missing := [word for word in (ROLES["cls"], ROLES["sep"]) if word not in vocabulary]:
+        raise ValueError(f"{folder / 'vocab.txt'}: there is no {missing[0]}, so it is no vocabulary of a BERT")
     built = tokenizers.BertWordPieceTokenizer(
         vocab=vocabulary,
         lowercase=settings["do_lower_case"],
