@@ -79,6 +79,7 @@ def of_models(base, bert_folder):
     }
     for name in ("settings", "vocabulary"):
         (folders[name] / "tokenizer.json").unlink()
+    whole = Pretrained(str(folders["weights"]))
     index = written(base / "index", {"model.safetensors.index.json": '{"weight_map": {"w": "a.safetensors"}}'})
     written(index, {"a.safetensors": ""})
 
@@ -94,7 +95,7 @@ def of_models(base, bert_folder):
         "config.json": (folders["config"] / "config.json", config),
         "model.safetensors": (
             folders["weights"] / "model.safetensors",
-            lambda: read.read(Pretrained(str(folders["weights"]))),
+            lambda: read.read(whole),
         ),
         "index.json": (index / "model.safetensors.index.json", lambda: weights.locate(index)),
         "tokenizer.json": (folders["tokenizer"] / "tokenizer.json", lambda: tokenizer("tokenizer")),
