@@ -16,6 +16,7 @@ _DESCRIPTION = """Distil small encoders from large ones, in JAX.
   python -m distilbert_jax distill experiments/quickstart.py
   python -m distilbert_jax distill experiments/distilbert_base_uncased.py workdir=runs/mine steps=1000
 """
+LONGEST = 2_000  # characters of an error
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
 _PLAN = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
 _TASK_HELP = (
@@ -175,10 +176,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _in_words(error: Exception) -> str:
+    """What is printed of an error: a file of others that is quoted in it cannot fill the screen."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" for {error.filename}" if error.filename else ""
         return f"no space left on the disk{where}; make room, and the same command goes on from what is there"
-    return str(error)
+    text = str(error)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from distilbert_jax import untrusted
 from distilbert_jax.data.prepare import Corpus
 from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.losses.base import Loss, ScoreLoss
@@ -86,6 +87,7 @@ class Experiment:
     bad_steps_allowed: int = 0  # updates that are not finite which are left out before the run stops
 
     def __post_init__(self) -> None:
+        untrusted.one_name(self.name, what="the experiment's name")
         for name, loss in self.losses.items():
             if loss.teacher is not None and self.teacher is None:
                 raise ValueError(f"losses.{name} compares with a teacher, but the experiment has none")

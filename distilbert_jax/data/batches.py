@@ -9,7 +9,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.progress import bar
 
 ROUNDS = 4  # of the permutation's cipher
@@ -33,7 +33,9 @@ class Shards:
                             f"shard {path} is damaged (its SHA-256 is not the manifest's): delete {folder} and prepare "
                             "the corpus anew"
                         )
-                    arrays.append(np.load(path, mmap_mode="r", allow_pickle=False))
+                    arrays.append(untrusted.array(path, kind="u", axes=2))
+                if {len(arrays[-1]) for arrays in self._parts.values()} != {shard["rows"]}:
+                    raise ValueError(f"shard {shard['name']} in {folder} has not the rows that its manifest says")
                 advance(done)
 
     def __len__(self) -> int:

@@ -8,9 +8,33 @@ import glob
 import importlib
 import pathlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from distilbert_jax import untrusted
 from distilbert_jax.data import readers
+
+MOST_CARD = 2**24  # bytes
+
+
+class Split(TypedDict):
+    """Of a dataset's card: a split, and the globs of its files."""
+
+    split: str
+    path: str | list[str]
+
+
+class Configuration(TypedDict):
+    """Of a dataset's card."""
+
+    config_name: str
+    data_files: NotRequired[str | list[str] | list[Split]]
+
+
+class Card(TypedDict):
+    """What is read of the metadata at the head of a dataset's README."""
+
+    license: NotRequired[str | list[str] | None]
+    configs: NotRequired[list[Configuration]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +105,7 @@ class HubDataset(Source):
 
     def files(self) -> list[pathlib.Path]:
         folder = self._fetch(["README.md"])
-        patterns = self._patterns(_card(folder))
+        patterns = [_inside(pattern, self.name) for pattern in self._patterns(_card(folder))]
         folder = self._fetch(patterns)
         found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
         if not found:
@@ -96,10 +120,10 @@ class HubDataset(Source):
             yield from readers.documents(path, field=self.field)
 
     def license(self) -> str:
-        stated = _card(self._fetch(["README.md"])).get("license", "not stated")
+        stated = _card(self._fetch(["README.md"])).get("license") or "not stated"
         return ", ".join(stated) if isinstance(stated, list) else str(stated)
 
-    def _patterns(self, card: dict[str, Any]) -> list[str]:
+    def _patterns(self, card: Card) -> list[str]:
         """The globs of this configuration and split."""
         configs = {entry["config_name"]: entry.get("data_files") for entry in card.get("configs", [])}
         if not configs:
@@ -109,7 +133,7 @@ class HubDataset(Source):
             raise ValueError(
                 f"dataset {self.name} has no configuration {self.configuration!r}: choose one of {', '.join(configs)}"
             )
-        files = configs[self.configuration]
+        files: Any = configs[self.configuration] or []
         if isinstance(files, list) and files and isinstance(files[0], dict):
             splits = {entry["split"]: entry["path"] for entry in files}
             if self.split not in splits:
@@ -172,11 +196,28 @@ def tfds_builder(name: str, data_dir: str | None, *, module: str | None = None) 
     return builder
 
 
-def _card(folder: pathlib.Path) -> dict[str, Any]:
+def _inside(pattern: str, name: str) -> str:
+    """ValueError for a glob that leaves the dataset's folder."""
+    path = pathlib.PurePosixPath(pattern)
+    stars = any("**" in part and part != "**" for part in path.parts)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in pattern or stars:
+        raise ValueError(f"dataset {name}: its card names {pattern!r}, which is no glob in its folder")
+    return pattern
+
+
+def _card(folder: pathlib.Path) -> Card:
     """The metadata at the head of a dataset's README."""
     readme = folder / "README.md"
     if not readme.is_file():
         return {}
     import huggingface_hub
+    import yaml
 
-    return huggingface_hub.metadata_load(readme) or {}
+    untrusted.text(readme, most=MOST_CARD)  # UTF-8, and not endless
+    try:
+        card: Any = huggingface_hub.metadata_load(readme) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{readme}: its metadata cannot be read: {' '.join(str(error).split())[:300]}") from None
+    untrusted.demand(card, Card, where=str(readme))
+    found: Card = card
+    return found

@@ -26,7 +26,7 @@ def pack(texts: list[str], tokenizer: Tokenizer, *, row_length: int) -> Packed:
     """Packs the documents of one chunk. The result depends on nothing else, so workers cannot change it."""
     counts: collections.Counter[str] = collections.Counter(documents=len(texts))
     pieces = []
-    for encoding in tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False):
+    for encoding in tokenizer.encode(texts):
         ids = np.array(encoding.ids, tokenizer.dtype)
         for start in range(0, len(ids), row_length - 2):
             inner = ids[start : start + row_length - 2]

@@ -7,16 +7,17 @@ are missing.
 import collections
 import dataclasses
 import itertools
-import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.data import sides, workers
 from distilbert_jax.data.corpus import Files, Source
+from distilbert_jax.data.manifest import MOST
+from distilbert_jax.data.manifest import read as read_manifest
 from distilbert_jax.data.packing import SHORTEST
 from distilbert_jax.data.sides import DROPPED, HELD_OUT, SIDES, TRAIN
 from distilbert_jax.data.tokens import Tokenizer
@@ -93,7 +94,8 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> Prepared:
     words = folder / "words.npy"
     if not words.is_file() or files.sha256(words) != manifest["words"]["sha256"]:
         raise ValueError(f"{words} is missing or damaged: delete {folder} and prepare the corpus anew")
-    return Prepared(folder=folder, tokenizer=tokenizer, manifest=manifest, words=np.load(words, allow_pickle=False))
+    counts = np.array(untrusted.array(words, kind="i", axes=1))
+    return Prepared(folder=folder, tokenizer=tokenizer, manifest=manifest, words=counts)
 
 
 def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path) -> None:
@@ -119,11 +121,7 @@ def _checked_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path
     """The manifest of a folder. ValueError, with the differences, where the shards are not those of `corpus` and
     `tokenizer`.
     """
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete {folder} and prepare the corpus anew") from None
+    manifest = read_manifest(folder)
     there, wanted = manifest["settings"], corpus.settings(tokenizer)
     differences = [
         f"  {key}: {there.get(key)} there, {wanted.get(key)} wanted"
@@ -152,7 +150,7 @@ def _hash_files(corpus: Corpus) -> list[dict[str, Any]]:
 def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
     """Keeps the chunks of an earlier start of this very plan; removes those of another."""
     path = folder / "plan.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == plan:
+    if path.is_file() and untrusted.read_json(path, dict[str, Any], most=MOST) == plan:
         console.print(f"going on with {len(list(folder.glob('*-[0-9]*.json')))} chunks that are there already")
         return
     for old in itertools.chain(*(folder.glob(f"{side}-*") for side in SIDES)):
@@ -228,7 +226,7 @@ def _count_words(tokenizer: Tokenizer, shards: list[dict[str, Any]], folder: pat
     """Writes `words.npy`; returns its hash."""
     words = np.zeros(tokenizer.size, np.int64)
     for shard in shards:
-        tokens = np.load(folder / f"{shard['name']}.tokens.npy", mmap_mode="r")
+        tokens = untrusted.array(folder / f"{shard['name']}.tokens.npy", kind="u", axes=2)
         words += np.bincount(tokens.ravel(), minlength=tokenizer.size)
     path = folder / "words.npy"
     with files.atomic(path) as partial, open(partial, "wb") as out:

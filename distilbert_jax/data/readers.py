@@ -2,18 +2,23 @@
 
 import gzip
 import io
-import json
 import lzma
 import pathlib
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from distilbert_jax import untrusted
 
 LONGEST = 2**20
 """Characters of a text block, or of a line in it, after which it is cut: memory stays constant on a file without a
 line break.
 """
 
-LONGEST_RECORD = 2**26  # bytes of one JSON line
+LONGEST_RECORD = 2**24  # characters of one JSON line, or of one text of a Parquet file
+MOST_COLUMN = 2**31  # bytes of the text of one row group, unpacked
+MOST_WINDOW = 2**28  # bytes of what xz looks back on; its header may ask for sixteen times that
+CHUNK = 2**16  # bytes read at once
 
 
 def documents(path: pathlib.Path, *, field: str) -> Iterator[str]:
@@ -40,7 +45,40 @@ def _zstd(path: pathlib.Path) -> Any:
     return pyarrow.input_stream(path, compression="zstd")
 
 
-_PACKED: dict[str, Callable[[pathlib.Path], Any]] = {".gz": gzip.open, ".xz": lzma.open, ".zst": _zstd}
+class _Xz(io.RawIOBase):
+    """What `lzma.open` gives, with a bound on memory."""
+
+    def __init__(self, path: pathlib.Path):
+        self._file = open(path, "rb")  # noqa: SIM115
+        self._stream = lzma.LZMADecompressor(memlimit=MOST_WINDOW)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            packed = b""
+            if self._stream.eof:  # another one may follow, after padding
+                packed = self._stream.unused_data.lstrip(b"\0") or self._file.read(CHUNK).lstrip(b"\0")
+                if not packed:
+                    return 0
+                self._stream = lzma.LZMADecompressor(memlimit=MOST_WINDOW)
+            elif self._stream.needs_input and not (packed := self._file.read(CHUNK)):
+                raise EOFError("it ends too early")
+            if unpacked := self._stream.decompress(packed, len(buffer)):
+                buffer[: len(unpacked)] = unpacked
+                return len(unpacked)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _xz(path: pathlib.Path) -> Any:
+    return io.BufferedReader(_Xz(path))
+
+
+_PACKED: dict[str, Callable[[pathlib.Path], Any]] = {".gz": gzip.open, ".xz": _xz, ".zst": _zstd}
 
 
 def _lines(path: pathlib.Path, limit: int) -> Iterator[str]:
@@ -59,7 +97,7 @@ def _lines(path: pathlib.Path, limit: int) -> Iterator[str]:
             f"{path}: not UTF-8: byte 0x{bad:02x} after line {count}. Convert it (iconv -f latin1 -t utf-8), "
             "or leave it out if it is no text"
         ) from None
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise ValueError(f"{path}: cannot be read after line {count}: {error}") from error
 
 
@@ -81,10 +119,11 @@ def _jsonl(path: pathlib.Path, field: str) -> Iterator[str]:
     for number, line in enumerate(_lines(path, LONGEST_RECORD), 1):
         if not line.strip():
             continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
+        if len(line) >= LONGEST_RECORD:
+            raise ValueError(
+                f"{path}, line {number}: a record of {LONGEST_RECORD:,} characters and more; split it into several"
+            )
+        record = untrusted.parse_json(line, Any, where=f"{path}, line {number}")
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             fields = ", ".join(record) if isinstance(record, dict) else type(record).__name__
             raise ValueError(f"{path}, line {number}: no text in field {field!r}; the record has {fields}")
@@ -96,10 +135,38 @@ def _parquet(path: pathlib.Path, field: str) -> Iterator[str]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            if field not in file.schema_arrow.names:
-                raise ValueError(f"{path}: no column {field!r}, only {', '.join(file.schema_arrow.names)}")
+        about = pyarrow.parquet.read_metadata(path)
+        schema = about.schema.to_arrow_schema()
+        if schema.names.count(field) != 1:
+            raise ValueError(f"{path}: no column {field!r}, only {', '.join(schema.names)}")
+        kind = str(schema.field(field).type)
+        if not kind.removeprefix("dictionary<values=").startswith(("string", "large_string")):
+            raise ValueError(f"{path}: the column {field!r} is {kind}, not text")
+        _demand_bounded(about, path, field)
+        # A text that repeats stands in a dictionary once: so it is in memory, too.
+        with pyarrow.parquet.ParquetFile(path, metadata=about, read_dictionary=[field]) as file:
             for batch in file.iter_batches(batch_size=1_000, columns=[field]):
-                yield from (text for text in batch.column(0).to_pylist() if text)
-    except pyarrow.ArrowException as error:
+                yield from _texts(batch.column(0), path)
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+
+
+def _demand_bounded(about: Any, path: pathlib.Path, field: str) -> None:
+    """ValueError where a row group is too large to be unpacked."""
+    for group in range(about.num_row_groups):
+        columns = (about.row_group(group).column(i) for i in range(about.num_columns))
+        size = max((column.total_uncompressed_size for column in columns if column.path_in_schema == field), default=0)
+        if not 0 <= size <= MOST_COLUMN:
+            raise ValueError(
+                f"{path}: {size:,} bytes of {field!r} in one row group, and at most {MOST_COLUMN:,} are unpacked; "
+                "write it with smaller row groups"
+            )
+
+
+def _texts(column: Any, path: pathlib.Path) -> Iterator[str]:
+    for value in column:
+        text = value.as_py()
+        if text and len(text) > LONGEST_RECORD:
+            raise ValueError(f"{path}: a text of {len(text):,} characters, and at most {LONGEST_RECORD:,} are read")
+        if text:
+            yield text

@@ -3,7 +3,6 @@
 import concurrent.futures
 import dataclasses
 import itertools
-import json
 import multiprocessing
 import os
 import pathlib
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distilbert_jax import files
-from distilbert_jax.data import packing, tokens
+from distilbert_jax.data import manifest, packing, tokens
 
 WORTH_A_PROCESS = 4
 """Chunks from which on processes are started: the tokenizer uses all cores by itself, the rest of packing does not."""
@@ -69,7 +68,7 @@ def write_shard(chunk: Chunk, tokenizer: tokens.Tokenizer, row_length: int, fold
     """Packs one chunk to disk. Its `.json`, written last, says that it is whole."""
     packed = packing.pack(chunk.texts, tokenizer, row_length=row_length)
     hashes = {}
-    for part, array in (("tokens", packed.tokens), ("segments", packed.segments)):
+    for part, array in zip(manifest.PARTS, (packed.tokens, packed.segments), strict=True):
         path = folder / f"{chunk.name}.{part}.npy"
         with files.atomic(path) as partial, open(partial, "wb") as out:
             np.save(out, array)
@@ -81,7 +80,7 @@ def write_shard(chunk: Chunk, tokenizer: tokens.Tokenizer, row_length: int, fold
 
 def _done(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
     path = folder / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return manifest.read_shard(path) if path.is_file() else None
 
 
 def _start(tokenizer: tokens.Tokenizer) -> None:

@@ -1,20 +1,61 @@
 """What a run came to: teacher beside student in one table, their words for a gap, and a picture of the losses."""
 
 import functools
-import json
 import pathlib
 from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
 from rich.table import Table
 
+from distilbert_jax import untrusted
 from distilbert_jax.config import Pretrained
 from distilbert_jax.evaluate.speed import latencies, parameters
 from distilbert_jax.evaluate.words import SENTENCES, ask, best_words
 from distilbert_jax.hub.read import Model, read
 from distilbert_jax.progress import console
 from distilbert_jax.train import log
+
+
+class Teacher(TypedDict):
+    """Where a run's teacher is."""
+
+    folder: str
+    revision: str
+
+
+class Measured(TypedDict):
+    """What a student came to."""
+
+    words: float
+    accuracy: float
+    accuracy_error: float
+    perplexity: float
+
+
+class MeasuredBeside(Measured):
+    """And its teacher."""
+
+    teacher_accuracy: float
+    teacher_accuracy_error: float
+    teacher_perplexity: float
+    agreement: float
+    agreement_error: float
+
+
+class Alone(TypedDict):
+    """What of a results.json is read again."""
+
+    teacher: None
+    measured: Measured
+
+
+class Beside(TypedDict):
+    """The same of a run with a teacher."""
+
+    teacher: Teacher
+    measured: MeasuredBeside
 
 
 def show(folder: pathlib.Path) -> None:
@@ -24,7 +65,7 @@ def show(folder: pathlib.Path) -> None:
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not the folder of a finished run: it has no results.json")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = read_results(path)
     models = {"student": read(Pretrained(str(folder / "export")))}
     if results["teacher"]:
         models = {
@@ -46,6 +87,12 @@ def show(folder: pathlib.Path) -> None:
     )
     load = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{SENTENCES[0]}"))'
     console.print(f"  python -c '{load}'", markup=False)
+
+
+def read_results(path: pathlib.Path) -> dict[str, Any]:
+    """What a run wrote at its end. ValueError where it is damaged."""
+    results: dict[str, Any] = untrusted.read_json(path, Beside | Alone)
+    return results
 
 
 def _table(models: Mapping[str, Model], measured: Mapping[str, float], milliseconds: Mapping[str, float]) -> Table:
@@ -77,11 +124,13 @@ def draw(folder: pathlib.Path) -> None:
     from matplotlib import pyplot
 
     trained, measured = log.read(folder, "train"), log.read(folder, "eval")
+    if not trained or not measured:
+        raise ValueError(f"{folder / 'log.jsonl'} has no losses, or no measurements, to draw")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for name in [key for key in trained[-1] if key.startswith("loss/")]:
         left.plot(
             [entry["step"] for entry in trained],
-            [entry[name] for entry in trained],
+            [entry.get(name, np.nan) for entry in trained],
             label=name.removeprefix("loss/"),
             linewidth=1,
         )
@@ -91,7 +140,10 @@ def draw(folder: pathlib.Path) -> None:
     for name, label in (("teacher_accuracy", "teacher"), ("accuracy", "student"), ("agreement", "same first word")):
         if name in measured[-1]:
             right.plot(
-                [entry["step"] for entry in measured], [entry[name] for entry in measured], marker=".", label=label
+                [entry["step"] for entry in measured],
+                [entry.get(name, np.nan) for entry in measured],
+                marker=".",
+                label=label,
             )
     right.set(xlabel="step", title="masked words, held-out rows", ylim=(0, None))
     for axes in (left, right):

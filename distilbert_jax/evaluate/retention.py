@@ -5,13 +5,15 @@ the same ones for teacher and student, and seeds for each of them. A best of see
 """
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
+from distilbert_jax import untrusted
+from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.catalogue import form_of
 from distilbert_jax.data.tasks.form import Form
 from distilbert_jax.data.tasks.spans import Spans
@@ -20,6 +22,32 @@ from distilbert_jax.data.tasks.tags import Tags
 DRAWS = 1_000
 OWN = ("class: FineTune", "model.", "random_start: ", "teacher", "losses.", "folder: ")
 """Lines of a plan in which the models of a table may differ: everything else is the search budget."""
+
+BUDGET = ("epochs", "batch", "optimizer.peak_lr", "max_length")
+"""Of the plan, what stands under the table."""
+
+MOST_UNITS = 2**28  # bytes
+
+
+class StatedForm(TypedDict):
+    """What a result says of its task's form."""
+
+    head: str
+    labels: list[str]
+    problem_type: str | None
+    metrics: list[str]
+
+
+class Result(TypedDict):
+    """What of a seedN.json is read."""
+
+    task: str
+    headline: float
+    form: StatedForm
+    plan: list[str]
+    parameters: int
+    dev_examples: dict[str, int]
+    train_examples: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,23 +106,55 @@ def load(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, 
         )
     for task in sorted(there):
         paths = sorted(task.glob("seed*.json"))
-        results = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        units = [json.loads((path.with_suffix("") / "units.json").read_text(encoding="utf-8")) for path in paths]
+        results = [untrusted.read_json(path, Result) for path in paths]
         first = results[0]
+        form = _form(first, paths[0], task.name)
         found[first["task"]] = Results(
             headlines=tuple(result["headline"] for result in results),
-            units=tuple({split: np.array(x, float) for split, x in of_seed.items()} for of_seed in units),
-            form=form_of(
-                first["form"]["head"],
-                labels=first["form"]["labels"],
-                problem_type=first["form"]["problem_type"],
-                metric_names=first["form"]["metrics"],
-            ),
+            units=tuple(_units(path.with_suffix("") / "units.json", form) for path in paths),
+            form=form,
             plan=tuple(first["plan"]),
             parameters=first["parameters"],
             sizes=first["dev_examples"] | {"train": first["train_examples"]},
         )
     return found
+
+
+def _form(result: Result, path: pathlib.Path, task: str) -> Form:
+    """ValueError where the result is of another task than its folder, or cannot be scored."""
+    if result["task"] != task:
+        raise ValueError(f"{path}: a result of {result['task']!r}, in the folder of {task}")
+    if missing := [name for name in BUDGET if not any(line.startswith(f"{name}: ") for line in result["plan"])]:
+        raise ValueError(f"{path}: its plan does not state {missing[0]}")
+    stated = result["form"]
+    if unknown := set(stated["metrics"]) - set(metrics.NAMES):
+        raise ValueError(f"{path}: no metric {sorted(unknown)[0]!r}: only {', '.join(metrics.NAMES)}")
+    try:
+        return form_of(
+            stated["head"],
+            labels=stated["labels"],
+            problem_type=stated["problem_type"],
+            metric_names=stated["metrics"],
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _units(path: pathlib.Path, form: Form) -> dict[str, np.ndarray]:
+    """What a seed answered, by dev split. ValueError where it cannot be scored."""
+    found = untrusted.read_json(path, dict[str, list[list[float]]], most=MOST_UNITS)
+    if not found or not all(found.values()):
+        raise ValueError(f"{path}: no answers")
+    units = {}
+    for split, rows in found.items():
+        try:
+            units[split] = np.array(rows, float)
+            if not (np.abs(units[split]) < 2**53).all():
+                raise ValueError("a number that is none, or too large")
+            form.measure(units[split])
+        except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
+            raise ValueError(f"{path}: {split} cannot be scored: {error}") from None
+    return units
 
 
 def compare(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> Retention:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from distilbert_jax import files
 from distilbert_jax.config import Pretrained
-from distilbert_jax.evaluate.retention import Results, Retention, compare, load, mean_and_deviation
+from distilbert_jax.evaluate.retention import BUDGET, Results, Retention, compare, load, mean_and_deviation
 from distilbert_jax.evaluate.speed import latencies, on_one_text
 from distilbert_jax.hub.read import read
 from distilbert_jax.progress import console
@@ -196,6 +196,5 @@ def _time(results: Mapping[str, Mapping[str, Results]], named: Mapping[str, path
 
 
 def _said(plan: Sequence[str]) -> str:
-    wanted = ("epochs", "batch", "optimizer.peak_lr", "max_length")
-    stated = dict(line.split(": ", 1) for line in plan)
-    return ", ".join(f"{name.split('.')[-1]} {stated[name]}" for name in wanted)
+    stated = dict(line.split(": ", 1) for line in plan if ": " in line)
+    return ", ".join(f"{name.split('.')[-1]} {stated[name]}" for name in BUDGET)

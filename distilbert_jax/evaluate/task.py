@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.config import Pretrained
 from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.catalogue import Task
@@ -32,6 +32,7 @@ def evaluate(
     `into`/TASK-SPLIT.SUFFIX. `threshold` is that of a task where there may be no answer. ValueError where the model has
     no head for the task.
     """
+    untrusted.one_name(split, what="--split")
     form, mesh = task.form, make_mesh()
     if threshold is not None:
         if not isinstance(form, Spans) or not form.no_answer:

@@ -1,10 +1,8 @@
 """Models from Hub folders: config.json, safetensors and a tokenizer. Nothing in a folder is ever executed."""
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.metadata
-import json
 import pathlib
 from types import ModuleType
 from typing import Any
@@ -12,13 +10,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-import safetensors
-import safetensors.numpy
 
-from distilbert_jax import files, heads
+from distilbert_jax import heads, untrusted
 from distilbert_jax.config import Pretrained
 from distilbert_jax.data import tokens
+from distilbert_jax.hub import weights
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 from distilbert_jax.types import Batch
@@ -69,16 +65,21 @@ def read(wanted: Pretrained, *, head: str = "masked_lm") -> Model:
         raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, the experiment says {wanted.family}")
     if wanted.shape is not None:
         _compare(wanted.shape, cfg, folder)
-    shards = _weight_files(folder)
-    sha256 = _hash(shards)
+    shards = weights.locate(folder)
+    sha256 = weights.sha256(shards)
     if wanted.sha256 is not None and wanted.sha256 != sha256:
         raise ValueError(
             f"{folder}: the weights have SHA-256 {sha256}, not {wanted.sha256}: this is another file than the "
             "experiment names"
         )
+    tensors = weights.read(shards)
+    if cfg.num_layers > len(tensors):
+        raise ValueError(
+            f"{folder}: config.json states {cfg.num_layers} layers, the weights are {len(tensors)} tensors"
+        )
     like = parameter_shapes(cfg, head, head_cfg)
     try:
-        loaded = convert.load(family, cfg, _tensors(shards), head=head, like=like)
+        loaded = convert.load(family, cfg, tensors, head=head, like=like)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
     words = tokens.load(folder)
@@ -137,8 +138,8 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not a model folder: it has no config.json")
+    stated = untrusted.read_json(path, dict[str, Any])
     try:
-        stated = json.loads(path.read_text(encoding="utf-8"))
         model_type = stated.get("model_type")
         if model_type not in FAMILIES:
             raise ValueError(f"model_type {model_type!r} is not supported: only {', '.join(FAMILIES)}")
@@ -195,53 +196,3 @@ def _compare(stated: TransformerConfig, found: TransformerConfig, folder: pathli
     different = [f"{name} {theirs} (the experiment says {ours})" for name, ours, theirs in pairs if ours != theirs]
     if different:
         raise ValueError(f"{folder} has another shape than the experiment states: {', '.join(different)}")
-
-
-def _weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The safetensors of a folder: one file, or those its index names."""
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ValueError(f"{index}: not an index of safetensors: {error!r}") from None
-        for name in names:
-            if not isinstance(name, str) or pathlib.Path(name).name != name:
-                raise ValueError(f"{index} names {name!r}, which is not a file in its folder")
-            if not (folder / name).is_file():
-                raise ValueError(f"{index} names {name}, which is missing")
-        return [folder / name for name in names]
-    pickles = sorted(folder.glob("pytorch_model*.bin"))
-    if pickles:
-        raise ValueError(
-            f"{pickles[0]} is a pickle, and loading one can run any code; it is not read. Convert it where you trust "
-            "it:\n"
-            f"  pip install torch transformers\n"
-            '  python -c "from transformers import AutoModelForMaskedLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\"\n"
-            f"  cp {folder}/tokenizer* {folder}/vocab.txt {folder}-safe/"
-        )
-    raise ValueError(f"{folder} is not a model folder: it has no model.safetensors")
-
-
-def _hash(shards: list[pathlib.Path]) -> str:
-    """SHA-256 of the one file, or of the shards' sums."""
-    sums = [files.sha256(path) for path in shards]
-    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
-
-
-def _tensors(shards: list[pathlib.Path]) -> dict[str, np.ndarray]:
-    """Every tensor as float32."""
-    tensors: dict[str, np.ndarray] = {}
-    for path in shards:
-        try:
-            loaded = safetensors.numpy.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{path.name} is truncated or not a safetensors file: {error}") from None
-        twice = loaded.keys() & tensors.keys()
-        if twice:
-            raise ValueError(f"{path.name} repeats {sorted(twice)[0]}, which another shard holds too")
-        tensors |= loaded
-    return {name: x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32) for name, x in tensors.items()}

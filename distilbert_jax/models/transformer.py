@@ -15,6 +15,7 @@ from distilbert_jax.models.products import matrices
 from distilbert_jax.types import Batch, Factored, Outputs, RowKeys
 
 INIT = nn.initializers.normal(0.02)
+MOST_LAYERS, MOST_SIZE = 256, 2**24  # what a config.json can ask for
 PROJECTION, MLP, EMBEDDINGS = 1, 2, 1_000  # dropout sites; attention has 0, layers are folded in before
 
 
@@ -38,9 +39,17 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "mlp_size", "max_tokens"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            value, most = getattr(self, name), MOST_LAYERS if name == "num_layers" else MOST_SIZE
+            if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+            if value > most:
+                raise ValueError(f"{name} is {value:,}, and at most {most:,} can be built")
+        if type(self.num_token_types) is not int or not 0 <= self.num_token_types <= MOST_SIZE:
+            raise ValueError(f"num_token_types must be a whole number, not {self.num_token_types!r}")
+        for name in ("dropout", "attention_dropout", "projection_dropout"):
+            _demand_rate(getattr(self, name), name)
+        if type(self.norm_eps) not in (int, float) or not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps must be a number between 0 and 1, not {self.norm_eps!r}")
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} does not divide by num_heads {self.num_heads}")
 
@@ -53,6 +62,16 @@ class HeadConfig:
     problem_type: str | None = None  # of sequence classification, in the Hub's words
     summary: Literal["tanh", "relu"] = "relu"  # after the dense layer on [CLS]: BERT's pooler, DistilBERT's
     dropout: float = 0.0  # right before the output layer
+
+    def __post_init__(self) -> None:
+        _demand_rate(self.dropout, "dropout before the output layer")
+        if not isinstance(self.problem_type, str | None):
+            raise ValueError(f"problem_type must be text, not {self.problem_type!r}")
+
+
+def _demand_rate(value: float, name: str) -> None:
+    if type(value) not in (int, float) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be a number from 0 to below 1, not {value!r}")
 
 
 def layer_norm(cfg: TransformerConfig, *, name: str | None = None) -> nn.LayerNorm:

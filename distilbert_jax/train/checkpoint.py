@@ -8,7 +8,6 @@ Orbax itself checks no array bytes: a flipped bit would load in silence.
 
 import concurrent.futures
 import errno
-import json
 import pathlib
 import shutil
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.progress import console
 from distilbert_jax.train.hosts import is_first, same
 from distilbert_jax.types import TrainState
@@ -114,7 +113,7 @@ class Checkpoints:
     def _damage(self, step: int) -> str | None:
         """What is wrong with a step, in words."""
         try:
-            wanted = json.loads(self._sums(step).read_text(encoding="utf-8"))
+            wanted = untrusted.read_json(self._sums(step), dict[str, str])
         except ValueError:
             return "its sums cannot be read"
         found = _hashes(self._folder / str(step))

@@ -1,10 +1,10 @@
 """The command that gave an experiment, kept in the run's folder: what it takes to build the experiment again."""
 
 import dataclasses
-import json
 import pathlib
+from typing import TypedDict
 
-from distilbert_jax import experiment_file, files
+from distilbert_jax import experiment_file, files, untrusted
 from distilbert_jax.config import Experiment
 from distilbert_jax.hub.smoke import smoke
 
@@ -31,6 +31,15 @@ class Command:
         files.write_json(folder / COMMAND, dataclasses.asdict(self) | {"typed_in": str(pathlib.Path.cwd())})
 
 
+class Kept(TypedDict):
+    """What stands in command.json."""
+
+    file: str
+    overrides: list[str]
+    smoke: str | None
+    typed_in: str
+
+
 def read(folder: pathlib.Path) -> tuple[Command, pathlib.Path]:
     """(the command of a run, the folder it was typed in). ValueError where the folder has none."""
     path = folder / COMMAND
@@ -38,8 +47,8 @@ def read(folder: pathlib.Path) -> tuple[Command, pathlib.Path]:
         raise ValueError(
             f"{folder} has no {COMMAND}: it is not the folder of a run that `python -m distilbert_jax distill` left"
         )
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    typed_in = pathlib.Path(kept.pop("typed_in"))
+    kept = untrusted.read_json(path, Kept)
+    typed_in = pathlib.Path(kept["typed_in"])
     if not typed_in.is_dir():
         raise ValueError(f"{path}: distill was run in {typed_in}, which is not there any more")
-    return Command(**kept | {"overrides": tuple(kept["overrides"])}), typed_in
+    return Command(file=kept["file"], overrides=tuple(kept["overrides"]), smoke=kept["smoke"]), typed_in

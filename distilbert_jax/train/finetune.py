@@ -2,15 +2,14 @@
 
 import contextlib
 import itertools
-import json
 import pathlib
 import shutil
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.config import FineTune
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.catalogue import Task
@@ -31,6 +30,14 @@ LOG_EVERY = 10  # steps
 PLAN = "plan.txt"
 
 
+class Result(TypedDict):
+    """What of a seedN.json is read again."""
+
+    task: str
+    headline: float
+    best_epoch: int
+
+
 def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
     """Fine-tunes once for each seed 0, 1, … and returns their results, which stand in `folder` as seedN.json beside
     the model of the best epoch, seedN/model.
@@ -49,7 +56,7 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
                 if not path.is_file():
                     files.write_json(path, _one_seed(tuning, seed, folder / f"seed{seed}"))
                     shutil.rmtree(folder / f"seed{seed}" / "checkpoints")
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [untrusted.read_json(path, Result) for path in paths]
 
 
 def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any]:
@@ -75,7 +82,7 @@ def _refuse_another(folder: pathlib.Path, text: str) -> None:
         return
     free = ("rows_per_device: ",) if "sha256." in text else ("rows_per_device: ", "sha256.")
     lines = lambda text: {line for line in text.splitlines() if not line.startswith(free)}
-    different = sorted(lines(path.read_text(encoding="utf-8")) ^ lines(text))
+    different = sorted(lines(untrusted.text(path)) ^ lines(text))
     if different:
         raise ValueError(
             f"{folder} holds results of another plan; name another folder with --into:\n  " + "\n  ".join(different)
@@ -142,7 +149,7 @@ def _rest(batches: TaskBatches, epochs: int, done: int) -> Any:
 def _measure(tuning: Tuning, params: Any, folder: pathlib.Path, log: Log, step: int) -> dict[str, float]:
     """Every score on every dev split; the model and its answers are kept where the headline is the best so far."""
     log.flush()
-    earlier = [entry["headline"] for entry in read_log(folder, "eval") if entry["step"] < step]
+    earlier = [entry["headline"] for entry in read_log(folder, "eval", wanted=["headline"]) if entry["step"] < step]
     scores: dict[str, float] = {}
     units: dict[str, Any] = {}
     for name, split in tuning.dev.items():
@@ -182,7 +189,7 @@ def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, f
 
 
 def _result(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
-    epochs = read_log(folder, "eval")
+    epochs = read_log(folder, "eval", wanted=["headline"])
     best = max(epochs, key=lambda entry: entry["headline"])
     per_epoch = tuning.steps // tuning.plan.epochs
     console.print(f"{tuning.plan.task}, seed {seed}: {best['headline']:.2f} after epoch {best['step'] // per_epoch}")

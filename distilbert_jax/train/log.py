@@ -4,14 +4,21 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.train.hosts import is_first
 
 Kind = Literal["train", "eval"]
+
+
+class Entry(TypedDict):
+    """What every line has; the scalars stand beside it."""
+
+    kind: str
+    step: int
 
 
 class Log:
@@ -56,19 +63,30 @@ class Log:
         self._board.close()
 
 
-def read(folder: pathlib.Path, kind: Kind) -> list[dict[str, Any]]:
-    """The lines of one kind, in order; null is NaN again."""
-    with open(folder / "log.jsonl", encoding="utf-8") as lines:
-        entries = [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
-    return [{name: math.nan if value is None else value for name, value in entry.items()} for entry in entries]
+def read(folder: pathlib.Path, kind: Kind, *, wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The lines of one kind, in order; null is NaN again. ValueError where one is damaged, or has not the scalars that
+    are `wanted`.
+    """
+    path = folder / "log.jsonl"
+    entries = []
+    for number, line in enumerate(untrusted.text(path).splitlines(), 1):
+        where = f"{path}, line {number}"
+        entry: dict[str, Any] = untrusted.parse_json(line, Entry, where=where)
+        if entry["kind"] == kind:
+            scalars = {name: math.nan if x is None else x for name, x in entry.items() if name != "kind"}
+            untrusted.demand(scalars, dict[str, float], where=where)
+            if missing := [name for name in wanted if name not in entry]:
+                raise ValueError(f"{where} does not state {missing[0]!r}")
+            entries.append({"kind": kind, **scalars})
+    return entries
 
 
 def cut_back(path: pathlib.Path, step: int) -> None:
     """Drops the lines of steps after `step`, and a last line that a crash left unfinished."""
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in untrusted.text(path).splitlines():
         try:
-            entry = json.loads(line)
+            entry = untrusted.parse_json(line, Entry, where=str(path))
         except ValueError:
             break
         if entry["step"] <= step:

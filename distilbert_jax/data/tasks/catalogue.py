@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distilbert_jax import untrusted
 from distilbert_jax.data.tasks import glue, imdb, metrics, multiple_choice, ner, own, squad, tfds
 from distilbert_jax.data.tasks.choices import Choices
 from distilbert_jax.data.tasks.classes import Classes
@@ -34,6 +35,9 @@ class Task:
     dev: tuple[str, ...] = ("dev",)
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
+    def __post_init__(self) -> None:
+        untrusted.one_name(self.name, what="the task's name")  # of the folder of its results
+
 
 _RECIPES = {
     **{name: Recipe(epochs=5) for name in ("cola", "mrpc", "rte", "stsb", "wnli")},  # the small ones
@@ -61,6 +65,7 @@ def find(name: str, folder: pathlib.Path) -> Task:
 
     Raises ValueError where the folder or what is needed of it is missing.
     """
+    untrusted.one_name(name, what="the task's name")
     if not folder.is_dir():
         raise ValueError(f"task {name}: no such folder: {folder}")
     form: Form

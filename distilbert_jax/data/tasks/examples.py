@@ -1,6 +1,8 @@
 """What a task of texts and labels hands on."""
 
 import dataclasses
+import math
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -12,3 +14,10 @@ class Example:
     id: str
     texts: tuple[str, ...]
     label: int | float | tuple[float, ...] | None
+
+
+def finite(x: Any) -> float:
+    """A label that is a number. ValueError for text that is none, and for what no loss can be of: NaN, infinity."""
+    if not isinstance(x, str | int | float) or not math.isfinite(number := float(str(x))):
+        raise ValueError(f"{x!r} is not a number")
+    return number

@@ -54,8 +54,7 @@ class Reading:
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Each text's tokens, without [CLS] and [SEP]."""
-        encoded = self.tokenizer.backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [np.array(one.ids, np.int32) for one in encoded]
+        return [np.array(one.ids, np.int32) for one in self.tokenizer.encode(texts)]
 
     def document(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(tokens, token types): [CLS], then each part with a [SEP] after it, the second part of type 1."""

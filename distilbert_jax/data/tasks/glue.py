@@ -7,9 +7,10 @@ import dataclasses
 import pathlib
 from collections.abc import Iterator
 
+from distilbert_jax import untrusted
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.classes import Classes
-from distilbert_jax.data.tasks.examples import Example
+from distilbert_jax.data.tasks.examples import Example, finite
 from distilbert_jax.data.tasks.metrics import Metric
 
 
@@ -37,7 +38,9 @@ class Glue:
         path = _find(folder, "train" if ids and split == "dev" else split)
         rows = list(self._rows(path))
         if ids and split in ("train", "dev"):
-            rows = [(line, row) for line, row in rows if ((row["#1 ID"], row["#2 ID"]) in ids) == (split == "dev")]
+            rows = [
+                (line, row) for line, row in rows if ((row.get("#1 ID"), row.get("#2 ID")) in ids) == (split == "dev")
+            ]
         if not rows:
             raise ValueError(f"{path}: no examples")
         *texts, label = self.columns
@@ -60,24 +63,23 @@ class Glue:
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         """(line number, {column: text})."""
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # a line may hold other line breaks of Unicode
+        lines = untrusted.text(path).split("\n")  # a line may hold other line breaks of Unicode
         header = self.header
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             cells = line.rstrip("\r").split("\t")
-            if number == 1 and (header is None or set(cells) >= set(self.columns[:-1])):
+            if header is None or (number == 1 and set(cells) >= set(self.columns[:-1])):
                 header = tuple(cells)
-            elif header is not None and len(cells) == len(header):
+            elif len(cells) == len(header):
                 yield number, dict(zip(header, cells, strict=True))
             elif not self.broken_rows:
-                assert header is not None
                 raise ValueError(f"{path}, line {number}: {len(cells)} columns, the header has {len(header)}")
 
     def _label(self, text: str, path: pathlib.Path, line: int) -> int | float:
         names = self.labels if text in self.labels else [str(i) for i in range(len(self.labels))]
         try:
-            return names.index(text) if self.labels else float(text)
+            return names.index(text) if self.labels else finite(text)
         except ValueError:
             wanted = f"one of {', '.join(self.labels)}" if self.labels else "a number"
             raise ValueError(f"{path}, line {line}: the label {text!r} is not {wanted}") from None
@@ -152,13 +154,13 @@ def macro(headlines: dict[str, float], *, wnli: bool) -> float:
     return sum(headlines[name] for name in wanted) / len(wanted)
 
 
-def _dev_ids(folder: pathlib.Path) -> set[tuple[str, ...]]:
+def _dev_ids(folder: pathlib.Path) -> set[tuple[str | None, ...]]:
     """MRPC as Microsoft released it: no dev file, but a list of the pairs of the training file that are held out."""
     if (folder / "dev.tsv").is_file():
         return set()
     for name in ("dev_ids.tsv", "dev_ids"):
         if (folder / name).is_file():
-            return {tuple(line.split("\t")) for line in (folder / name).read_text(encoding="utf-8").splitlines()}
+            return {tuple(line.split("\t")) for line in untrusted.text(folder / name).splitlines()}
     return set()
 
 

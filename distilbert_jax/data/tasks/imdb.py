@@ -4,6 +4,7 @@ unsup/.
 
 import pathlib
 
+from distilbert_jax import untrusted
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.classes import Classes
 from distilbert_jax.data.tasks.examples import Example
@@ -22,6 +23,6 @@ def read(folder: pathlib.Path, split: str) -> list[Example]:
     if not paths:
         raise ValueError(f"{base}: no {' or '.join(f'{kind}/*.txt' for kind in kinds)}: not the folder aclImdb")
     return [
-        Example(id=f"{path.parent.name}/{path.stem}", texts=(path.read_text(encoding="utf-8"),), label=label)
+        Example(id=f"{path.parent.name}/{path.stem}", texts=(untrusted.text(path),), label=label)
         for path, label in paths
     ]

@@ -6,6 +6,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+NAMES = (
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "micro_f1",
+    "matthews_correlation",
+    "pearson_correlation",
+    "spearman_correlation",
+)
 Numbers = Sequence[int | float] | np.ndarray
 Metric = Callable[[Numbers, Numbers], float]
 

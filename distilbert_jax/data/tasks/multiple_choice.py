@@ -2,11 +2,20 @@
 as they were released.
 """
 
-import csv
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator
+from typing import TypedDict
+
+from distilbert_jax import untrusted
+
+
+class Piqa(TypedDict):
+    """A line of PIQA: what is to be done, and two ways."""
+
+    goal: str
+    sol1: str
+    sol2: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,10 +31,9 @@ def swag(path: pathlib.Path) -> list[Question]:
     """train.csv, val.csv or test.csv of the regular layout: the sentence before, then the started one with each of
     four endings.
     """
-    with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = list(untrusted.table(path))
     wanted = ("sent1", "sent2", "ending0", "ending1", "ending2", "ending3")
-    missing = [name for name in wanted if not rows or name not in rows[0]]
+    missing = [name for name in wanted if not rows or name not in rows[0][1]]
     if missing:
         raise ValueError(f"{path}: no column {missing[0]!r}; it is not SWAG's regular layout, or it is empty")
     return [
@@ -36,7 +44,7 @@ def swag(path: pathlib.Path) -> list[Question]:
             choices=tuple(f"{row['sent2']} {row[f'ending{i}']}".strip() for i in range(4)),
             label=row.get("label"),
         )
-        for number, row in enumerate(rows, 2)
+        for number, row in rows
     ]
 
 
@@ -50,26 +58,22 @@ def codah(path: pathlib.Path) -> list[Question]:
 
 def piqa(path: pathlib.Path) -> list[Question]:
     """A jsonl of PIQA; the right ones stand in `NAME-labels.lst` beside it, if they are known."""
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = untrusted.text(path).rstrip("\n").split("\n") if path.stat().st_size else []
     beside = path.with_name(f"{path.stem}-labels.lst")
-    labels = beside.read_text(encoding="utf-8").split() if beside.is_file() else [None] * len(lines)
+    labels = untrusted.text(beside).split() if beside.is_file() else [None] * len(lines)
     if len(labels) != len(lines):
         raise ValueError(f"{beside} has {len(labels)} labels, {path.name} has {len(lines)} questions")
     questions = []
     for number, (line, label) in enumerate(zip(lines, labels, strict=True), 1):
-        try:
-            row = json.loads(line)
-            first, choices = row["goal"], (row["sol1"], row["sol2"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number}: not a question of PIQA: {error!r}") from None
-        questions.append(_checked(path, number, first=first, choices=choices, label=label))
+        row: Piqa = untrusted.parse_json(line, Piqa, where=f"{path}, line {number}", what="a question of PIQA")
+        questions.append(_checked(path, number, first=row["goal"], choices=(row["sol1"], row["sol2"]), label=label))
     if not questions:
         raise ValueError(f"{path}: no questions")
     return questions
 
 
 def _rows(path: pathlib.Path, *, columns: int) -> Iterator[tuple[int, list[str]]]:
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    lines = [line for line in untrusted.text(path).split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{path}: no questions")
     for number, line in enumerate(lines, 1):

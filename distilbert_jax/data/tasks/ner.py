@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distilbert_jax import untrusted
+
 _DOCUMENT = "-DOCSTART-"  # CoNLL-2003 writes one in front of each article
 
 
@@ -33,7 +35,7 @@ def read(path: pathlib.Path) -> list[Sentence]:
             sentences.append(Sentence(words=words, tags=tags[0] if tags else ()))
         lines.clear()
 
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(untrusted.text(path).split("\n"), 1):
         columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
         if not line.strip() or columns[0] == _DOCUMENT:
             end()

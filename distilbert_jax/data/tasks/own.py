@@ -9,19 +9,29 @@
 Where there is none, or it is empty, the text has no label: only a teacher can say something of it.
 """
 
-import csv
 import dataclasses
-import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
+from distilbert_jax import untrusted
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.classes import Classes
-from distilbert_jax.data.tasks.examples import Example
+from distilbert_jax.data.tasks.examples import Example, finite
 
 _ANSWERS = ("label", "score", "labels", "probabilities")
 _PROBABILITY = "probability:"
+
+
+class Line(TypedDict, total=False):
+    """A line of JSONL."""
+
+    text: str
+    text_pair: str | None
+    label: str | int | float | bool | None
+    score: str | float | None
+    labels: str | list[str | int | float | bool] | None
+    probabilities: dict[str, str | float] | str | None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,8 @@ def form(folder: pathlib.Path) -> Classes:
         if record.kind
         for name in ([record.answer] if record.kind == "label" else record.answer)
     }
+    if not names:
+        raise ValueError(f"{folder}: the training file names no class in its column labels")
     if len(names) < 2 and kinds != {"labels"}:
         raise ValueError(f"{folder}: the training file has a single class, {names.pop()!r}: there is nothing to learn")
     several = kinds == {"labels"}
@@ -88,32 +100,21 @@ def records(folder: pathlib.Path, split: str) -> list[Record]:
 
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        if path.suffix == ".csv":
-            reader = csv.DictReader(file)
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ValueError(f"{path}, line {reader.line_num}: its columns are not those of the first line")
-                names = [name for name in row if name.startswith(_PROBABILITY) and row[name] != ""]
-                soft = {name.removeprefix(_PROBABILITY): row.pop(name) for name in names}
-                yield reader.line_num, row | ({"probabilities": soft} if soft else {})
-            return
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: not JSON: {error}") from None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: not a JSON object")
-            yield number, row
+    if path.suffix == ".csv":
+        for line, row in untrusted.table(path):
+            names = [name for name in row if name.startswith(_PROBABILITY) and row[name] != ""]
+            soft = {name.removeprefix(_PROBABILITY): row.pop(name) for name in names}
+            yield line, row | ({"probabilities": soft} if soft else {})
+        return
+    for number, text in enumerate(untrusted.text(path).split("\n"), 1):
+        if text.strip():
+            yield number, untrusted.parse_json(text, Line, where=f"{path}, line {number}")
 
 
 def _record(where: str, row: Mapping[str, Any]) -> Record:
     if not isinstance(row.get("text"), str):
         raise ValueError(f"{where}: no column `text`, only {', '.join(row)}")
-    texts = (row["text"],) if row.get("text_pair") is None else (row["text"], str(row["text_pair"]))
+    texts = (row["text"],) if row.get("text_pair") is None else (row["text"], row["text_pair"])
     filled = [kind for kind in _ANSWERS if row.get(kind) not in (None, "")]
     if len(filled) > 1:
         raise ValueError(f"{where}: {' and '.join(filled)} are both filled in")
@@ -125,11 +126,11 @@ def _record(where: str, row: Mapping[str, Any]) -> Record:
         answer = tuple(answer.split("|") if isinstance(answer, str) else map(str, answer))
     if kind in ("score", "probabilities"):
         try:
-            answer = float(answer) if kind == "score" else {name: float(p) for name, p in answer.items()}
-        except (TypeError, ValueError, AttributeError):
+            answer = finite(answer) if kind == "score" else {name: finite(p) for name, p in answer.items()}
+        except (ValueError, AttributeError):
             wanted = "a number" if kind == "score" else "a number for each class"
             raise ValueError(f"{where}: {kind} {answer!r} is not {wanted}") from None
-    if kind == "probabilities" and (min(answer.values()) < 0 or abs(sum(answer.values()) - 1) > 1e-3):
+    if kind == "probabilities" and (not answer or min(answer.values()) < 0 or abs(sum(answer.values()) - 1) > 1e-3):
         raise ValueError(f"{where}: the probabilities add up to {sum(answer.values()):g}, or one is below 0")
     return Record(where=where, texts=texts, kind=kind, answer=answer)
 

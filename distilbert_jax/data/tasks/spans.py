@@ -42,7 +42,7 @@ class Spans:
 
     def rows(self, examples: Sequence[Question], reading: Reading) -> Encoded:
         questions = reading.ids([example.question for example in examples])
-        contexts = reading.tokenizer.backend.encode_batch([e.context for e in examples], add_special_tokens=False)
+        contexts = reading.tokenizer.encode([e.context for e in examples], offsets=True)
         rows: list[Row] = []
         cut_examples = cut_tokens = 0
         for number, (example, question, context) in enumerate(zip(examples, questions, contexts, strict=True)):

@@ -2,17 +2,54 @@
 
 import collections
 import dataclasses
-import json
 import pathlib
 import re
 import string
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
+from distilbert_jax import untrusted
+
+MOST = 2**28  # bytes of a file
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+class Answer(TypedDict):
+    """Of the official layout, from here on: what somebody marked."""
+
+    text: str
+    answer_start: int
+
+
+class Asked(TypedDict):
+    """A question. Without `answers`, nobody was asked."""
+
+    id: str
+    question: str
+    answers: NotRequired[list[Answer]]
+    is_impossible: NotRequired[bool]
+
+
+class Paragraph(TypedDict):
+    """A text and what is asked of it."""
+
+    context: str
+    qas: list[Asked]
+
+
+class Article(TypedDict):
+    """A page of Wikipedia."""
+
+    paragraphs: list[Paragraph]
+
+
+class File(TypedDict):
+    """The whole."""
+
+    data: list[Article]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,16 +70,14 @@ def read(path: pathlib.Path) -> list[Question]:
     """The questions of a file in the official layout. Raises ValueError, naming the question, where an answer does not
     stand where the file says.
     """
+    content = untrusted.read_json(path, File, what="a file in SQuAD's layout", most=MOST)
     try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
         questions = [
             _question(asked, paragraph["context"])
-            for article in articles
+            for article in content["data"]
             for paragraph in article["paragraphs"]
             for asked in paragraph["qas"]
         ]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a file in SQuAD's layout: {error!r}") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not questions:
@@ -97,12 +132,12 @@ def _best(prediction: str, answers: tuple[str, ...]) -> tuple[float, float]:
     return exact, max(f1(prediction, answer) for answer in counted)
 
 
-def _question(asked: Mapping[str, Any], context: str) -> Question:
-    impossible = bool(asked.get("is_impossible"))
+def _question(asked: Asked, context: str) -> Question:
+    impossible = asked.get("is_impossible", False)
     answers = [] if impossible else asked.get("answers", [])
     for answer in answers:
         start, text = answer["answer_start"], answer["text"]
-        if context[start : start + len(text)] != text:
+        if start < 0 or context[start : start + len(text)] != text:
             raise ValueError(
                 f"question {asked['id']!r}: the answer {text!r} does not stand at character {start} of its paragraph"
             )

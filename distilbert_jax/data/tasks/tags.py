@@ -26,9 +26,7 @@ class Tags:
     problem_type: None = None
 
     def rows(self, examples: Sequence[Sentence], reading: Reading) -> Encoded:
-        encoded = reading.tokenizer.backend.encode_batch(
-            [list(example.words) for example in examples], is_pretokenized=True, add_special_tokens=False
-        )
+        encoded = reading.tokenizer.encode([list(example.words) for example in examples], offsets=True, words=True)
         rows: list[Row] = []
         cut_examples = cut_tokens = 0
         for number, (example, one) in enumerate(zip(examples, encoded, strict=True)):

@@ -10,6 +10,6 @@ ACTIVATIONS = {"erf": "gelu", "tanh": "gelu_new"}
 
 def gelu_of(name: str) -> Literal["erf", "tanh"]:
     """Ours for a config.json's name. ValueError where the activation is another one."""
-    if name not in _GELUS:
+    if not isinstance(name, str) or name not in _GELUS:
         raise ValueError(f"the activation {name!r} is not supported: only {', '.join(_GELUS)}")
     return _GELUS[name]

@@ -5,15 +5,23 @@ from typing import Any
 
 from distilbert_jax.models.transformer import HeadConfig
 
+MOST = 2**16
+
 
 def labels_of(hf: Mapping[str, Any]) -> tuple[str, ...]:
     """`id2label` in order; two nameless ones where it is missing, as the Hub has it. ValueError where a number is
     skipped.
     """
-    stated = hf.get("id2label") or {str(i): f"LABEL_{i}" for i in range(hf.get("num_labels", 2))}
+    count, stated = hf.get("num_labels", 2), hf.get("id2label")
+    if not stated:
+        if type(count) is not int or not 1 <= count <= MOST:
+            raise ValueError(f"num_labels must be a whole number from 1 to {MOST:,}, not {count!r}")
+        stated = {str(i): f"LABEL_{i}" for i in range(count)}
+    if not isinstance(stated, Mapping):
+        raise ValueError("id2label is not an object of numbers and names")
     wanted = [str(i) for i in range(len(stated))]
     if sorted(stated) != sorted(wanted):
-        raise ValueError(f"id2label numbers {len(stated)} labels {', '.join(stated)}, not 0 to {len(stated) - 1}")
+        raise ValueError(f"id2label numbers {len(stated)} labels {', '.join(stated)[:200]}, not 0 to {len(stated) - 1}")
     return tuple(str(stated[i]) for i in wanted)
 
 

@@ -40,7 +40,11 @@ BAD = {
     "empty csv": (choices.swag, "", "no column 'sent1'"),
     "another csv": (choices.swag, "sent1,sent2\na,b\n", "no column 'ending0'"),
     "not JSON": (choices.piqa, "goal\n", "line 1: not a question of PIQA"),
-    "a key too few": (choices.piqa, '{"goal": "g", "sol1": "a"}\n', "line 1: not a question of PIQA: KeyError"),
+    "a key too few": (
+        choices.piqa,
+        '{"goal": "g", "sol1": "a"}\n',
+        "not a question of PIQA: it does not state 'sol2'",
+    ),
     "empty jsonl": (choices.piqa, "", "no questions"),
 }
 
