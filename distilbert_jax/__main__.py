@@ -163,6 +163,8 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" for {error.filename}" if error.filename else ""
         return f"no space left on the disk{where}; make room, and the same command goes on from what is there"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename} is on a disk that is read-only; make it writable, or take another folder"
     return str(error)
 
 
