@@ -81,8 +81,8 @@ class Checkpoints:
             self._set_aside(step, damage)
         if damaged := sorted(path.stem for path in self._folder.glob("*.damaged.sha256")):
             raise ValueError(
-                f"no checkpoint in {self._folder} is whole any more ({', '.join(damaged)}). Put a copy of one back, its "
-                ".sha256 beside it, or delete the folder, and the same command starts anew, from step 0"
+                f"no checkpoint in {self._folder} is whole any more ({', '.join(damaged)}). Put a copy of one back, its"
+                " .sha256 beside it, or delete the folder, and the same command starts anew, from step 0"
             )
         return None
 

@@ -38,8 +38,8 @@ class Log:
         """
         if not self._path.exists():
             raise ValueError(
-                f"{self._path} vanished while the run went on; the same command goes on from the last checkpoint, if it "
-                "is still there"
+                f"{self._path} vanished while the run went on; the same command goes on from the last checkpoint, if"
+                " it is still there"
             )
         self._jsonl.flush()
         self._board.flush()
