@@ -39,6 +39,9 @@ class Checkpoints:
         self.wait()
         if not self._folder.is_dir():  # Orbax would make another, without the earlier ones
             raise ValueError(f"{self._folder} vanished while the run went on; the same command starts anew")
+        probe = self._folder / f"{step}.partial"  # where no folder can be made, Orbax's threads would wait five minutes
+        probe.touch()
+        probe.unlink()
         self._saving = self._thread.submit(self._finish, ocp.save_async(self._folder / str(step), state), step)
 
     def wait(self) -> None:
