@@ -40,13 +40,14 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
     with files.alone_in(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
         _refuse_another(folder, describe(plan))
+        for path in paths:
+            if path.is_file():
+                files.remove(path.with_suffix("") / "checkpoints")  # a kill may have left them
         if not all(path.is_file() for path in paths):
             tuning = build(plan, task)
             _claim(folder, tuning)
             _announce(tuning)
             _all_seeds(tuning, paths)
-        for path in paths:
-            files.remove(folder / path.stem / "checkpoints")
         return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
 
 

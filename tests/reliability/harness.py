@@ -97,7 +97,7 @@ def interrupt(
 
 def _struck(command: list[str], folder: pathlib.Path, moment: Moment) -> bool:
     process, ready = start(command), moment.watch(folder)
-    while process.poll() is None and not ready():
+    while process.poll() is None and not _come(ready):
         time.sleep(0.003)
     early = process.poll() is None
     if early:
@@ -110,13 +110,20 @@ def _struck(command: list[str], folder: pathlib.Path, moment: Moment) -> bool:
         return False
     assert early, said
     if moment.number == signal.SIGTERM and not moment.twice and process.returncode == 128 + moment.number:
-        (step,) = re.findall(r"ended by SIGTERM after step ([\d,]+); everything is saved", said)
-        saved = [int(path.stem) for path in folder.rglob("checkpoints/*.sha256")]
-        assert not saved or max(saved) == int(step.replace(",", ""))
+        ((step, where),) = re.findall(r"ended by SIGTERM after step ([\d,]+); everything is saved in (.*), and", said)
+        saved = [int(path.stem) for path in pathlib.Path(where).glob("checkpoints/*.sha256")]
+        assert max(saved, default=None) == int(step.replace(",", "")) or pathlib.Path(f"{where}.json").exists()
     else:
         assert process.returncode in (-moment.number, 128 + moment.number)
     assert not alive(process.pid), "it left processes behind"
     return True
+
+
+def _come(ready: Ready) -> bool:
+    try:
+        return ready()
+    except FileNotFoundError:  # what it looked at was just replaced: it looks again
+        return False
 
 
 def alive(group: int) -> bool:
@@ -182,9 +189,14 @@ def while_there_is(pattern: str, *, without: str | None = None) -> Moment:
 
 def newest(folder: pathlib.Path) -> tuple[int, int]:
     """How far a run has come: (models under way or done, step of the last whole checkpoint)."""
-    runs = list(folder.rglob("checkpoints"))
+    runs = _checkpoints(folder)
     steps = [int(path.stem) for run in runs for path in run.glob("*.sha256") if path.stem.isdigit()]
     return len(list(folder.glob("seed*"))), max(steps, default=-1)
+
+
+def _checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Those of a run, or of each seed."""
+    return [*folder.glob("run/checkpoints"), *folder.glob("seed*/checkpoints")]
 
 
 def half_saved(folder: pathlib.Path) -> bool:
@@ -193,7 +205,7 @@ def half_saved(folder: pathlib.Path) -> bool:
         ".orbax-checkpoint-tmp" in path.name
         or path.suffix == ".partial"
         or (path.name.isdigit() and not path.with_name(f"{path.name}.sha256").exists())
-        for run in folder.rglob("checkpoints")
+        for run in _checkpoints(folder)
         for path in run.iterdir()
     )
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -212,3 +213,47 @@ def test_a_folder_that_vanishes_ends_the_run(tmp_path, prove, figures):
         assert "Traceback" not in said
         assert re.search(r"error: .*(vanished while the run went on|No such file or directory)", said), said
     figures("test_a_folder_that_vanishes_ends_the_run", f"{len(cases)} folders renamed under a run")
+
+
+def starved(command: list[str], disk: pathlib.Path, *, rooms: tuple[int, ...]) -> list[str]:
+    """What the command says with so many KB free, one start after the other; then it runs with all the room."""
+    said = []
+    for room in rooms:
+        free = os.statvfs(disk)
+        (disk / "filler").write_bytes(bytes(max(free.f_bavail * free.f_frsize - room * 1024, 0)))
+        said.append(harness.fails(command))
+        (disk / "filler").unlink()
+        assert "no space left on the disk for" in said[-1], said[-1]
+    harness.run(command)
+    return said
+
+
+def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures, distilbert_folder):
+    """Whatever it was that did not fit: the same models, results and losses in the end."""
+    model, task = (
+        harness.learner(tmp_path / "learner", distilbert_folder),
+        harness.colors(tmp_path / "colors", train=80),
+    )
+    finetune = lambda into: [
+        *("finetune", str(model), "--task", f"colors={task}", "--into", str(into), "epochs=2", "batch=8"),
+        *("max_length=16", "optimizer.peak_lr=2e-3"),
+    ]
+    said = starved(finetune(small_disk / "tasks"), small_disk, rooms=(4, 24, 60, 120, 200) if prove else (60,))
+    harness.run(finetune(tmp_path / "tasks"))
+    whole, full = tmp_path / "tasks" / "colors", small_disk / "tasks" / "colors"
+    harness.same_files(whole, full, "seed?.json", "seed?/units.json", "seed?/model/*")
+    harness.same_log(whole / "seed0", full / "seed0", steps={"train": [1, 10, 20], "eval": [10, 20]})
+    if prove:
+        shutil.rmtree(small_disk / "tasks")
+        distill = lambda home: [
+            *("distill", QUICKSTART, "--smoke", str(tmp_path / "smoke"), f"workdir={home}", "steps=40"),
+            *("checkpoint_every=10", "eval_every=20", "student.layers=(0,1)"),
+        ]
+        said += starved(distill(small_disk / "run"), small_disk, rooms=(0, 8, 40, 100, 200, 400, 560))
+        harness.run(distill(tmp_path / "run"))
+        whole, full = tmp_path / "run", small_disk / "run"
+        harness.same_log(whole, full, steps={"train": list(range(1, 41)), "eval": [0, 20, 40]})
+        harness.same_checkpoints(whole / "checkpoints", full / "checkpoints")
+        harness.same_files(whole / "export", full / "export", "model.safetensors")
+    where = sorted({re.sub(r".*for (\S+);.*", r"\1", line).rsplit("/", 1)[-1] for line in said})
+    figures("test_a_full_disk_costs_nothing_but_time", f"{len(said)} full disks; what did not fit: {', '.join(where)}")
