@@ -15,6 +15,9 @@ _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 
   python -m distilbert_jax distill experiments/quickstart.py
   python -m distilbert_jax distill experiments/distilbert_base_uncased.py workdir=runs/mine steps=1000
+
+Exit status: 0 done; 1 bad input or trouble with the disk; 2 wrong usage; 128 + n ended by signal n, such as 143 by
+SIGTERM: training saves within a step, a second signal ends at once, and the same command goes on.
 """
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
 _PLAN = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
