@@ -77,6 +77,7 @@ def test_a_log_that_vanished_is_no_log(tmp_path):
             opened.flush()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that could not be flushed
 def test_a_full_disk_is_an_error_and_no_waiting(small_disk):
     """tensorboardX's own writer would wait for ever for a thread that died."""
     with pytest.raises(OSError, match="No space left"), Log(small_disk, start=0) as opened:
