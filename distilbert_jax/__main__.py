@@ -15,6 +15,9 @@ _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 
   python -m distilbert_jax distill experiments/quickstart.py
   python -m distilbert_jax distill experiments/distilbert_base_uncased.py workdir=runs/mine steps=1000
+
+Exit status: 0 done; 1 bad input or trouble with the disk; 2 wrong usage; 128 + n ended by signal n, such as 143 by
+SIGTERM: training saves within a step, a second signal ends at once, and the same command goes on.
 """
 LONGEST = 2_000  # characters of an error
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
@@ -180,6 +183,8 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" for {error.filename}" if error.filename else ""
         return f"no space left on the disk{where}; make room, and the same command goes on from what is there"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename} is on a disk that is read-only; make it writable, or take another folder"
     text = str(error)
     return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} … {text[-LONGEST // 4 :]}"
 

@@ -119,6 +119,9 @@ def _show(folder: pathlib.Path) -> None:
 
 def _quiet_orbax() -> None:
     """It logs a traceback of what it then raises; to say it once, in words, is enough."""
+    import warnings
+
     from absl import logging
 
     logging.set_verbosity(logging.FATAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)

@@ -1,9 +1,12 @@
 """Writing so that a crash leaves nothing that looks whole, hashing, and keeping others out."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +34,29 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def write_json(path: pathlib.Path, content: Any) -> None:
     with atomic(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def remove(folder: pathlib.Path) -> None:
+    """A folder and all that is in it, where it is there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def swap_in(new: pathlib.Path, folder: pathlib.Path) -> None:
+    """`new` becomes `folder`: a kill leaves the old one, none, or the new one, and never a half of either."""
+    old = folder.with_name(folder.name + ".old")
+    remove(old)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    remove(old)
+
+
+def disk_error(error: Exception, path: pathlib.Path) -> OSError:
+    """What the disk said to a library that has only words for it."""
+    said = str(error)
+    number = next((n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT) if os.strerror(n) in said), None)
+    return OSError(number, os.strerror(number), str(path)) if number else OSError(errno.EIO, said, str(path))
 
 
 @contextlib.contextmanager

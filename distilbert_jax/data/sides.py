@@ -23,10 +23,12 @@ def choose(sources: Sequence[tuple[str, Source]], *, share: float, folder: pathl
     """
     path = folder / "fingerprints.bin"
     counts: collections.Counter[str] = collections.Counter()
-    with bar("reading documents", total=None) as advance, open(path, "wb") as out:
+    marks = folder / "sides.bin"
+    with bar("reading documents", total=None) as advance, open(path, "wb") as out, open(marks, "wb") as room:
         for name, source in sources:
             for text in source.documents():
                 out.write(hashlib.blake2b(text.encode(), digest_size=16).digest())
+                room.write(b"\0")  # a disk that is full says so here; to the memory map it would be a bus error
                 counts[name] += 1
                 if counts[name] % 10_000 == 0:
                     advance(counts.total())
@@ -34,7 +36,7 @@ def choose(sources: Sequence[tuple[str, Source]], *, share: float, folder: pathl
     if not counts:
         raise ValueError(f"no documents in {', '.join(name for name, _ in sources)}")
     prints = np.memmap(path, np.uint64, "r", shape=(counts.total(), 2))
-    sides = np.memmap(folder / "sides.bin", np.uint8, "w+", shape=(counts.total(),))
+    sides = np.memmap(marks, np.uint8, "r+", shape=(counts.total(),))
     chosen = prints[:, 1] < np.uint64(share * 2**64)
     chosen[: counts[HELD_OUT]] = True
     sides[:] = np.where(chosen, SIDES.index(HELD_OUT), SIDES.index(TRAIN))

@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import pathlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -85,8 +86,17 @@ def _done(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
 
 def _start(tokenizer: tokens.Tokenizer) -> None:
     global _tokenizer
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a process
     _tokenizer = tokenizer
+
+
+def _end_with_parent() -> None:
+    """Without a parent that was killed a worker would wait for ever, or write where the next start does."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _work(chunk: Chunk, row_length: int, folder: pathlib.Path) -> dict[str, Any]:

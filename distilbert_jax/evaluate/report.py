@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from distilbert_jax import untrusted
+from distilbert_jax import files, untrusted
 from distilbert_jax.config import Pretrained
 from distilbert_jax.evaluate.speed import latencies, parameters
 from distilbert_jax.evaluate.words import SENTENCES, ask, best_words
@@ -149,5 +149,6 @@ def draw(folder: pathlib.Path) -> None:
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
-    figure.savefig(folder / "losses.png", dpi=120)
+    with files.atomic(folder / "losses.png") as partial:
+        figure.savefig(partial, format="png", dpi=120)
     pyplot.close(figure)

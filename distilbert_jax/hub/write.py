@@ -4,10 +4,10 @@ takes.
 
 import json
 import pathlib
-import shutil
 from types import ModuleType
 from typing import Any
 
+import safetensors
 import safetensors.numpy
 
 from distilbert_jax import files
@@ -31,19 +31,20 @@ def write(
     replaced.
     """
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    files.remove(partial)
     partial.mkdir(parents=True)
     tensors = convert.save(family, cfg, params, head=head)
-    safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    try:
+        safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise files.disk_error(error, partial / "model.safetensors") from error
     files.write_json(partial / "config.json", config(family, cfg, tokenizer, head=head, head_cfg=head_cfg))
     files.write_json(partial / "tokenizer_config.json", tokenizer_config(family, cfg, tokenizer))
     (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
     words = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
     (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words), encoding="utf-8")
     (partial / "README.md").write_text(card, encoding="utf-8")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    files.swap_in(partial, folder)
 
 
 def config(

@@ -7,7 +7,6 @@ Orbax itself checks no array bytes: a flipped bit would load in silence.
 """
 
 import concurrent.futures
-import errno
 import pathlib
 import shutil
 from typing import Any
@@ -39,7 +38,12 @@ class Checkpoints:
     def save(self, state: TrainState, *, step: int) -> None:
         """Starts saving, and returns once `state` may be given away. Raises what went wrong with the save before."""
         self.wait()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._folder.is_dir():  # Orbax would make another, without the earlier ones
+            raise ValueError(f"{self._folder} vanished while the run went on; the same command starts anew")
+        # Where no folder can be made, Orbax's threads would wait five minutes.
+        probe = self._folder / f"{step}.{jax.process_index()}.partial"
+        probe.touch()
+        probe.unlink()
         self._saving = self._thread.submit(self._finish, ocp.save_async(self._folder / str(step), state), step)
 
     def wait(self) -> None:
@@ -49,10 +53,8 @@ class Checkpoints:
             try:
                 saving.result()
             except ValueError as error:  # Orbax has no other for what the disk says
-                full = "No space left on device" in str(error)
-                raise OSError(
-                    errno.ENOSPC if full else errno.EIO, "checkpoint not written", str(self._folder)
-                ) from error
+                told = files.disk_error(error, self._folder)
+                raise OSError(told.errno, f"checkpoint not written: {told.strerror}", str(self._folder)) from error
 
     def last(self) -> str:
         """The newest whole one in words, for who has to stop."""
@@ -67,7 +69,7 @@ class Checkpoints:
 
     def restore(self, like: TrainState) -> tuple[TrainState, int] | None:
         """The newest whole checkpoint as (state, step), sharded as `like`; None where there is none. A damaged one
-        is set aside, loudly.
+        is set aside, loudly. ValueError where all of them were.
         """
         step = same(self._newest_whole() if is_first() else NONE)
         if step == NONE:
@@ -78,6 +80,8 @@ class Checkpoints:
         """NONE where there is none. Clears away what crashes left."""
         for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
+        for path in self._folder.glob("*.partial"):
+            path.unlink()
         for path in self._folder.glob("*"):
             if path.name.isdigit() and int(path.name) not in self.steps():
                 self._set_aside(int(path.name), "its sums were never written")
@@ -86,6 +90,11 @@ class Checkpoints:
             if damage is None:
                 return step
             self._set_aside(step, damage)
+        if damaged := sorted(path.stem for path in self._folder.glob("*.damaged.sha256")):
+            raise ValueError(
+                f"no checkpoint in {self._folder} is whole any more ({', '.join(damaged)}). Put a copy of one back, its"
+                " .sha256 beside it, or delete the folder, and the same command starts anew, from step 0"
+            )
         return NONE
 
     def look(self, like: TrainState, *, before: int) -> tuple[TrainState, int] | None:
@@ -107,16 +116,18 @@ class Checkpoints:
             return
         files.write_json(self._sums(step), _hashes(self._folder / str(step)))
         for old in self.steps()[: -self._keep]:
+            files.remove(self._folder / str(old))  # its sums last: what a kill leaves of it goes the next time
             self._sums(old).unlink()
-            shutil.rmtree(self._folder / str(old))
 
     def _damage(self, step: int) -> str | None:
         """What is wrong with a step, in words."""
         try:
             wanted = untrusted.read_json(self._sums(step), dict[str, str])
+            found = _hashes(self._folder / str(step))
+        except OSError as error:
+            return f"{error.filename} cannot be read: {error.strerror}"
         except ValueError:
             return "its sums cannot be read"
-        found = _hashes(self._folder / str(step))
         wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
         return f"{wrong[0]} is {'missing' if wrong[0] not in found else 'not what was written'}" if wrong else None
 
@@ -125,10 +136,11 @@ class Checkpoints:
             f"[bold red]checkpoint {self._folder / str(step)} is not whole: {why}. It is set aside as {step}.damaged[/]"
         )
         aside = self._folder / f"{step}.damaged"
-        shutil.rmtree(aside, ignore_errors=True)
+        files.remove(aside)
+        if self._sums(step).exists():  # it was whole once
+            self._sums(step).replace(self._folder / f"{step}.damaged.sha256")
         if (self._folder / str(step)).exists():
             (self._folder / str(step)).rename(aside)
-        self._sums(step).unlink(missing_ok=True)
 
     def _sums(self, step: int) -> pathlib.Path:
         return self._folder / f"{step}.sha256"

@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import pathlib
-import shutil
 from typing import Any, TypedDict
 
 import jax
@@ -48,15 +47,26 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
     with files.alone_in(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
         _refuse_another(folder, describe(plan))
+        for path in paths:
+            if path.is_file():
+                files.remove(path.with_suffix("") / "checkpoints")  # a kill may have left them
         if not all(path.is_file() for path in paths):
             tuning = build(plan, task)
             _claim(folder, tuning)
             _announce(tuning)
-            for seed, path in enumerate(paths):
-                if not path.is_file():
-                    files.write_json(path, _one_seed(tuning, seed, folder / f"seed{seed}"))
-                    shutil.rmtree(folder / f"seed{seed}" / "checkpoints")
+            _all_seeds(tuning, paths)
         return [untrusted.read_json(path, Result) for path in paths]
+
+
+def _all_seeds(tuning: Tuning, paths: list[pathlib.Path]) -> None:
+    """The results that are missing, one after the other."""
+    with Stop(tuning.mesh) as stop:
+        for seed, path in enumerate(paths):
+            if not path.is_file():
+                files.write_json(path, _one_seed(tuning, seed, path.with_suffix(""), stop))
+                files.remove(path.with_suffix("") / "checkpoints")
+            if stop.signal is not None:
+                raise Stopped(stop.signal, step=tuning.steps, folder=path.with_suffix(""))
 
 
 def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any]:
@@ -102,15 +112,15 @@ def _announce(tuning: Tuning) -> None:
         )
 
 
-def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
+def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path, stop: Stop) -> dict[str, Any]:
     """Trains, measures every epoch, and keeps the model of the best. Returns what is to know of it."""
     plan = tuning.plan
     batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, size=plan.batch, layout=tuning.layout)
     teachers = {"teacher": jax.device_put(tuning.teacher.params, replicated(tuning.mesh))} if tuning.teacher else {}
-    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=2)) as checkpoints:
         fresh = tuning.start(seed)
         state, done = checkpoints.restore(fresh) or (fresh, 0)
-        with Log(folder, start=done) as log, Stop(tuning.mesh) as stop:
+        with Log(folder, start=done) as log:
             meter = Meter(
                 log,
                 checkpoints,

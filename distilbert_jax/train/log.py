@@ -2,14 +2,14 @@
 
 import json
 import math
-import os
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypedDict
 
 from distilbert_jax import files, untrusted
-from distilbert_jax.train.hosts import is_first
+from distilbert_jax.progress import console
 
 Kind = Literal["train", "eval"]
 
@@ -23,33 +23,34 @@ class Entry(TypedDict):
 
 class Log:
     """`log.jsonl` and the TensorBoard files of a run folder, which process 0 writes. A run that goes on from step n
-    forgets what was logged after n. What is not finite is null in the one, since JSON has no NaN, and left out of the
-    other.
+    forgets what was logged after n; one that starts, at 0, forgets everything. What is not finite is null in the one,
+    since JSON has no NaN, and left out of the other.
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
-        from tensorboardX import SummaryWriter
-
-        path, writes = folder / "log.jsonl", is_first()
-        if writes and path.exists():
-            cut_back(path, start)
-        self._jsonl = open(path if writes else os.devnull, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = SummaryWriter(
-            str(folder / "tensorboard"),
-            purge_step=start + 1 if start else None,
-            filename_suffix=f".{start}",
-            write_to_disk=writes,
-        )
+        self._path = folder / "log.jsonl"
+        if not start:
+            self._path.unlink(missing_ok=True)
+            files.remove(folder / "tensorboard")
+        elif self._path.exists():
+            cut_back(self._path, start)
+        self._jsonl = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
+        self._board = Board(folder / "tensorboard", start=start)
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
-        finite = {name: value if math.isfinite(value) else None for name, value in scalars.items()}
-        self._jsonl.write(json.dumps({"kind": kind, "step": step, **finite}) + "\n")
-        for name, value in finite.items():
-            if value is not None:
-                self._board.add_scalar(f"{kind}/{name}", value, step)
+        finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
+        self._jsonl.write(json.dumps({"kind": kind, "step": step, **dict.fromkeys(scalars), **finite}) + "\n")
+        self._board.write(kind, step, finite)
 
     def flush(self) -> None:
-        """Everything written so far is on disk."""
+        """Everything written so far is on disk. ValueError where somebody removed the log: what is written to it
+        then goes nowhere, and the system says nothing.
+        """
+        if not self._path.exists():
+            raise ValueError(
+                f"{self._path} vanished while the run went on; the same command goes on from the last checkpoint, if"
+                " it is still there"
+            )
         self._jsonl.flush()
         self._board.flush()
 
@@ -81,14 +82,60 @@ def read(folder: pathlib.Path, kind: Kind, *, wanted: Sequence[str] = ()) -> lis
     return entries
 
 
+class Silent:
+    """The log of the processes that write none."""
+
+    def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *of_error: object) -> None: ...
+
+
+class Board:
+    """Scalars for TensorBoard, written as they come: tensorboardX's own writer has a thread, and where that one meets a
+    full disk it dies, and the run waits for it for ever.
+    """
+
+    def __init__(self, folder: pathlib.Path, *, start: int):
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2
+
+        folder.mkdir(exist_ok=True)
+        self._scalar, self._event = summary.scalar, event_pb2.Event
+        self._writer = event_file_writer.EventsWriter(str(folder / "events"), f".{start}")
+        if start:  # its readers drop what they have read of this step and later ones
+            going_on = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.write_event(self._event(wall_time=time.time(), step=start + 1, session_log=going_on))
+
+    def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            summary = self._scalar(f"{kind}/{name}", value)
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
 def cut_back(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of steps after `step`, and a last line that a crash left unfinished."""
+    """Drops the lines of steps after `step`, and a last line that a crash left unfinished; any other that cannot be
+    read is dropped aloud.
+    """
     kept = []
-    for line in untrusted.text(path).splitlines():
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             entry = untrusted.parse_json(line, Entry, where=str(path))
         except ValueError:
-            break
+            if number < len(lines):
+                console.print(f"[bold red]{path}, line {number} is damaged, and dropped[/]")
+            continue
         if entry["step"] <= step:
             kept.append(line + "\n")
     with files.atomic(path) as partial:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.config import PACE, Experiment
 from distilbert_jax.data.prepare import Prepared, prepare
 from distilbert_jax.experiment_file import describe
@@ -14,7 +14,7 @@ from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.command import COMMAND, Command
 from distilbert_jax.train.export import export
 from distilbert_jax.train.hosts import Hosts, is_first
-from distilbert_jax.train.log import Log
+from distilbert_jax.train.log import Log, Silent
 from distilbert_jax.train.measure import in_words, measure
 from distilbert_jax.train.meter import Meter, timed
 from distilbert_jax.train.models import cut_student, read_models
@@ -87,7 +87,7 @@ def _claim(folder: pathlib.Path, text: str) -> None:
     """Writes down whose folder this is. ValueError, with the difference, where another experiment left checkpoints."""
     path = folder / IDENTITY
     if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
-        different = difference(path.read_text(encoding="utf-8"), text)
+        different = difference(untrusted.text(path), text)
         if different:
             raise ValueError(
                 f"{folder} holds another experiment's run; give this one a workdir of its own:\n{different}"
@@ -102,7 +102,7 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=experiment.keep)) as checkpoints:
         state, done = checkpoints.restore(run.state) or (run.state, 0)
         tokens = experiment.global_batch * experiment.corpus.row_length
-        with Log(folder, start=done) as log, Stop(run.mesh) as stop:
+        with Log(folder, start=done) if is_first() else Silent() as log, Stop(run.mesh) as stop:
             if done:
                 console.print(f"going on from step {done:,}")
             else:
@@ -141,7 +141,7 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
     return state
 
 
-def _evaluate(run: Run, state: TrainState, step: int, log: Log) -> None:
+def _evaluate(run: Run, state: TrainState, step: int, log: Log | Silent) -> None:
     measured = measure(run, state.params["student"])
     log.write("eval", step, measured)
     console.print(f"step {step:,}: {in_words(measured)}")

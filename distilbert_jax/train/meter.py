@@ -11,7 +11,7 @@ import jax
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.progress import console
 from distilbert_jax.train.checkpoint import Checkpoints
-from distilbert_jax.train.log import Log
+from distilbert_jax.train.log import Log, Silent
 from distilbert_jax.train.step import Metrics
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class Meter:
 
     def __init__(
         self,
-        log: Log,
+        log: Log | Silent,
         checkpoints: Checkpoints,
         *,
         losses: Mapping[str, Loss],

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from distilbert_jax import files
+from distilbert_jax import files, untrusted
 from distilbert_jax.config import Experiment
 from distilbert_jax.data.prepare import Prepared, prepare
 from distilbert_jax.experiment_file import describe
@@ -52,7 +52,7 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
 
 def _demand_same(folder: pathlib.Path, text: str, file: str) -> None:
     """ValueError, with the difference, where `text` is not what the run wrote down, as far as it goes."""
-    there = (folder / IDENTITY).read_text(encoding="utf-8")
+    there = untrusted.text(folder / IDENTITY)
     if "sha256.corpus: " not in text:
         there = "".join(line for line in there.splitlines(keepends=True) if not line.startswith("sha256."))
     if different := difference(there, text):

@@ -34,7 +34,8 @@ class Stop:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
-        self._restore()
+        for again in self._before:
+            signal.signal(again, signal.SIG_DFL)  # an exception would wait for the save that is under way
 
     def _restore(self) -> None:
         for number, handler in self._before.items():

@@ -242,3 +242,23 @@ def test_devices_change_nothing(colors, learner):
         _, metrics = turned.train_step(state, {}, tuned.Batch(**tuned.place(batch, turned.mesh)), 0)
         losses.append((float(metrics["loss"]), float(metrics["grad_norm"])))
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_signal_in_the_last_step_of_a_seed_is_heeded(whole, colors, tmp_path, monkeypatch):
+    """Its result is written, the next seed is not begun, and the same call goes on with that."""
+    plan, _, results = whole
+    meter_after = tuned.Meter.after
+
+    def after(self, step, *rest, **named):
+        meter_after(self, step, *rest, **named)
+        if step == 5 * 96 // 8:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tuned.Meter, "after", after)
+        with pytest.raises(Stopped, match="after step 60"):
+            tuned.finetune(plan, colors[0], folder=tmp_path, seeds=2)
+    assert (tmp_path / "seed0.json").exists()
+    assert not (tmp_path / "seed1").exists()
+    assert tuned.finetune(plan, colors[0], folder=tmp_path, seeds=2) == results
+    assert not list(tmp_path.glob("seed?/checkpoints"))

@@ -4,6 +4,7 @@ import json
 import math
 import struct
 
+import pytest
 from tensorboardX.proto import event_pb2
 
 from distilbert_jax.train import log
@@ -65,3 +66,39 @@ def test_tensorboard_is_purged_from_there(tmp_path):
     starts = [event.step for event in written if event.session_log.status == event_pb2.SessionLog.START]
     assert starts == [2]
     assert [event.step for event in written if event.summary.value] == [1, 2, 2]
+    assert [event.step for event in events if event.summary.value] == [1, 2, 2]
+
+
+def test_a_run_that_starts_anew_forgets_everything(tmp_path):
+    """Also what it measured at step 0, before there was a checkpoint."""
+    for loss in (1.0, 2.0):
+        with Log(tmp_path, start=0) as opened:
+            opened.write("eval", 0, {"accuracy": loss})
+            opened.write("train", 1, {"loss": loss})
+    assert steps(tmp_path) == [("train", 1), ("eval", 0)]
+    assert log.read(tmp_path, "train")[0]["loss"] == 2.0
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+def test_a_damaged_line_in_the_middle_is_said(tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "train", "step": 1}\n{"kin\n{"kind": "train", "step": 3}\n')
+    cut_back(path, 5)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 3]
+    assert "line 2 is damaged, and dropped" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_log_that_vanished_is_no_log(tmp_path):
+    with Log(tmp_path, start=0) as opened:
+        opened.write("train", 1, {"loss": 1.0})
+        (tmp_path / "log.jsonl").unlink()
+        with pytest.raises(ValueError, match="log.jsonl vanished while the run went on"):
+            opened.flush()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of files that could not be flushed
+def test_a_full_disk_is_an_error_and_no_waiting(small_disk):
+    """tensorboardX's own writer would wait for ever for a thread that died."""
+    with pytest.raises(OSError, match="No space left"), Log(small_disk, start=0) as opened:
+        for step in range(20_000):
+            opened.write("train", step, {"loss": 1.0, "other": 2.0})

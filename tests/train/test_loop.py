@@ -5,9 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import subprocess
-import sys
-import time
 import warnings
 
 import jax
@@ -267,32 +264,3 @@ def test_the_rows_of_a_step_do_not_depend_on_who_reads_them(whole, accumulation,
         }
 
     assert read(accumulation=accumulation, rows=rows, of=of) == read(accumulation=1, rows=16, of=1)
-
-
-KILL = [sys.executable, "-m", "distilbert_jax", "distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke"]
-
-
-def test_kill_minus_nine(tmp_path, prove):
-    """The real command, killed twice at no chosen moment (`make prove`: twenty times), ends with the state and log of
-    one that was left alone.
-    """
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache"),
-    }
-    kills = 20 if prove else 2
-    overrides = [f"steps={20 + 20 * kills}", "checkpoint_every=5", "eval_every=1000", "student.layers=(0, 1)"]
-    command = lambda name: [*KILL, str(tmp_path / name), *overrides]
-    subprocess.run(command("whole"), cwd=ROOT, env=environment, check=True, capture_output=True)
-    for after in range(15, 15 + 20 * kills, 20):
-        process = subprocess.Popen(
-            command("killed"), cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        sums = tmp_path / "killed" / "run" / "checkpoints"
-        while not any(int(path.stem) >= after for path in sums.glob("*.sha256")):
-            assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.005)
-        process.kill()
-        process.wait()
-    subprocess.run(command("killed"), cwd=ROOT, env=environment, check=True, capture_output=True)
-    assert_same_run(tmp_path / "whole" / "run", tmp_path / "killed" / "run")
