@@ -1,9 +1,9 @@
 """What a tokenizer.json of others may ask for. It is a small program: it can carry regular expressions that take for
 ever, replacements that double a text sixty times, and tables that the library trusts blindly.
 
-Measured with tokenizers 0.22: `(a+)+$` gives up with a panic after 0.1 s at each place of a text, so that a page could
-take hours; a word of 40,000 letters under a WordPiece without a limit takes minutes; twenty doublings of ten letters
-take 3 s; a character map whose first number is too large ends the process.
+Measured with tokenizers 0.22: `(a+)+$` gives up with a panic after 0.1 s at each place of a text, so that a page
+could take hours; a word of 40,000 letters under a WordPiece without a limit more than half a minute; twenty doublings
+of ten letters take 3 s; a character map whose first number is too large ends the process.
 """
 
 import base64

@@ -77,7 +77,8 @@ class Checkpoints:
         return self._load(step, like), step
 
     def _newest_whole(self) -> int:
-        """NONE where there is none. Clears away what crashes left."""
+        """NONE where there is none. Makes the folder, and clears away what crashes left."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
         for path in self._folder.glob("*.partial"):

@@ -47,7 +47,7 @@ def last_state(folder):
     """Every byte of the last checkpoint's arrays."""
     from orbax.checkpoint import v1 as ocp
 
-    steps = [int(path.stem) for path in (folder / "checkpoints").glob("*.sha256")]
+    steps = [int(path.stem) for path in (folder / "checkpoints").glob("*.sha256") if path.stem.isdigit()]
     with warnings.catch_warnings(action="ignore"):  # Orbax wants to be told shardings
         return max(steps), jax.tree.map(np.asarray, ocp.load((folder / "checkpoints" / str(max(steps))).absolute()))
 
