@@ -13,7 +13,8 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-CACHE = tempfile.mkdtemp(prefix="distilbert_jax-compiled-")  # what one test compiled, the next need not
+# What one test compiled, the next need not, in whichever worker: they inherit the environment.
+CACHE = os.environ.setdefault("TESTS_COMPILED", tempfile.mkdtemp(prefix="distilbert_jax-compiled-"))
 jax.config.update("jax_compilation_cache_dir", CACHE)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

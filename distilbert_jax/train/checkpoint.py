@@ -28,6 +28,7 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, *, keep: int):
         self._folder = folder.absolute()
         self._keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
         self._saving: concurrent.futures.Future[None] | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
@@ -77,8 +78,7 @@ class Checkpoints:
         return self._load(step, like), step
 
     def _newest_whole(self) -> int:
-        """NONE where there is none. Makes the folder, and clears away what crashes left."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        """NONE where there is none. Clears away what crashes left."""
         for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
         for path in self._folder.glob("*.partial"):

@@ -62,7 +62,7 @@ def test_other_rows_or_masks_would_show(file, on_eight, change):
 def test_two_processes_of_four_devices(file, on_eight, figures):
     result = file.parent / "seen.npz"
     commands = [["tests.train.seen", str(file), str(result), place] for place in places(2)]
-    for status, said in map(ended, start(commands, environment(file.parent, devices=4))):
+    for status, said in map(ended, start(commands, environment(devices=4))):
         assert status == 0, said
     difference = assert_same(dict(np.load(result)), on_eight)
     figures(
