@@ -28,7 +28,7 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, *, keep: int):
         self._folder = folder.absolute()
         self._keep = keep
-        folder.mkdir(parents=True, exist_ok=True)
+        self._opened = False
         self._saving: concurrent.futures.Future[None] | None = None
         self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
@@ -39,8 +39,7 @@ class Checkpoints:
     def save(self, state: TrainState, *, step: int) -> None:
         """Starts saving, and returns once `state` may be given away. Raises what went wrong with the save before."""
         self.wait()
-        if not self._folder.is_dir():  # Orbax would make another, without the earlier ones
-            raise ValueError(f"{self._folder} vanished while the run went on; the same command starts anew")
+        self._open()
         # Where no folder can be made, Orbax's threads would wait five minutes.
         probe = self._folder / f"{step}.{jax.process_index()}.partial"
         probe.touch()
@@ -79,6 +78,7 @@ class Checkpoints:
 
     def _newest_whole(self) -> int:
         """NONE where there is none. Clears away what crashes left."""
+        self._open()
         for path in self._folder.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(path)
         for path in self._folder.glob("*.partial"):
@@ -106,6 +106,13 @@ class Checkpoints:
                 return self._load(step, like), step
             console.print(f"[bold red]checkpoint {self._folder / str(step)} is passed over: {damage}[/]")
         return None
+
+    def _open(self) -> None:
+        """Makes the folder, once: where it vanishes later, Orbax would make another, without the earlier ones."""
+        if self._opened and not self._folder.is_dir():
+            raise ValueError(f"{self._folder} vanished while the run went on; the same command starts anew")
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._opened = True
 
     def _load(self, step: int, like: TrainState) -> TrainState:
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)

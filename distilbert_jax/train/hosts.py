@@ -26,6 +26,7 @@ KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 FINDING = 300.0  # seconds until all have found each other
 CALLING = 10.0  # seconds to say who is calling
+LEAVING = 60.0  # seconds that process 0 stays for the others at the end
 LONGEST = 1_024  # bytes of a line
 
 GO, BYE, LOST = "go", "bye", "lost"
@@ -87,7 +88,9 @@ class Hosts:
 
     def __init__(self) -> None:
         self._lines: dict[int, socket.socket] = {}  # to the others; of process 0 only, but for process 0
+        self._listeners: list[threading.Thread] = []
         self._go = threading.Semaphore(0)
+        self._leaving = False  # from here on nobody's end is a loss
 
     @contextlib.contextmanager
     def first(self) -> Iterator[None]:
@@ -101,13 +104,23 @@ class Hosts:
     def __enter__(self) -> "Hosts":
         if jax.process_count() > ALONE:
             self._connect()
-            for process, line in self._lines.items():
-                threading.Thread(target=self._listen, args=(process, line), daemon=True).start()
+            for line in self._lines.items():
+                self._listeners.append(threading.Thread(target=self._listen, args=line, daemon=True))
+                self._listeners[-1].start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt):  # all end alike; anything else only this one knows of
-            self._tell(BYE)
+        if jax.process_count() == ALONE:
+            return
+        self._leaving = True
+        if kind is not None and not issubclass(
+            kind, KeyboardInterrupt
+        ):  # of a signal all know, of an error perhaps not
+            self._tell(f"{LOST} {jax.process_index()} (it ended with an error)")
+        for listener in self._listeners if is_first() else []:
+            listener.join(LEAVING)
+        jax.distributed.shutdown()  # JAX aborts a process that leaves after process 0
+        self._tell(BYE)
 
     def _connect(self) -> None:
         """Process 0 tells all where it listens, and a word that proves who is calling."""
@@ -146,7 +159,7 @@ class Hosts:
                 said, who = LOST, f"{process} ({error})"
             if said == GO:
                 self._go.release()
-            elif said == BYE:
+            elif said == BYE or self._leaving:
                 return
             else:
                 who = who or f"{process} (its connection closed)"

@@ -61,10 +61,8 @@ def _demand_same(folder: pathlib.Path, text: str, file: str) -> None:
 
 def _before(run: Run, folder: pathlib.Path, step: int) -> TrainState:
     """The state that `step` begins with."""
-    state, done = run.state, 0
-    if (folder / "checkpoints").is_dir():
-        with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
-            state, done = checkpoints.look(run.state, before=step) or (state, done)
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
+        state, done = checkpoints.look(run.state, before=step) or (run.state, 0)
     console.print(f"from the checkpoint of step {done:,}" if done else "from the start: no checkpoint before the step")
     with bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
         for at in range(done, step - 1):

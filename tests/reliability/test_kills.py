@@ -166,8 +166,9 @@ def test_a_second_signal_ends_at_once(number):
     """Whatever is being saved: here a save of a minute."""
     code = """
 import contextlib, sys, time
+from distilbert_jax.train.mesh import make_mesh
 from distilbert_jax.train.stop import Stop
-with contextlib.ExitStack() as save, Stop() as stop:
+with contextlib.ExitStack() as save, Stop(make_mesh()) as stop:
     save.callback(time.sleep, 60)
     print("ready", flush=True)
     while stop.signal is None:

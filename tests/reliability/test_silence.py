@@ -5,7 +5,9 @@ import textwrap
 
 from tests.conftest import ROOT
 
-MEANT: dict[str, str] = {}
+MEANT = {
+    "distilbert_jax/train/hosts.py:_tell": "a process that has ended is missed by the thread that listens to it",
+}
 """Where silence is meant: `file.py:function` and the reason."""
 
 

@@ -165,6 +165,7 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         at = time.perf_counter()
         status, text = ended(running[other])
         seconds.append(time.perf_counter() - at)
+        assert ended(running[hit])[0] == -signal.SIGKILL
         assert status == 1
         told = f"error: process {hit} (its connection closed) of this run's 2 is lost, so process {other} ends too"
         assert message(text).startswith(told), text

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import signal
-import warnings
 
 import jax
 import numpy as np
@@ -18,6 +17,7 @@ from distilbert_jax.hub.smoke import smoke
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.train import log, loop, meter
 from distilbert_jax.train.stop import Stopped
+from tests.reliability.harness import arrays
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 TIMED = {"tokens_per_second", "waiting_for_data"}
@@ -45,11 +45,8 @@ def logged(folder):
 
 def last_state(folder):
     """Every byte of the last checkpoint's arrays."""
-    from orbax.checkpoint import v1 as ocp
-
     steps = [int(path.stem) for path in (folder / "checkpoints").glob("*.sha256") if path.stem.isdigit()]
-    with warnings.catch_warnings(action="ignore"):  # Orbax wants to be told shardings
-        return max(steps), jax.tree.map(np.asarray, ocp.load((folder / "checkpoints" / str(max(steps))).absolute()))
+    return max(steps), arrays(folder / "checkpoints" / str(max(steps)))
 
 
 def assert_same_run(a, b):
