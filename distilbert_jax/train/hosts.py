@@ -26,6 +26,7 @@ KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 FINDING = 300.0  # seconds until all have found each other
 CALLING = 10.0  # seconds to say who is calling
+SAME_ERROR = 3.0  # seconds for an error that all come to, each by itself
 LEAVING = 60.0  # seconds that process 0 stays for the others at the end
 LONGEST = 1_024  # bytes of a line
 
@@ -90,7 +91,7 @@ class Hosts:
         self._lines: dict[int, socket.socket] = {}  # to the others; of process 0 only, but for process 0
         self._listeners: list[threading.Thread] = []
         self._go = threading.Semaphore(0)
-        self._leaving = False  # from here on nobody's end is a loss
+        self._leaving = threading.Event()  # from then on nobody's end is a loss
 
     @contextlib.contextmanager
     def first(self) -> Iterator[None]:
@@ -112,10 +113,8 @@ class Hosts:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if jax.process_count() == ALONE:
             return
-        self._leaving = True
-        if kind is not None and not issubclass(
-            kind, KeyboardInterrupt
-        ):  # of a signal all know, of an error perhaps not
+        self._leaving.set()
+        if not issubclass(kind or KeyboardInterrupt, KeyboardInterrupt):  # a signal all know of, an error perhaps not
             self._tell(f"{LOST} {jax.process_index()} (it ended with an error)")
         for listener in self._listeners if is_first() else []:
             listener.join(LEAVING)
@@ -151,24 +150,27 @@ class Hosts:
                 line.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
     def _listen(self, process: int, line: socket.socket) -> None:
-        """In a thread of its own, until the other says goodbye."""
-        while True:
+        """In a thread of its own, until the other says goodbye or has ended."""
+        said = ""
+        while said != BYE:
             try:
                 said, _, who = _receive(line).partition(" ")
             except OSError as error:
-                said, who = LOST, f"{process} ({error})"
+                said, who = "", f"{process} ({error})"
             if said == GO:
                 self._go.release()
-            elif said == BYE or self._leaving:
+            elif said != BYE and not self._leaving.wait(SAME_ERROR):
+                self._lose(process, who or f"{process} (its connection closed)")
+            elif not said:
                 return
-            else:
-                who = who or f"{process} (its connection closed)"
-                self._tell(f"{LOST} {who}", but=process)
-                _end(
-                    f"process {who} of this run's {jax.process_count()} is lost, so process {jax.process_index()} ends "
-                    "too; its own output says why, unless it was killed. The same command on all of them goes on from "
-                    "the last checkpoint"
-                )
+
+    def _lose(self, process: int, who: str) -> None:
+        self._tell(f"{LOST} {who}", but=process)
+        _end(
+            f"process {who} of this run's {jax.process_count()} is lost, so process {jax.process_index()} ends too; "
+            "its own output says why, unless it was killed. The same command on all of them goes on from the last "
+            "checkpoint"
+        )
 
     def _tell(self, word: str, *, but: int | None = None) -> None:
         for process, line in self._lines.items():

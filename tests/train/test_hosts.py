@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 
-from distilbert_jax import experiment_file
+from distilbert_jax import experiment_file, files
 from distilbert_jax.hub.smoke import smoke
 from distilbert_jax.train import hosts, log
 from tests.conftest import ROOT
@@ -88,9 +88,9 @@ class Command:
         self.folder = folder
         self._file = tiny(folder)
 
-    def start(self, workdir: str, *, processes: int = 1, devices: int):
+    def start(self, workdir: str, *changes: str, processes: int = 1, devices: int):
         """The processes, running."""
-        command = ["distilbert_jax", "distill", str(self._file), f"workdir={self.folder / workdir}"]
+        command = ["distilbert_jax", "distill", str(self._file), f"workdir={self.folder / workdir}", *changes]
         each = [["--process", place] for place in places(processes)] if processes > 1 else [[]]
         return start([command + more for more in each], environment(devices=devices))
 
@@ -187,6 +187,21 @@ def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
     running[0].send_signal(signal.SIGTERM)
     assert ended(running[0])[0] == 143
     close(command.run("eight", devices=2), whole)
+
+
+def test_an_error_that_all_come_to_is_said_by_all(command):
+    for status, said in map(ended, command.start("all", "global_batch=12", processes=2, devices=4)):
+        assert status == 1
+        assert message(said) == "error: global_batch=12 does not divide by 8 devices: choose a multiple of 8"
+
+
+def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):
+    with files.alone_in(command.folder / "held"):
+        running = command.start("held", processes=2, devices=4)
+        (of_first, said), (of_second, heard) = map(ended, running)
+    assert (of_first, of_second) == (1, 1)
+    assert message(said).startswith(f"error: {command.folder / 'held'} is in use by another process")
+    assert message(heard).startswith("error: process 0 (it ended with an error) of this run's 2 is lost, so process 1")
 
 
 @pytest.mark.parametrize("where", ["0", "2/2@localhost:1", "a/b@c:d", "0/2@localhost", "1/2"])
