@@ -159,9 +159,11 @@ class Hosts:
                 said, who = "", f"{process} ({error})"
             if said == GO:
                 self._go.release()
-            elif said != BYE and not self._leaving.wait(SAME_ERROR):
-                self._lose(process, who or f"{process} (its connection closed)")
+            elif said == LOST and not self._leaving.wait(SAME_ERROR):
+                self._lose(process, who)
             elif not said:
+                if not self._leaving.is_set():
+                    self._lose(process, who or f"{process} (its connection closed)")
                 return
 
     def _lose(self, process: int, who: str) -> None:
