@@ -63,8 +63,17 @@ def run(command: list[str]) -> str:
 
 def fails(command: list[str]) -> str:
     """The one line with which the command ends."""
+    error = error_of(command)
+    assert error is not None, "it came to its end"
+    return error
+
+
+def error_of(command: list[str]) -> str | None:
+    """The one line with which the command ends; None where it comes to its end."""
     process = start(command)
     said, _ = process.communicate(timeout=600)
+    if process.returncode == 0:
+        return None
     assert process.returncode == 1, said
     assert "Traceback" not in said, said
     (error,) = re.findall(r"^error: .*$", said, re.MULTILINE)
