@@ -149,11 +149,10 @@ def alive(group: int) -> bool:
 
 
 def at_random(random: np.random.Generator, *, length: float, number: signal.Signals = signal.SIGKILL) -> Moment:
-    """Anywhere in the seconds that a run takes."""
-    after = random.uniform(0.0, length)
+    """Anywhere in the seconds that a run takes; another one, where a faster run was over before."""
 
     def watch(folder: pathlib.Path) -> Ready:
-        since = time.monotonic()
+        since, after = time.monotonic(), random.uniform(0.0, length)
         return lambda: time.monotonic() - since >= after
 
     return Moment(name="at random", watch=watch, number=number)
