@@ -135,10 +135,11 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path, stop: Stop) -> di
                     state, metrics = tuning.train_step(state, teachers, rows, seed)
                     meter.after(step, metrics, waited, tokens=batch["tokens"].size)
                     ending = asked()
-                    if step % len(batches) == 0:
+                    epoch_ends = step % len(batches) == 0
+                    if epoch_ends or ending is not None:
                         meter.catch_up()
-                        log.write("eval", step, _measure(tuning, state.params["student"], folder, log, step))
-                    if step % len(batches) == 0 or ending is not None:
+                        if epoch_ends:
+                            log.write("eval", step, _measure(tuning, state.params["student"], folder, log, step))
                         log.flush()
                         checkpoints.save(state, step=step)
                         meter.restart()

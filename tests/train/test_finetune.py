@@ -119,7 +119,7 @@ def test_other_weights_in_the_same_folder_are_refused(whole, colors, tmp_path):
         tuned.finetune(plan, colors[0], folder=tmp_path / "results", seeds=2)
 
 
-@pytest.mark.parametrize("at", [5, 12, 13])  # within an epoch, at its end, after it
+@pytest.mark.parametrize("at", [5, 10, 12, 13])  # within an epoch, in a step that is logged, at its end, after it
 def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch):
     plan, folder, results = whole
     logged = lambda folder: [
