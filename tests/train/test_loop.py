@@ -17,10 +17,9 @@ from distilbert_jax.hub.smoke import smoke
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.train import log, loop, meter
 from distilbert_jax.train.stop import Stopped
-from tests.reliability.harness import arrays
+from tests.reliability.harness import TIMED, arrays
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-TIMED = {"tokens_per_second", "waiting_for_data"}
 
 
 @pytest.fixture(scope="module")

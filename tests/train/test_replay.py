@@ -7,7 +7,6 @@ import json
 import pathlib
 import re
 import shutil
-import warnings
 
 import jax
 import numpy as np
@@ -21,6 +20,7 @@ from distilbert_jax.data.prepare import prepare
 from distilbert_jax.hub import read
 from distilbert_jax.hub.smoke import smoke
 from distilbert_jax.train import log
+from tests.reliability.harness import arrays
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
@@ -109,10 +109,7 @@ def told(tmp_path_factory):
 
 
 def state_at(run, step):
-    from orbax.checkpoint import v1 as ocp
-
-    with warnings.catch_warnings(action="ignore"):  # Orbax wants to be told shardings
-        return jax.tree.map(np.asarray, ocp.load((run / "checkpoints" / str(step)).absolute()))
+    return arrays(run / "checkpoints" / str(step))
 
 
 def everything(folder):
