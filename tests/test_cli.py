@@ -3,7 +3,6 @@ happened.
 """
 
 import errno
-import os
 import pathlib
 import re
 import shutil
@@ -262,17 +261,15 @@ def test_no_space_on_the_disk(distill, small_disk, tmp_path):
     assert not (small_disk / "shards" / "manifest.json").exists()
 
 
-@pytest.mark.parametrize("filler", [1_500_000, 1_200_000])  # the checkpoint does not fit, or a later one
-def test_no_space_for_a_checkpoint(small_disk, filler):
+def test_no_space_for_a_checkpoint(small_disk):
     """Orbax logs tracebacks of its own; the user sees one line, and room is all that it takes to go on."""
-    (small_disk / "filler").write_bytes(b"x" * filler)
+    (small_disk / "filler").write_bytes(b"x" * 1_500_000)
     command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk)]
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert re.fullmatch(r"error: no space left on the disk for \S+; make room, and the same .*\n", done.stderr)
     (small_disk / "filler").unlink()
-    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
 
 
 def test_debug_shows_the_traceback(distill):
@@ -294,10 +291,7 @@ def test_report_of_a_folder_that_is_no_run(run, tmp_path):
 def test_sigterm_ends_the_command_with_its_status(tmp_path):
     """A scheduler sees 143, as of any process that SIGTERM ended; and one line says how to go on."""
     command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(tmp_path), "steps=100000"]
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "run" / "checkpoints").glob("*.sha256")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -17,15 +16,9 @@ import numpy as np
 import safetensors.numpy
 
 from distilbert_jax.train import log
-from tests.conftest import CACHE, ROOT
+from tests.conftest import ROOT
 
 TIMED = {"tokens_per_second", "waiting_for_data"}
-ENVIRONMENT = {
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "JAX_COMPILATION_CACHE_DIR": CACHE,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
 Ready = Callable[[], bool]
 
 
@@ -45,7 +38,6 @@ def start(command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "distilbert_jax", *command],
         cwd=ROOT,
-        env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

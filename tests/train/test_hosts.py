@@ -18,7 +18,6 @@ from distilbert_jax import experiment_file, files
 from distilbert_jax.hub.smoke import smoke
 from distilbert_jax.train import hosts, log
 from tests.conftest import ROOT
-from tests.reliability.harness import ENVIRONMENT
 from tests.train.test_loop import assert_same_run, logged
 
 PATIENCE = 200  # seconds: a test that waits longer has failed
@@ -60,7 +59,7 @@ def tiny(folder: pathlib.Path) -> pathlib.Path:
 
 
 def environment(*, devices: int) -> dict[str, str]:
-    return os.environ | ENVIRONMENT | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
+    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
 
 
 def places(processes: int) -> list[str]:
@@ -139,9 +138,11 @@ def close(a: pathlib.Path, b: pathlib.Path) -> None:
                 np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, err_msg=f"step {ours['step']} {name}")
 
 
-def test_one_process_makes_the_same_run(command, whole, prove):
-    for devices in (1, 8) if prove else (8,):
-        close(command.run(f"on{devices}", devices=devices), whole)
+@pytest.mark.parametrize("devices", [1, 8])
+def test_one_process_makes_the_same_run(command, whole, prove, devices):
+    if not prove:
+        pytest.skip("in `make prove`; the sums of one and of several are compared in test_topology.py")
+    close(command.run(f"on{devices}", devices=devices), whole)
 
 
 def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(command, whole, prove, figures):
