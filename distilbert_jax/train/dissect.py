@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from distilbert_jax.losses import base
 from distilbert_jax.train.mesh import DATA
-from distilbert_jax.train.step import DROPOUT, MASKS, Apply, Ask, Seed, over_devices, row_keys
+from distilbert_jax.train.step import DROPOUT, Apply, Ask, Seed, asked, row_keys
 from distilbert_jax.types import Factored, Outputs, Rows
 
 Size = Any
@@ -51,8 +51,7 @@ def make_dissect(
     """
 
     def of_rows(params, teacher_params, rows):  # on each device, of its rows
-        batches = jax.vmap(lambda r: ask(row_keys(seed, r, MASKS), r))(rows)
-        sums = over_devices(base.weight_sums({**losses, **watched}, batches))
+        batches, sums = asked(rows, {**losses, **watched}, ask=ask, seed=seed)
 
         def of_row(row):
             batch = jax.tree.map(lambda x: x[None], row)

@@ -58,8 +58,7 @@ def make_train_step(
     """
 
     def gradients(params, teacher_params, rows):  # on each device, of its rows
-        batches = jax.vmap(lambda r: ask(row_keys(seed, r, MASKS), r))(rows)
-        sums = over_devices(base.weight_sums({**losses, **watched}, batches))
+        batches, sums = asked(rows, {**losses, **watched}, ask=ask, seed=seed)
 
         def of_micro(batch):
             targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
@@ -86,6 +85,12 @@ def make_train_step(
         return state, metrics | {"bad_steps": state.bad_steps}
 
     return step
+
+
+def asked(rows: Rows, losses: Mapping[str, base.Loss], *, ask: Ask, seed: Seed) -> tuple[Batch, dict[str, jax.Array]]:
+    """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
+    batches = jax.vmap(lambda r: ask(row_keys(seed, r, MASKS), r))(rows)
+    return batches, over_devices(base.weight_sums(losses, batches))
 
 
 def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, good: jax.Array) -> TrainState:

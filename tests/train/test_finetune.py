@@ -10,7 +10,6 @@ import signal
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from distilbert_jax.__main__ import main
 from distilbert_jax.config import Pretrained, fine_tune
@@ -20,6 +19,7 @@ from distilbert_jax.hub.read import read
 from distilbert_jax.train import finetune as tuned
 from distilbert_jax.train import log, task_models, tuning
 from distilbert_jax.train.stop import Stopped
+from tests.reliability import harness
 
 RANDOM = np.random.default_rng(0)
 NOUNS = ("bird", "cat", "dog", "stone", "tree")
@@ -55,13 +55,7 @@ def plan_of(task, model, **changes):
 @pytest.fixture(scope="module")
 def learner(distilbert_folder, tmp_path_factory):
     """Random weights large enough that a text makes a difference, and LayerNorms as they start in life."""
-    folder = tmp_path_factory.mktemp("models") / "learner"
-    shutil.copytree(distilbert_folder, folder)
-    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
-    for name, x in tensors.items():
-        tensors[name] = np.ones_like(x) if "norm.weight" in name.lower() else 4 * x if x.ndim == 2 else x
-    safetensors.numpy.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
+    return harness.learner(tmp_path_factory.mktemp("models") / "learner", distilbert_folder)
 
 
 @pytest.fixture(scope="module")
