@@ -5,7 +5,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 
-from distilbert_jax import commands
+from distilbert_jax import commands, compiled
 
 Run = Callable[[argparse.Namespace], None]
 Command = Callable[[str, Run, str], argparse.ArgumentParser]
@@ -18,6 +18,8 @@ _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 
 Exit status: 0 done; 1 bad input or trouble with the disk; 2 wrong usage; 128 + n ended by signal n, such as 143 by
 SIGTERM: training saves within a step, a second signal ends at once, and the same command goes on.
+
+Compiled programs are kept in ~/.cache/distilbert_jax/compiled; JAX_COMPILATION_CACHE_DIR names another folder.
 """
 LONGEST = 2_000  # characters of an error
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
@@ -69,6 +71,13 @@ def _add_pretraining(command: Command) -> None:
             help="an experiment file, such as experiments/quickstart.py; it is code, so run only those you trust",
         )
         sub.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+    distill.add_argument(
+        "--profile",
+        metavar="FIRST:LAST",
+        type=_steps,
+        default=range(0),
+        help="write a device trace of these steps, such as 20:25, to profile/ in the run's folder",
+    )
     alone = distill.add_mutually_exclusive_group()
     alone.add_argument(
         "--smoke",
@@ -95,6 +104,13 @@ def _add_pretraining(command: Command) -> None:
     )
     replay.add_argument("run", metavar="RUN", help="the folder of a run that distill left, such as runs/quickstart")
     replay.add_argument("step", metavar="STEP", type=int, help="as the log counts them, from 1")
+
+
+def _steps(text: str) -> range:
+    first, _, last = text.partition(":")
+    if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:LAST, such as 20:25")
+    return range(int(first), int(last) + 1)
 
 
 def _add_tasks(command: Command) -> None:
@@ -165,6 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     elif rest:
         args.overrides += rest
+    compiled.keep()
     try:
         args.command(args)
     except (ValueError, OSError) as error:

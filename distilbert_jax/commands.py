@@ -20,7 +20,7 @@ def distill(args: argparse.Namespace) -> None:
     if args.process:
         hosts.join(args.process)
     command = Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
-    folder = loop.distill(command.experiment(), command=command)
+    folder = loop.distill(command.experiment(), command=command, profile=args.profile)
     if hosts.is_first():
         _show(folder)
 

@@ -3,6 +3,7 @@ happened.
 """
 
 import errno
+import os
 import pathlib
 import re
 import shutil
@@ -370,3 +371,39 @@ def test_bad_plans(run, bert_folder, tmp_path):
     assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
     assert "cannot share 14: raise max_length" in one_line(plan("--windows", "14", "max_length=16")[1])
+
+
+def test_compiled_programs_are_kept(tmp_path, monkeypatch, run, capsys):
+    """Before jax is imported: a command of its own would see it. A place that cannot be made is said, and no error."""
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said = run("report", tmp_path)[1]
+    assert "compiled programs are not kept: [Errno 20] Not a directory" in said
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    code = """
+import pathlib, sys
+from distilbert_jax.__main__ import main
+main(["report", "nowhere"])
+import jax, jax.numpy as jnp
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.jit(lambda x: x + 1)(jnp.ones(3))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    assert list((tmp_path / "caches" / "distilbert_jax" / "compiled").glob("jit__lambda*"))
+
+
+def test_profile(distill, tmp_path):
+    """A trace of the steps that were asked for; it is no part of what the run is."""
+    tiny = ("global_batch=8", "student.layers=(0,)", "steps=3", "corpus.held_out=0.3")
+    assert distill(*tiny, "--profile", "2:9")[0] == 0
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("steps", ["3", "5:4", "0:2", "a:b", "2:"])
+def test_a_profile_of_no_steps(distill, steps, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        distill("--profile", steps)
+    assert f"{steps!r} is not FIRST:LAST, such as 20:25" in capsys.readouterr().err

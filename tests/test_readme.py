@@ -70,8 +70,21 @@ def test_several_processes(command):
     hosts.place_of(args.process)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a tiny quickstart."""
+    folder = tmp_path_factory.mktemp("finished")
+    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(folder)])
+    return folder / "run"
+
+
+def stands_at(folder, run):
+    folder.parent.mkdir(exist_ok=True)
+    folder.symlink_to(run)
+
+
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith(PYTHON) and c not in [*TASKS, *SEVERAL]])
-def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
+def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder, finished):
     """As written, but tiny and in a folder of the test."""
     name, *words = shlex.split(command.removeprefix(PYTHON))
     monkeypatch.chdir(tmp_path)
@@ -81,13 +94,12 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder):
         assert "NAME=VALUE" in capsys.readouterr().out
         return
     if name == "report":
-        main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", ".", f"workdir={words[0]}"])
-        capsys.readouterr()
+        stands_at(tmp_path / words[0], finished)
         assert main([name, *words]) == 0
         assert "accuracy" in capsys.readouterr().out
         return
     if name == "replay":
-        main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", ".", f"workdir={words[0]}"])
+        stands_at(tmp_path / words[0], finished)
         assert main([name, words[0], "4"]) == 0  # of four steps
         assert "nothing turned at step 4" in capsys.readouterr().out
         return
@@ -137,10 +149,9 @@ def test_the_rest_is_known():
     assert [c for c in COMMANDS if not c.startswith(known)] == []
 
 
-def test_python(tmp_path, monkeypatch, capsys):
+def test_python(tmp_path, monkeypatch, capsys, finished):
     """The Python blocks, one after the other, after a tiny quickstart."""
-    run = tmp_path / "runs" / "quickstart"
-    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(tmp_path), f"workdir={run}"])
+    stands_at(tmp_path / "runs" / "quickstart", finished)
     (tmp_path / "experiments").symlink_to(ROOT / "experiments")
     monkeypatch.chdir(tmp_path)
     theirs, ours, heads = blocks("python")

@@ -19,6 +19,11 @@ def log_preference(counts: Float[Array, " v"], special: Array, *, smoothing: flo
     return (-smoothing * jnp.log(jnp.maximum(counts, 1.0))).at[special].set(-jnp.inf)
 
 
+def places(tokens: Any, *, share: float, everywhere: bool = False) -> Any:
+    """How many of `tokens` are asked: ceil(share · tokens), in integers: in floats, 0.15 · 20 is more than 3."""
+    return tokens if everywhere else (round(share * 1_000) * tokens + 999) // 1_000
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskedWords:
     """Asks for ceil(`share` · real tokens) words of each row, drawn without replacement.
@@ -33,10 +38,6 @@ class MaskedWords:
     share: float = 0.15
     everywhere: bool = False
 
-    def places(self, tokens: Any) -> Any:
-        """ceil(share · tokens), in integers: in floats, 0.15 · 20 is more than 3."""
-        return (round(self.share * 1_000) * tokens + 999) // 1_000
-
     def __call__(self, keys: RowKeys, rows: Rows, preference: Float[Array, " v"]) -> Batch:
         """`preference` is `log_preference` of the corpus."""
         t = rows.tokens.shape[1]
@@ -48,11 +49,11 @@ class MaskedWords:
                 k_where, (t,)
             )  # Gumbel top-k: without replacement
             order = jnp.argsort(-score)
-            wanted = (jnp.arange(t) < self.places(real.sum())) & jnp.isfinite(score[order])
+            wanted = (jnp.arange(t) < places(real.sum(), share=self.share)) & jnp.isfinite(score[order])
             chosen = jnp.zeros(t, bool).at[order].set(wanted)
             u, word = jax.random.uniform(k_how, (t,)), jax.random.randint(k_word, (t,), 0, self.words)
             corrupted = jnp.where(u < MASKED, self.mask_id, jnp.where(u < MASKED + REPLACED, word, tokens))
-            at = jnp.arange(t) if self.everywhere else order[: self.places(t)]
+            at = jnp.arange(t) if self.everywhere else order[: places(t, share=self.share)]
             asked = real[at] if self.everywhere else chosen[at]
             return jnp.where(chosen, corrupted, tokens), at, asked, chosen[at], tokens[at]
 

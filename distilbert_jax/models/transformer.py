@@ -123,6 +123,10 @@ class Block(nn.Module):
         return x, (q, k, v)
 
 
+Layer = nn.jit(Block)
+"""Traced once for all layers, and not once each."""
+
+
 class Transformer(nn.Module):
     """A batch in; hidden states, queries, keys and values of every layer out. A head adds the scores.
 
@@ -138,7 +142,7 @@ class Transformer(nn.Module):
         if cfg.num_token_types:
             self.token_types = embed(cfg.num_token_types)
         self.norm = layer_norm(cfg)
-        self.layers = [Block(cfg, name=f"layer_{i}") for i in range(cfg.num_layers)]
+        self.layers = [Layer(cfg, name=f"layer_{i}") for i in range(cfg.num_layers)]
 
     def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> Outputs:
         cfg = self.cfg

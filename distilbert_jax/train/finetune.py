@@ -20,6 +20,7 @@ from distilbert_jax.train.log import Log
 from distilbert_jax.train.log import read as read_log
 from distilbert_jax.train.mesh import place, replicated
 from distilbert_jax.train.meter import Meter, timed
+from distilbert_jax.train.peak import peak
 from distilbert_jax.train.scores import score
 from distilbert_jax.train.stop import Stop, Stopped
 from distilbert_jax.train.tuning import Split, Tuning, build
@@ -127,13 +128,14 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path, stop: Stop) -> di
                 losses=plan.losses,
                 schedule=plan.optimizer.schedule(tuning.steps),
                 log_every=LOG_EVERY,
+                peak=peak(plan.dtype),
             )
             with bar(f"{plan.task}, seed {seed}", total=tuning.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(_rest(batches, plan.epochs, done)), done + 1):
                     rows = Batch(**place(batch, tuning.mesh))
                     asked = stop.ask()
                     state, metrics = tuning.train_step(state, teachers, rows, seed)
-                    meter.after(step, metrics, waited, tokens=batch["tokens"].size)
+                    meter.after(step, metrics, waited, work=tuning.work(batch))
                     ending = asked()
                     epoch_ends = step % len(batches) == 0
                     if epoch_ends or ending is not None:

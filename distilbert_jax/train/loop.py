@@ -18,6 +18,8 @@ from distilbert_jax.train.log import Log, Silent
 from distilbert_jax.train.measure import in_words, measure
 from distilbert_jax.train.meter import Meter, timed
 from distilbert_jax.train.models import cut_student, read_models
+from distilbert_jax.train.peak import peak
+from distilbert_jax.train.profile import Profile
 from distilbert_jax.train.run import Run, build
 from distilbert_jax.train.stop import Stop, Stopped
 from distilbert_jax.types import TrainState
@@ -29,9 +31,9 @@ def run_folder(experiment: Experiment) -> pathlib.Path:
     return pathlib.Path(experiment.workdir or f"runs/{experiment.name}")
 
 
-def distill(experiment: Experiment, *, command: Command | None = None) -> pathlib.Path:
+def distill(experiment: Experiment, *, command: Command | None = None, profile: range = range(0)) -> pathlib.Path:
     """Trains the student of `experiment` and exports it to `export/` in the run's folder, which it returns. There it
-    leaves the `command` that gave the experiment, for `replay`.
+    leaves the `command` that gave the experiment, for `replay`, and a device trace of the steps `profile`.
 
     The same call goes on where an earlier one ended. Raises ValueError for bad input, `Stopped` where a signal ended
     it; whatever ends it, the last checkpoint stays.
@@ -49,7 +51,7 @@ def distill(experiment: Experiment, *, command: Command | None = None) -> pathli
         if command and is_first():
             command.write(folder)
         console.print(*student.origin, sep="\n  ", markup=False)
-        state = _train(experiment, run, folder)
+        state = _train(experiment, run, folder, Profile(profile, folder))
         if is_first():
             export(
                 folder,
@@ -97,11 +99,10 @@ def _claim(folder: pathlib.Path, text: str) -> None:
             partial.write_text(text, encoding="utf-8")
 
 
-def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState:
+def _train(experiment: Experiment, run: Run, folder: pathlib.Path, profile: Profile) -> TrainState:
     """From the last checkpoint, or the start, to the last step."""
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=experiment.keep)) as checkpoints:
         state, done = checkpoints.restore(run.state) or (run.state, 0)
-        tokens = experiment.global_batch * experiment.corpus.row_length
         with Log(folder, start=done) if is_first() else Silent() as log, Stop(run.mesh) as stop:
             if done:
                 console.print(f"going on from step {done:,}")
@@ -115,12 +116,16 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path) -> TrainState
                 log_every=experiment.log_every,
                 bad_steps_allowed=experiment.bad_steps_allowed,
                 run=folder if (folder / COMMAND).is_file() else None,
+                peak=peak(experiment.dtype),
             )
-            with bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance:
+            named = "distilling" if experiment.teacher else "training"
+            with profile, bar(named, total=experiment.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):
                     asked = stop.ask()
+                    profile.before(step)
                     state, metrics = run.train_step(state, run.teachers, run.place(batch))
-                    meter.after(step, metrics, waited, tokens=tokens)
+                    profile.after(step, metrics)
+                    meter.after(step, metrics, waited, work=run.work(batch))
                     ending, last = asked(), step == experiment.steps
                     pause = (
                         step % experiment.eval_every == 0 or last,

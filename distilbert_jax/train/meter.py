@@ -4,7 +4,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -12,15 +12,24 @@ from distilbert_jax.losses.base import Loss
 from distilbert_jax.progress import console
 from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.log import Log, Silent
+from distilbert_jax.train.peak import memory
 from distilbert_jax.train.step import Metrics
 
 T = TypeVar("T")
 
 
+class Work(NamedTuple):
+    """What one update has to do."""
+
+    tokens: int  # padding included
+    real: int
+    flops: Mapping[str, float]  # by the name under which their share of the peak is logged
+
+
 class Meter:
     """Logs every `log_every`-th step, and stops the run at the first that is not finite and not allowed.
 
-    `run` is the folder of a run that `replay` can go back to.
+    `run` is the folder of a run that `replay` can go back to; `peak` the FLOP/s that the devices could make of it.
     """
 
     def __init__(
@@ -33,6 +42,7 @@ class Meter:
         log_every: int,
         bad_steps_allowed: int = 0,
         run: pathlib.Path | None = None,
+        peak: float | None = None,
     ):
         self.note = ""  # for the progress bar
         self._log = log
@@ -42,20 +52,20 @@ class Meter:
         self._log_every = log_every
         self._bad_steps_allowed = bad_steps_allowed
         self._run = run
-        self._pending: tuple[int, Metrics, float, int] | None = None
+        self._peak = peak
+        self._pending: tuple[int, Metrics, float, Work] | None = None
         self._compiled = False
         self.restart()
 
     def restart(self) -> None:
         """Takes the time anew: after compiling, measuring, or anything else that is no training."""
-        self._since, self._tokens, self._waited = time.perf_counter(), 0, 0.0
+        self._since, self._waited = time.perf_counter(), 0.0
+        self._work: list[Work] = []
 
-    def after(self, step: int, metrics: Metrics, waited: float, *, tokens: int) -> None:
-        """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came; `tokens`:
-        how many it has, padding included.
-        """
+    def after(self, step: int, metrics: Metrics, waited: float, *, work: Work) -> None:
+        """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came."""
         self.catch_up()
-        self._pending = (step, metrics, waited, tokens)
+        self._pending = (step, metrics, waited, work)
 
     def catch_up(self) -> None:
         """Reads the last step. Where it was not finite, the update was left out, so the state is good: ValueError, or
@@ -63,7 +73,7 @@ class Meter:
         """
         if self._pending is None:
             return
-        (step, metrics, waited, tokens), self._pending = self._pending, None
+        (step, metrics, waited, work), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
@@ -72,10 +82,10 @@ class Meter:
                 raise ValueError(f"{became}. {self._mend(step)}")
             count = f"{values['bad_steps']:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
             console.print(f"[bold yellow]{became}: {count}[/]")
-        self._tokens += tokens
+        self._work.append(work)
         self._waited += waited
         pace = self._pace()
-        self.note = f"loss {values['loss']:.3f}" + (f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else "")
+        self.note = f"loss {values['loss']:.3f}" + _in_words(pace)
         logged = step % self._log_every == 0 or step == 1 or bool(wrong)
         if logged:
             self._log.write(
@@ -100,7 +110,18 @@ class Meter:
         if not self._compiled:
             return {}
         elapsed = time.perf_counter() - self._since
-        return {"tokens_per_second": self._tokens / elapsed, "waiting_for_data": self._waited / elapsed}
+        tokens = sum(work.tokens for work in self._work)
+        shares = {}
+        if self._peak:
+            could = self._peak * elapsed
+            shares = {name: sum(work.flops[name] for work in self._work) / could for name in self._work[-1].flops}
+        return {
+            "tokens_per_second": tokens / elapsed,
+            "waiting_for_data": self._waited / elapsed,
+            "padding": 1 - sum(work.real for work in self._work) / tokens,
+            "memory": memory(),
+            **shares,
+        }
 
     def _named(self, values: Mapping[str, float]) -> dict[str, float]:
         """With each loss its share of the objective."""
@@ -110,6 +131,11 @@ class Meter:
             if values["loss"]
         }
         return dict(values) | shares
+
+
+def _in_words(pace: Mapping[str, float]) -> str:
+    said = f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else ""
+    return said + (f"  {pace['mfu']:.0%} of peak" if "mfu" in pace else "")
 
 
 def timed(items: Iterable[T]) -> Iterator[tuple[T, float]]:

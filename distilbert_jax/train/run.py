@@ -17,9 +17,11 @@ from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub.read import Model
 from distilbert_jax.losses import metrics
 from distilbert_jax.losses.base import first_params
+from distilbert_jax.models import cost
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.dissect import Dissect, make_dissect
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
+from distilbert_jax.train.meter import Work
 from distilbert_jax.train.models import StudentModel
 from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step, start
 from distilbert_jax.types import Rows, TrainState
@@ -41,9 +43,15 @@ class Run:
     eval_step: Callable[[Any, Any, Rows], Metrics]
     dissect: Dissect  # what the train step does, row by row
     teachers: dict[str, Any]  # parameters, by name
+    flops: dict[str, float]  # of an update: what is asked, and what a head at every token would ask
 
     def place(self, batch: dict[str, np.ndarray]) -> Rows:
         return Rows(**place(batch, self.mesh))
+
+    def work(self, batch: dict[str, np.ndarray]) -> Work:
+        """Of this process's rows of a global batch: all processes have alike much."""
+        of, real = jax.process_count(), int((batch["segments"] > 0).sum())
+        return Work(tokens=of * batch["tokens"].size, real=of * real, flops=self.flops)
 
 
 def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
@@ -73,7 +81,24 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         eval_step=jax.jit(eval_step),
         dissect=jax.jit(dissect),
         teachers={"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {},
+        flops=_flops(experiment, teacher, student),
     )
+
+
+def _flops(experiment: Experiment, teacher: Model | None, student: StudentModel) -> dict[str, float]:
+    """By the names of the log. A teacher that no loss reads costs nothing."""
+    length = experiment.corpus.row_length
+    taught = any(loss.teacher for loss in experiment.losses.values())
+    of = lambda everywhere: float(
+        cost.of_update(
+            student.cfg,
+            teacher.cfg if teacher and taught else None,
+            rows=experiment.global_batch,
+            length=length,
+            places=masking.places(length, share=experiment.masking.share, everywhere=everywhere),
+        )
+    )
+    return {"mfu": of(experiment.asks_everywhere), "mfu_everywhere": of(True)}
 
 
 def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh) -> Any:

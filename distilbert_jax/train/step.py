@@ -87,7 +87,9 @@ def make_train_step(
     return step
 
 
-def asked(rows: Rows, losses: Mapping[str, base.Loss], *, ask: Ask, seed: Seed) -> tuple[Batch, dict[str, jax.Array]]:
+def asked(
+    rows: Rows | Batch, losses: Mapping[str, base.Loss], *, ask: Ask, seed: Seed
+) -> tuple[Batch, dict[str, jax.Array]]:
     """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
     batches = jax.vmap(lambda r: ask(row_keys(seed, r, MASKS), r))(rows)
     return batches, over_devices(base.weight_sums(losses, batches))

@@ -14,8 +14,9 @@ from distilbert_jax.data.tasks.catalogue import Task
 from distilbert_jax.data.tasks.form import Encoded, Form, Reading
 from distilbert_jax.hub.read import Model, parameter_shapes, read
 from distilbert_jax.losses.base import first_params
-from distilbert_jax.models import surgery
+from distilbert_jax.models import cost, surgery
 from distilbert_jax.train.mesh import make_mesh, split
+from distilbert_jax.train.meter import Work
 from distilbert_jax.train.scores import Scorer, make_scorer
 from distilbert_jax.train.step import make_train_step, start
 from distilbert_jax.train.task_models import make_apply, read_teacher, with_labels
@@ -52,6 +53,14 @@ class Tuning:
     parameters: int
     train_step: Callable[..., Any]
     scorer: Scorer
+
+    def work(self, batch: Mapping[str, np.ndarray]) -> Work:
+        """Of one update; heads of tasks are too small to count."""
+        tokens = batch["tokens"]
+        theirs = self.teacher.cfg if self.teacher else None
+        rows, length = tokens.size // tokens.shape[-1], tokens.shape[-1]
+        flops = cost.of_update(self.model.cfg, theirs, rows=rows, length=length, places=0)
+        return Work(tokens=tokens.size, real=int((batch["segments"] > 0).sum()), flops={"mfu": flops})
 
 
 def build(plan: FineTune, task: Task) -> Tuning:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.data.masking import MaskedWords, log_preference, positions
+from distilbert_jax.data.masking import MaskedWords, log_preference, places, positions
 from distilbert_jax.types import Rows
 from tests.batches import MASK, SPECIAL, VOCABULARY, assert_same, make_rows, masked
 
@@ -38,8 +38,8 @@ def test_exactly_the_share_of_each_row_rounded_up(share):
 
 def test_twenty_tokens_give_three_words_and_not_four():
     """0.15 · 20 is 3.0000000000000004 in floats."""
-    assert MaskedWords(mask_id=MASK, words=VOCABULARY).places(20) == 3
-    assert MaskedWords(mask_id=MASK, words=VOCABULARY).places(512) == 77
+    assert places(20, share=0.15) == 3
+    assert places(512, share=0.15) == 77
 
 
 def test_never_special_tokens_nor_padding_nor_one_place_twice():
@@ -50,9 +50,9 @@ def test_never_special_tokens_nor_padding_nor_one_place_twice():
     )
     asked = np.asarray(batch.weights, bool)
     assert not np.isin(np.asarray(batch.labels)[asked], SPECIAL).any()
-    for places, chosen, segments in zip(batch.predict_at, asked, rows.segments, strict=True):
-        assert len(set(np.asarray(places)[chosen].tolist())) == chosen.sum()
-        assert (np.asarray(segments)[np.asarray(places)[chosen]] > 0).all()
+    for at, chosen, segments in zip(batch.predict_at, asked, rows.segments, strict=True):
+        assert len(set(np.asarray(at)[chosen].tolist())) == chosen.sum()
+        assert (np.asarray(segments)[np.asarray(at)[chosen]] > 0).all()
 
 
 def test_labels_are_the_original_words_and_the_rest_is_untouched():

@@ -12,11 +12,13 @@ from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.types import Factored
 from tests.batches import assert_close
+from tests.losses.variation import TotalVariation
 
-LOSSES = {"soft": SoftTargets(weight=5.0), "hard": HardTargets(weight=2.0)}
+LOSSES = {"soft": SoftTargets(weight=5.0), "hard": HardTargets(weight=2.0), "variation": TotalVariation(weight=3.0)}
 ANSWERS = {
     "soft": lambda z_s, z_t, y: LOSSES["soft"].answer(z_s, z_t["teacher"], y),
     "hard": lambda z_s, z_t, y: LOSSES["hard"].answer(z_s, None, y),
+    "variation": lambda z_s, z_t, y: LOSSES["variation"].answer(z_s, z_t["teacher"], y),
     "accuracy": lambda z_s, z_t, y: (z_s.argmax(-1) == y).astype(jnp.float32),
 }
 COEFFICIENTS = {name: loss.weight for name, loss in LOSSES.items()}
@@ -35,7 +37,9 @@ def inputs(b=3, p=10, v=31):
     )
     labels = jax.random.randint(k[5], (b, p), 0, v)
     chosen = jax.random.bernoulli(k[6], 0.3, (b, p)).astype(jnp.float32)
-    return student, teacher, labels, {"soft": jnp.ones((b, p)) / (b * p), "hard": chosen / 9, "accuracy": chosen / 9}
+    everywhere = jnp.ones((b, p)) / (b * p)
+    on = {"soft": everywhere, "hard": chosen / 9, "variation": chosen / 9, "accuracy": chosen / 9}
+    return student, teacher, labels, on
 
 
 def blockwise(student, teacher, labels, weights):

@@ -18,7 +18,7 @@ import safetensors.numpy
 from distilbert_jax.train import log
 from tests.conftest import ROOT
 
-TIMED = {"tokens_per_second", "waiting_for_data"}
+TIMED = {"tokens_per_second", "waiting_for_data", "padding", "memory", "mfu", "mfu_everywhere"}
 Ready = Callable[[], bool]
 
 

@@ -117,7 +117,7 @@ def test_other_weights_in_the_same_folder_are_refused(whole, colors, tmp_path):
 def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch):
     plan, folder, results = whole
     logged = lambda folder: [
-        {name: value for name, value in entry.items() if name not in ("tokens_per_second", "waiting_for_data")}
+        {name: value for name, value in entry.items() if name not in harness.TIMED}
         for kind in ("train", "eval")
         for entry in log.read(folder / "seed0", kind)
     ]

@@ -24,6 +24,7 @@ from distilbert_jax.train.step import DROPOUT, make_train_step, row_keys
 from distilbert_jax.types import TrainState
 from tests.batches import VOCABULARY, assert_close, assert_same, make_rows, masked, plain, stack
 from tests.conftest import tiny_config
+from tests.losses.variation import TotalVariation
 
 TEACHER = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
 STUDENT = dataclasses.replace(TEACHER, num_layers=1, num_token_types=0)
@@ -32,6 +33,7 @@ LOSSES = {
     "masked": SoftTargets(positions="labelled"),
     "hard": HardTargets(weight=2.0),
     "cosine": Cosine(),
+    "variation": TotalVariation(),
 }
 
 
