@@ -31,7 +31,7 @@ def landing_of_distill(folder):
     if (run / "export.partial").exists() or (run / "export.old").exists():
         return "in the export"
     if harness.half_saved(folder):
-        return "in the write of a checkpoint"
+        return harness.HALF_SAVED
     if not (run / "log.jsonl").read_bytes().endswith(b"\n"):
         return "in a line of the log"
     return "between steps"
@@ -65,7 +65,7 @@ def test_distill_killed_anywhere_is_the_same_run(tmp_path, prove, figures):
     landings = harness.interrupt(
         command("killed"), tmp_path / "killed", moments, landing=landing_of_distill, came_to_its_end=same
     )
-    assert landings["in the write of a checkpoint"] >= (5 if prove else 1)
+    assert landings[harness.HALF_SAVED] >= (5 if prove else 1)
     figures("test_distill_killed_anywhere_is_the_same_run", harness.words(landings, of="distill"))
 
 
@@ -107,7 +107,7 @@ def landing_of_finetune(folder):
     if list(folder.glob("seed?/model.*")):
         return "in the write of the best model"
     if harness.half_saved(folder):
-        return "in the write of a checkpoint"
+        return harness.HALF_SAVED
     if len(list(folder.glob("seed?.json"))) == len(seeds):
         return "between seeds"
     return "in an epoch"
