@@ -89,6 +89,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             damage = self._damage(step)
             if damage is None:
+                self._remove_old()  # a kill may have come between the last save and this
                 return step
             self._set_aside(step, damage)
         if damaged := sorted(path.stem for path in self._folder.glob("*.damaged.sha256")):
@@ -123,6 +124,9 @@ class Checkpoints:
         if not is_first():
             return
         files.write_json(self._sums(step), _hashes(self._folder / str(step)))
+        self._remove_old()
+
+    def _remove_old(self) -> None:
         for old in self.steps()[: -self._keep]:
             files.remove(self._folder / str(old))  # its sums last: what a kill leaves of it goes the next time
             self._sums(old).unlink()

@@ -158,6 +158,14 @@ def test_an_old_checkpoint_half_removed_is_removed_by_the_next_save(two, tmp_pat
     assert "whole" not in capsys.readouterr().out
 
 
+def test_an_old_checkpoint_that_a_kill_left_after_the_last_save_is_removed_by_the_next_start(two, tmp_path):
+    folder = shutil.copytree(two, tmp_path / "copy")
+    checkpoints = Checkpoints(folder, keep=1)
+    assert checkpoints.restore(state(0))[1] == 2
+    checkpoints.close()
+    assert sorted(path.name for path in folder.iterdir()) == ["2", "2.sha256"]
+
+
 def test_what_the_sums_could_not_be_written_for_is_raised_by_the_next_save(tmp_path, monkeypatch):
     """The thread's errors are nobody else's."""
     checkpoints = Checkpoints(tmp_path, keep=2)
