@@ -21,6 +21,10 @@ from typing import Any
 
 from turns import take_turns
 
+from distilbert_jax.models import cost
+from distilbert_jax.models.families import bert, distilbert
+from distilbert_jax.models.transformer import TransformerConfig
+
 VOCABULARY, TOKENS = 30_522, 128
 ASKED = -(-15 * TOKENS // 100)  # masked words of a row
 
@@ -37,15 +41,17 @@ class Case:
     rows: int = 4
 
     @property
-    def flops(self) -> float:
-        """Operations that the update cannot do without: matrix products, recomputation not counted."""
-        d, n = self.hidden, self.rows * TOKENS
-        layer = n * (12 * d * d + 2 * TOKENS * d)
-        soft, hard = (n if self.everywhere else self.rows * ASKED), self.rows * ASKED
-        head = max(soft, hard) * (d * d + VOCABULARY * d)
-        return 2 * (self.teacher_layers * layer + soft * (d * d + VOCABULARY * d)) + 6 * (
-            self.student_layers * layer + head
-        )
+    def shapes(self) -> tuple[TransformerConfig, TransformerConfig]:
+        """Of student and teacher."""
+        size = {"hidden_size": self.hidden, "mlp_size": 4 * self.hidden, "dropout": 0.0, "attention_dropout": 0.0}
+        student = dataclasses.replace(distilbert.BASE, num_layers=self.student_layers, **size)
+        teacher = dataclasses.replace(bert.BASE, num_layers=self.teacher_layers, projection_dropout=0.0, **size)
+        return student, teacher
+
+    @property
+    def flops(self) -> int:
+        places = TOKENS if self.everywhere else ASKED
+        return cost.of_update(*self.shapes, rows=self.rows, length=TOKENS, places=places)
 
 
 def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
@@ -59,15 +65,12 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     from distilbert_jax.losses.cosine import Cosine
     from distilbert_jax.losses.hard_targets import HardTargets
     from distilbert_jax.losses.soft_targets import SoftTargets
-    from distilbert_jax.models.families import bert, distilbert
     from distilbert_jax.optimizer import AdamW
     from distilbert_jax.train.mesh import make_mesh, over_rows, replicated
     from distilbert_jax.train.step import make_train_step, start
     from distilbert_jax.types import Rows
 
-    size = {"hidden_size": case.hidden, "mlp_size": 4 * case.hidden, "dropout": 0.0, "attention_dropout": 0.0}
-    teacher = dataclasses.replace(bert.BASE, num_layers=case.teacher_layers, projection_dropout=0.0, **size)
-    student = dataclasses.replace(distilbert.BASE, num_layers=case.student_layers, **size)
+    student, teacher = case.shapes
     random = lambda x: 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
     init = jax.jit(lambda cfg: jax.tree.map(random, parameter_shapes(cfg)), static_argnums=0)
     losses = {
