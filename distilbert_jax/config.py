@@ -79,6 +79,7 @@ class Experiment:
     eval_rows: int = 1_024
     # Where and how often: no part of what the run is.
     rows_per_device: int = 32
+    remat: Literal["nothing", "attention", "layers"] = "nothing"  # what the backward pass computes anew, for memory
     workdir: str | None = None  # runs/NAME, where it is left out
     eval_every: int = 1_000
     checkpoint_every: int = 1_000
@@ -186,5 +187,14 @@ def fine_tune(
     )
 
 
-PACE = ("rows_per_device", "workdir", "eval_every", "checkpoint_every", "keep", "log_every", "bad_steps_allowed")
+PACE = (
+    "rows_per_device",
+    "remat",
+    "workdir",
+    "eval_every",
+    "checkpoint_every",
+    "keep",
+    "log_every",
+    "bad_steps_allowed",
+)
 """Fields of an Experiment that may change between a run and its resumption."""

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
 from distilbert_jax.models.attention import attend
@@ -16,12 +18,15 @@ from distilbert_jax.types import Batch, Factored, Outputs, RowKeys
 
 INIT = nn.initializers.normal(0.02)
 MOST_LAYERS, MOST_SIZE = 256, 2**24  # what a config.json can ask for
+DENSE = "dense"  # the name under which the results of dense layers may be kept for the backward pass
 PROJECTION, MLP, EMBEDDINGS = 1, 2, 1_000  # dropout sites; attention has 0, layers are folded in before
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TransformerConfig:
-    """A model's shape, its dropout, and the type it computes in. Parameters are float32 always."""
+    """A model's shape, its dropout, the type it computes in, and what is computed twice. Parameters are float32
+    always.
+    """
 
     vocab_size: int
     hidden_size: int = 768
@@ -36,6 +41,7 @@ class TransformerConfig:
     attention_dropout: float = 0.0  # on the probabilities
     projection_dropout: float = 0.0  # on the attention's output: BERT has it, DistilBERT has not
     dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["nothing", "attention", "layers"] = "nothing"  # what the backward pass computes anew, see LAYERS
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "mlp_size", "max_tokens"):
@@ -96,7 +102,7 @@ def dense(
     layer = nn.DenseGeneral(
         features, axis=axis, dtype=jnp.float32, kernel_init=INIT, dot_general=of_matrices, name=name
     )
-    return lambda x: layer(x).astype(cfg.dtype)
+    return lambda x: checkpoint_name(layer(x).astype(cfg.dtype), DENSE)
 
 
 def gelu(cfg: TransformerConfig, x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -123,8 +129,15 @@ class Block(nn.Module):
         return x, (q, k, v)
 
 
-Layer = nn.jit(Block)
-"""Traced once for all layers, and not once each."""
+LAYERS = {
+    "nothing": nn.jit(Block),
+    "attention": nn.jit(nn.remat(Block, policy=jax.checkpoint_policies.save_only_these_names(DENSE))),
+    "layers": nn.jit(nn.remat(Block)),
+}
+"""By what the backward pass computes anew instead of keeping it (Chen et al., 2016): nothing; all but what dense layers
+gave, so attention's [b h t t] and whatever goes element by element; all but a layer's input. Each is traced once for
+all layers.
+"""
 
 
 class Transformer(nn.Module):
@@ -142,7 +155,7 @@ class Transformer(nn.Module):
         if cfg.num_token_types:
             self.token_types = embed(cfg.num_token_types)
         self.norm = layer_norm(cfg)
-        self.layers = [Layer(cfg, name=f"layer_{i}") for i in range(cfg.num_layers)]
+        self.layers = [LAYERS[cfg.remat](cfg, name=f"layer_{i}") for i in range(cfg.num_layers)]
 
     def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> Outputs:
         cfg = self.cfg

@@ -126,7 +126,7 @@ def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel,
 
 
 def _apply(cfg: TransformerConfig, experiment: Experiment) -> Apply:
-    apply: Any = MaskedLM(dataclasses.replace(cfg, dtype=experiment.dtype)).apply
+    apply: Any = MaskedLM(dataclasses.replace(cfg, dtype=experiment.dtype, remat=experiment.remat)).apply
     return apply
 
 

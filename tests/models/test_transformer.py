@@ -12,9 +12,9 @@ from jax.extend.random import threefry_2x32
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.models.attention import PROBABILITIES, attend
 from distilbert_jax.models.dropout import drop, fold, uint16s
-from distilbert_jax.models.transformer import EMBEDDINGS, MLP, PROJECTION
+from distilbert_jax.models.transformer import EMBEDDINGS, LAYERS, MLP, PROJECTION
 from distilbert_jax.train.step import DROPOUT, row_keys
-from tests.batches import VOCABULARY, make_rows, plain
+from tests.batches import VOCABULARY, assert_close, make_rows, plain
 from tests.conftest import tiny_config
 
 CFG = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
@@ -110,3 +110,35 @@ def test_layers_and_sites_share_no_mask():
     masks.append(np.asarray(drop(jnp.ones((8, 100)), keys, rate=0.5, site=EMBEDDINGS)))
     agreement = [(a == b).mean() for i, a in enumerate(masks) for b in masks[:i]]
     assert 0.4 < min(agreement) <= max(agreement) < 0.6
+
+
+def objective(cfg, rows, *, dropout):
+    """Σ of the last hidden state, squared, as a function of the parameters; and those."""
+    batch, model = plain(rows), MaskedLM(cfg)
+    keys = row_keys(0, batch, DROPOUT) if dropout else None
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
+    random = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.1, x.shape), jnp.float32), params)
+    return lambda params: (model.apply(params, batch, keys=keys).hidden[-1] ** 2).sum(), params
+
+
+@pytest.mark.parametrize("remat", ["attention", "layers"])
+def test_what_is_computed_anew_changes_nothing(remat):
+    """Dropout included: the masks are functions of the row."""
+    gradients = []
+    for kind in ("nothing", remat):
+        f, params = objective(dataclasses.replace(CFG, remat=kind), make_rows(), dropout=True)
+        gradients.append(jax.jit(jax.grad(f))(params))
+    assert_close(*gradients, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_computed_anew_is_not_kept():
+    """What the forward pass hands to the backward pass. (XLA on a CPU computes nothing twice, whatever it is told.)"""
+    kept = {}
+    for remat in LAYERS:
+        cfg = dataclasses.replace(CFG, remat=remat, num_layers=6, max_tokens=64)
+        f, params = objective(cfg, make_rows(b=8, t=64), dropout=False)
+        residuals = jax.eval_shape(lambda params, f=f: jax.vjp(f, params)[1], params)
+        kept[remat] = sum(x.size for x in jax.tree.leaves(residuals)) - sum(x.size for x in jax.tree.leaves(params))
+    assert kept["attention"] < 0.5 * kept["nothing"]
+    assert kept["layers"] < 0.5 * kept["attention"]
