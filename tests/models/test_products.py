@@ -48,9 +48,16 @@ def test_value_and_gradients_of_rounded_operands(name, dtype):
 
 
 def products_of(f, *arguments):
-    """(left, right) types of every product that a TPU would be given."""
+    """(left, right) types of every product that a TPU would be given, those of a function as often as it is called."""
     text = jax.jit(f).trace(*arguments).lower(lowering_platforms=("tpu",)).as_text()
-    return re.findall(r"stablehlo\.dot_general.*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\)", text)
+    _, *parts = re.split(r"func\.func \w+ @(\w+)", text)
+    bodies = dict(zip(parts[::2], parts[1::2], strict=True))
+
+    def of_body(name):
+        found = re.findall(r"stablehlo\.dot_general.*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\)", bodies[name])
+        return found + [types for called in re.findall(r"call @(\w+)", bodies[name]) for types in of_body(called)]
+
+    return of_body("main")
 
 
 def test_every_product_of_an_update_is_of_bfloat16():
