@@ -17,13 +17,12 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from turns import take_turns
 
-from distilbert_jax.models import cost
-from distilbert_jax.models.families import bert, distilbert
-from distilbert_jax.models.transformer import TransformerConfig
+if TYPE_CHECKING:
+    from distilbert_jax.models.transformer import TransformerConfig
 
 VOCABULARY, TOKENS = 30_522, 128
 ASKED = -(-15 * TOKENS // 100)  # masked words of a row
@@ -41,8 +40,10 @@ class Case:
     rows: int = 4
 
     @property
-    def shapes(self) -> tuple[TransformerConfig, TransformerConfig]:
-        """Of student and teacher."""
+    def shapes(self) -> "tuple[TransformerConfig, TransformerConfig]":
+        """Of student and teacher. (The package is imported where it is used: the peer's process has none of it.)"""
+        from distilbert_jax.models.families import bert, distilbert
+
         size = {"hidden_size": self.hidden, "mlp_size": 4 * self.hidden, "dropout": 0.0, "attention_dropout": 0.0}
         student = dataclasses.replace(distilbert.BASE, num_layers=self.student_layers, **size)
         teacher = dataclasses.replace(bert.BASE, num_layers=self.teacher_layers, projection_dropout=0.0, **size)
@@ -50,6 +51,8 @@ class Case:
 
     @property
     def flops(self) -> int:
+        from distilbert_jax.models import cost
+
         places = TOKENS if self.everywhere else ASKED
         return cost.of_update(*self.shapes, rows=self.rows, length=TOKENS, places=places)
 

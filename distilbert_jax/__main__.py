@@ -49,7 +49,9 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     _add_pretraining(command)
+    _add_looking_back(command)
     _add_tasks(command)
+    _add_retention(command)
     return top
 
 
@@ -90,6 +92,9 @@ def _add_pretraining(command: Command) -> None:
         help="this is process I of N, of which process 0 listens at HOST:PORT; auto, where JAX finds the others by "
         "itself: Slurm, Cloud TPU, Kubernetes, Open MPI. All see the same folders",
     )
+
+
+def _add_looking_back(command: Command) -> None:
     report = command(
         "report",
         commands.report,
@@ -154,6 +159,9 @@ def _add_tasks(command: Command) -> None:
         help="squad2: how much higher than a span no answer has to score to be given (default 0; the best is printed)",
     )
     evaluate.add_argument("--into", metavar="DIR", default="predictions", help="where the answers go (predictions/)")
+
+
+def _add_retention(command: Command) -> None:
     retention = command(
         "retention",
         commands.retention,

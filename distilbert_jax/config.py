@@ -15,7 +15,7 @@ from distilbert_jax.losses.logit_mse import LogitMSE
 from distilbert_jax.losses.several_labels import SeveralLabels
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.losses.squared_error import SquaredError
-from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.models.transformer import Remat, TransformerConfig
 from distilbert_jax.optimizer import AdamW
 
 
@@ -79,7 +79,7 @@ class Experiment:
     eval_rows: int = 1_024
     # Where and how often: no part of what the run is.
     rows_per_device: int = 32
-    remat: Literal["nothing", "attention", "layers"] = "nothing"  # what the backward pass computes anew, for memory
+    remat: Remat = "nothing"  # what the backward pass computes anew, for memory
     workdir: str | None = None  # runs/NAME, where it is left out
     eval_every: int = 1_000
     checkpoint_every: int = 1_000
@@ -117,6 +117,11 @@ class Experiment:
         start = self.student.start or self.teacher
         assert start is not None
         return start
+
+    @property
+    def taught_by(self) -> frozenset[str]:
+        """The teachers that losses compare with."""
+        return frozenset(loss.teacher for loss in self.losses.values() if loss.teacher)
 
     @property
     def asks_everywhere(self) -> bool:

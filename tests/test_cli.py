@@ -373,7 +373,7 @@ def test_bad_plans(run, bert_folder, tmp_path):
     assert "cannot share 14: raise max_length" in one_line(plan("--windows", "14", "max_length=16")[1])
 
 
-def test_compiled_programs_are_kept(tmp_path, monkeypatch, run, capsys):
+def test_compiled_programs_are_kept(tmp_path, monkeypatch, run):
     """Before jax is imported: a command of its own would see it. A place that cannot be made is said, and no error."""
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
         monkeypatch.delenv(name, raising=False)
@@ -384,7 +384,6 @@ def test_compiled_programs_are_kept(tmp_path, monkeypatch, run, capsys):
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     code = """
-import pathlib, sys
 from distilbert_jax.__main__ import main
 main(["report", "nowhere"])
 import jax, jax.numpy as jnp

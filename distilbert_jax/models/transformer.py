@@ -19,6 +19,7 @@ from distilbert_jax.types import Batch, Factored, Outputs, RowKeys
 INIT = nn.initializers.normal(0.02)
 MOST_LAYERS, MOST_SIZE = 256, 2**24  # what a config.json can ask for
 DENSE = "dense"  # the name under which the results of dense layers may be kept for the backward pass
+Remat = Literal["nothing", "attention", "layers"]
 PROJECTION, MLP, EMBEDDINGS = 1, 2, 1_000  # dropout sites; attention has 0, layers are folded in before
 
 
@@ -41,7 +42,7 @@ class TransformerConfig:
     attention_dropout: float = 0.0  # on the probabilities
     projection_dropout: float = 0.0  # on the attention's output: BERT has it, DistilBERT has not
     dtype: Literal["float32", "bfloat16"] = "float32"
-    remat: Literal["nothing", "attention", "layers"] = "nothing"  # what the backward pass computes anew, see LAYERS
+    remat: Remat = "nothing"  # what the backward pass computes anew, see LAYERS
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "mlp_size", "max_tokens"):
@@ -129,7 +130,7 @@ class Block(nn.Module):
         return x, (q, k, v)
 
 
-LAYERS = {
+LAYERS: dict[Remat, Any] = {
     "nothing": nn.jit(Block),
     "attention": nn.jit(nn.remat(Block, policy=jax.checkpoint_policies.save_only_these_names(DENSE))),
     "layers": nn.jit(nn.remat(Block)),

@@ -19,7 +19,7 @@ from distilbert_jax.train.checkpoint import Checkpoints
 from distilbert_jax.train.log import Log
 from distilbert_jax.train.log import read as read_log
 from distilbert_jax.train.mesh import place, replicated
-from distilbert_jax.train.meter import Meter, timed
+from distilbert_jax.train.meter import Meter, Work, timed
 from distilbert_jax.train.peak import peak
 from distilbert_jax.train.scores import score
 from distilbert_jax.train.stop import Stop, Stopped
@@ -135,7 +135,7 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path, stop: Stop) -> di
                     rows = Batch(**place(batch, tuning.mesh))
                     asked = stop.ask()
                     state, metrics = tuning.train_step(state, teachers, rows, seed)
-                    meter.after(step, metrics, waited, work=tuning.work(batch))
+                    meter.after(step, metrics, waited, work=Work.of(batch, tuning.flops(batch)))
                     ending = asked()
                     epoch_ends = step % len(batches) == 0
                     if epoch_ends or ending is not None:

@@ -16,7 +16,7 @@ from distilbert_jax.train.export import export
 from distilbert_jax.train.hosts import Hosts, is_first
 from distilbert_jax.train.log import Log, Silent
 from distilbert_jax.train.measure import in_words, measure
-from distilbert_jax.train.meter import Meter, timed
+from distilbert_jax.train.meter import Meter, Work, timed
 from distilbert_jax.train.models import cut_student, read_models
 from distilbert_jax.train.peak import peak
 from distilbert_jax.train.profile import Profile
@@ -125,7 +125,7 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path, profile: Prof
                     profile.before(step)
                     state, metrics = run.train_step(state, run.teachers, run.place(batch))
                     profile.after(step, metrics)
-                    meter.after(step, metrics, waited, work=run.work(batch))
+                    meter.after(step, metrics, waited, work=Work.of(batch, run.flops))
                     ending, last = asked(), step == experiment.steps
                     pause = (
                         step % experiment.eval_every == 0 or last,

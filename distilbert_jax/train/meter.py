@@ -1,12 +1,14 @@
 """What each step did: read a step late, so the host never holds up the device."""
 
+import dataclasses
 import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.progress import console
@@ -18,12 +20,23 @@ from distilbert_jax.train.step import Metrics
 T = TypeVar("T")
 
 
-class Work(NamedTuple):
-    """What one update has to do."""
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What updates have to do."""
 
     tokens: int  # padding included
     real: int
     flops: Mapping[str, float]  # by the name under which their share of the peak is logged
+
+    @classmethod
+    def of(cls, batch: Mapping[str, np.ndarray], flops: Mapping[str, float]) -> "Work":
+        """Of one update, from this process's rows of a global batch: all processes have alike much."""
+        processes, real = jax.process_count(), int((batch["segments"] > 0).sum())
+        return cls(processes * batch["tokens"].size, processes * real, flops)
+
+    def plus(self, other: "Work") -> "Work":
+        flops = {name: self.flops.get(name, 0.0) + value for name, value in other.flops.items()}
+        return Work(self.tokens + other.tokens, self.real + other.real, flops)
 
 
 class Meter:
@@ -60,7 +73,7 @@ class Meter:
     def restart(self) -> None:
         """Takes the time anew: after compiling, measuring, or anything else that is no training."""
         self._since, self._waited = time.perf_counter(), 0.0
-        self._work: list[Work] = []
+        self._work = Work(0, 0, {})
 
     def after(self, step: int, metrics: Metrics, waited: float, *, work: Work) -> None:
         """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came."""
@@ -82,15 +95,14 @@ class Meter:
                 raise ValueError(f"{became}. {self._mend(step)}")
             count = f"{values['bad_steps']:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
             console.print(f"[bold yellow]{became}: {count}[/]")
-        self._work.append(work)
+        self._work = self._work.plus(work)
         self._waited += waited
         pace = self._pace()
         self.note = f"loss {values['loss']:.3f}" + _in_words(pace)
         logged = step % self._log_every == 0 or step == 1 or bool(wrong)
         if logged:
-            self._log.write(
-                "train", step, self._named(values) | {"learning_rate": float(self._schedule(step - 1))} | pace
-            )
+            rate = {"learning_rate": float(self._schedule(step - 1))}
+            self._log.write("train", step, self._named(values) | rate | (pace and {**pace, "memory": memory()}))
         if logged or not self._compiled:
             self._compiled = True
             self.restart()
@@ -110,18 +122,14 @@ class Meter:
         if not self._compiled:
             return {}
         elapsed = time.perf_counter() - self._since
-        tokens = sum(work.tokens for work in self._work)
-        shares = {}
-        if self._peak:
-            could = self._peak * elapsed
-            shares = {name: sum(work.flops[name] for work in self._work) / could for name in self._work[-1].flops}
-        return {
-            "tokens_per_second": tokens / elapsed,
+        pace = {
+            "tokens_per_second": self._work.tokens / elapsed,
             "waiting_for_data": self._waited / elapsed,
-            "padding": 1 - sum(work.real for work in self._work) / tokens,
-            "memory": memory(),
-            **shares,
+            "padding": 1 - self._work.real / self._work.tokens,
         }
+        if self._peak:
+            pace |= {name: flops / elapsed / self._peak for name, flops in self._work.flops.items()}
+        return pace
 
     def _named(self, values: Mapping[str, float]) -> dict[str, float]:
         """With each loss its share of the objective."""

@@ -21,7 +21,6 @@ from distilbert_jax.models import cost
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.dissect import Dissect, make_dissect
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
-from distilbert_jax.train.meter import Work
 from distilbert_jax.train.models import StudentModel
 from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step, start
 from distilbert_jax.types import Rows, TrainState
@@ -47,11 +46,6 @@ class Run:
 
     def place(self, batch: dict[str, np.ndarray]) -> Rows:
         return Rows(**place(batch, self.mesh))
-
-    def work(self, batch: dict[str, np.ndarray]) -> Work:
-        """Of this process's rows of a global batch: all processes have alike much."""
-        of, real = jax.process_count(), int((batch["segments"] > 0).sum())
-        return Work(tokens=of * batch["tokens"].size, real=of * real, flops=self.flops)
 
 
 def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
@@ -88,11 +82,10 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
 def _flops(experiment: Experiment, teacher: Model | None, student: StudentModel) -> dict[str, float]:
     """By the names of the log. A teacher that no loss reads costs nothing."""
     length = experiment.corpus.row_length
-    taught = any(loss.teacher for loss in experiment.losses.values())
     of = lambda everywhere: float(
         cost.of_update(
             student.cfg,
-            teacher.cfg if teacher and taught else None,
+            teacher.cfg if teacher and experiment.taught_by else None,
             rows=experiment.global_batch,
             length=length,
             places=masking.places(length, share=experiment.masking.share, everywhere=everywhere),
@@ -105,8 +98,7 @@ def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel,
     """(train step, eval step, dissection of the train step), pure functions."""
     apply = _apply(student.cfg, experiment)
     teachers = {"teacher": _apply(teacher.cfg, experiment)} if teacher else {}
-    taught_by = {loss.teacher for loss in experiment.losses.values() if loss.teacher}
-    learning = (apply, {name: teachers[name] for name in taught_by}, experiment.losses)
+    learning = (apply, {name: teachers[name] for name in experiment.taught_by}, experiment.losses)
     how: Any = dict(
         ask=_ask(
             prepared,
@@ -116,7 +108,7 @@ def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel,
         ),
         mesh=mesh,
         seed=experiment.seed,
-        watched=metrics.TEACHER if taught_by else {},
+        watched=metrics.TEACHER if experiment.taught_by else {},
     )
     train_step = make_train_step(*learning, experiment.optimizer.transformation(experiment.steps), **how)
     watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}

@@ -1,6 +1,7 @@
 """What fine-tuning on one task turns, whatever the seed: the models, the rows, and the two compiled functions."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,6 @@ from distilbert_jax.hub.read import Model, parameter_shapes, read
 from distilbert_jax.losses.base import first_params
 from distilbert_jax.models import cost, surgery
 from distilbert_jax.train.mesh import make_mesh, split
-from distilbert_jax.train.meter import Work
 from distilbert_jax.train.scores import Scorer, make_scorer
 from distilbert_jax.train.step import make_train_step, start
 from distilbert_jax.train.task_models import make_apply, read_teacher, with_labels
@@ -54,13 +54,12 @@ class Tuning:
     train_step: Callable[..., Any]
     scorer: Scorer
 
-    def work(self, batch: Mapping[str, np.ndarray]) -> Work:
-        """Of one update; heads of tasks are too small to count."""
-        tokens = batch["tokens"]
+    def flops(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Of one update, by the name of the log; heads of tasks are too small to count."""
+        *rows, length = batch["tokens"].shape
         theirs = self.teacher.cfg if self.teacher else None
-        rows, length = tokens.size // tokens.shape[-1], tokens.shape[-1]
-        flops = cost.of_update(self.model.cfg, theirs, rows=rows, length=length, places=0)
-        return Work(tokens=tokens.size, real=int((batch["segments"] > 0).sum()), flops={"mfu": flops})
+        of_update = cost.of_update(self.model.cfg, theirs, rows=math.prod(rows), length=length, places=0)
+        return {"mfu": float(of_update)}
 
 
 def build(plan: FineTune, task: Task) -> Tuning:

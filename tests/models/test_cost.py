@@ -1,15 +1,15 @@
 """Arithmetic against the products that a traced model really has."""
 
+import dataclasses
 import math
 
 import jax
 import jax.extend.core
-import jax.numpy as jnp
 import pytest
 
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.models import cost
-from distilbert_jax.types import Batch
+from tests.batches import make_rows, plain
 from tests.conftest import tiny_config
 
 ROWS, LENGTH, PLACES = 3, 16, 5
@@ -30,19 +30,8 @@ def products(jaxpr) -> int:
 def traced():
     """(configuration, scores of a model, its parameters)."""
     cfg = tiny_config(dropout=0.0, attention_dropout=0.0, projection_dropout=0.0)
-    ids, ones = jnp.ones((ROWS, LENGTH), jnp.int32), jnp.ones((ROWS, PLACES))
-    batch = Batch(
-        rows=ids[:, 0],
-        epochs=ids[:, 0],
-        tokens=ids,
-        segments=ids,
-        positions=ids,
-        token_types=ids,
-        predict_at=ids[:, :PLACES],
-        asked=ones,
-        weights=ones,
-        labels=ids[:, :PLACES],
-    )
+    batch = plain(make_rows(b=ROWS, t=LENGTH))
+    batch = dataclasses.replace(batch, predict_at=batch.predict_at[:, :PLACES])
     model = MaskedLM(cfg)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
     return cfg, lambda params: model.apply(params, batch).scores.dense().sum(), params

@@ -89,7 +89,6 @@ def interrupt(
     """
     landings: collections.Counter[str] = collections.Counter()
     for moment in moments:
-        where = None
         for _ in range(TRIES):
             while not _struck(command, folder, moment):
                 came_to_its_end()
@@ -98,7 +97,8 @@ def interrupt(
             landings[where] += 1
             if moment.lands in (None, where):
                 break
-        assert moment.lands in (None, where), f"{TRIES} blows, and none fell {moment.lands}"
+        else:
+            raise AssertionError(f"{TRIES} blows, and none fell {moment.lands}")
     run(command)
     came_to_its_end()
     return landings
