@@ -1,64 +1,96 @@
-"""One distillation update beside the same update in PyTorch, as a ratio, in one run.
+"""One update of distillation beside the same update in PyTorch.
 
-    python benchmarks/step.py                  # 12 × 768 teacher, 6 × 768 student, 4 × 128 tokens, float32
-
-Both sides are processes of their own that take turns, so the machine's noise falls on both; medians, with the quartiles
-beside them, and each side's own matmul peak measured between its updates. Losses 5 / 2 / 1, T = 2, AdamW, clipping;
-dropout 0 on both sides. The peer is written from the paper on transformers' models with SDPA attention:
+Losses 5 / 2 / 1, T = 2, AdamW, clipping, the same dropout on both sides. The peer is written from the paper on
+transformers' models with SDPA attention:
 
     plain       the models' own forward: scores of every token, of which the asked ones are chosen afterwards
-    gathered    what an expert would do for masked-only: the vocabulary head on the masked places alone
+    gathered    what an expert would do for masked words: the vocabulary head on the masked places alone
+    compiled    models and losses by torch.compile
+
+On a GPU both sides use it; in bfloat16 ours multiplies in it, and the peer runs under autocast.
 """
 
-import argparse
 import dataclasses
-import json
+import functools
 import statistics
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from turns import take_turns
+from turns import Side, Table, Turn, seconds, spread, take_turns
 
 if TYPE_CHECKING:
     from distilbert_jax.models.transformer import TransformerConfig
 
-VOCABULARY, TOKENS = 30_522, 128
-ASKED = -(-15 * TOKENS // 100)  # masked words of a row
+VOCABULARY, MASK = 30_522, 103
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is timed. `everywhere`: soft targets at every token, else at the masked ones only."""
+    """What is timed. `everywhere`: soft targets at every token, else at the masked ones only. Without layers of a
+    teacher, masked words alone are learned; where it is of another width, hidden states are not compared.
+    """
 
-    side: str
-    everywhere: bool
+    everywhere: bool = False
     hidden: int = 768
+    teacher_hidden: int = 768
     teacher_layers: int = 12
     student_layers: int = 6
     rows: int = 4
+    tokens: int = 128
+    dtype: str = "float32"
+    dropout: float = 0.0
+
+    def __str__(self) -> str:
+        teacher = f"{self.teacher_layers} × {self.teacher_hidden} → " if self.teacher_layers else ""
+        asked = "soft targets at every token" if self.everywhere else "masked words only"
+        size = f"{teacher}{self.student_layers} × {self.hidden}, {self.rows} × {self.tokens} tokens"
+        return f"{size}, {asked}, {self.dtype}, dropout {self.dropout}"
 
     @property
-    def shapes(self) -> "tuple[TransformerConfig, TransformerConfig]":
-        """Of student and teacher. (The package is imported where it is used: the peer's process has none of it.)"""
-        from distilbert_jax.models.families import bert, distilbert
+    def same_width(self) -> bool:
+        return self.hidden == self.teacher_hidden
 
-        size = {"hidden_size": self.hidden, "mlp_size": 4 * self.hidden, "dropout": 0.0, "attention_dropout": 0.0}
-        student = dataclasses.replace(distilbert.BASE, num_layers=self.student_layers, **size)
-        teacher = dataclasses.replace(bert.BASE, num_layers=self.teacher_layers, projection_dropout=0.0, **size)
-        return student, teacher
+    @property
+    def asked(self) -> int:
+        """Masked words of a row."""
+        return -(-15 * self.tokens // 100)
+
+    @property
+    def student(self) -> "TransformerConfig":
+        """(The package is imported where it is used: the peer's process has none of it.)"""
+        from distilbert_jax.models.families import distilbert
+
+        return self._shape(distilbert.BASE, self.hidden, self.student_layers, 0.0)
+
+    @property
+    def teacher(self) -> "TransformerConfig | None":
+        from distilbert_jax.models.families import bert
+
+        shape = self._shape(bert.BASE, self.teacher_hidden, self.teacher_layers, self.dropout)
+        return shape if self.teacher_layers else None
+
+    def _shape(self, base: Any, hidden: int, layers: int, projection_dropout: float) -> "TransformerConfig":
+        return dataclasses.replace(
+            base,
+            hidden_size=hidden,
+            mlp_size=4 * hidden,
+            num_layers=layers,
+            dropout=self.dropout,
+            attention_dropout=self.dropout,
+            projection_dropout=projection_dropout,
+            dtype=self.dtype,
+        )
 
     @property
     def flops(self) -> int:
         from distilbert_jax.models import cost
 
-        places = TOKENS if self.everywhere else ASKED
-        return cost.of_update(*self.shapes, rows=self.rows, length=TOKENS, places=places)
+        places = self.tokens if self.everywhere else self.asked
+        return cost.of_update(self.student, self.teacher, rows=self.rows, length=self.tokens, places=places)
 
 
-def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
-    """(one update, one 2,048³ matrix product)."""
+def ours(**settings: Any) -> Turn:
+    """One update, and the rate of one matrix product."""
     import jax
     import jax.numpy as jnp
 
@@ -69,24 +101,25 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
     from distilbert_jax.losses.hard_targets import HardTargets
     from distilbert_jax.losses.soft_targets import SoftTargets
     from distilbert_jax.optimizer import AdamW
+    from distilbert_jax.train import peak
     from distilbert_jax.train.mesh import make_mesh, over_rows, replicated
     from distilbert_jax.train.step import make_train_step, start
     from distilbert_jax.types import Rows
 
-    student, teacher = case.shapes
+    case = Case(**settings)
     random = lambda x: 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
     init = jax.jit(lambda cfg: jax.tree.map(random, parameter_shapes(cfg)), static_argnums=0)
-    losses = {
-        "soft": SoftTargets(weight=5.0, positions="asked" if case.everywhere else "labelled"),
-        "hard": HardTargets(weight=2.0),
-        "cosine": Cosine(),
-    }
-    words = MaskedWords(mask_id=103, words=VOCABULARY, everywhere=case.everywhere)
+    losses = {"hard": HardTargets(weight=2.0)}
+    if case.teacher:
+        soft = SoftTargets(weight=5.0, positions="asked" if case.everywhere else "labelled")
+        losses |= {"soft": soft} | ({"cosine": Cosine()} if case.same_width else {})
+    words = MaskedWords(mask_id=MASK, words=VOCABULARY, everywhere=case.everywhere)
     preference = log_preference(jnp.ones(VOCABULARY), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)
     tx, mesh = AdamW().transformation(1_000), make_mesh()
+    models = {"teacher": case.teacher} if case.teacher else {}
     step = make_train_step(
-        MaskedLM(student).apply,
-        {"teacher": MaskedLM(teacher).apply},
+        MaskedLM(case.student).apply,
+        {name: MaskedLM(cfg).apply for name, cfg in models.items()},
         losses,
         tx,
         ask=lambda keys, rows: words(keys, rows, preference),
@@ -94,16 +127,15 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
         seed=0,
     )
     step = jax.jit(step, donate_argnums=0)
-    params = {"student": init(student), "losses": {name: {} for name in losses}}
-    state = start(params, tx, mesh)
-    shape = (1, case.rows, TOKENS)
+    state = start({"student": init(case.student), "losses": {name: {} for name in losses}}, tx, mesh)
+    shape = (1, case.rows, case.tokens)
     rows = Rows(
         rows=jnp.arange(case.rows)[None],
         epochs=jnp.zeros((1, case.rows), int),
         tokens=jax.random.randint(jax.random.key(0), shape, 1_000, VOCABULARY),
         segments=jnp.ones(shape, int),
     )
-    teachers = jax.device_put({"teacher": init(teacher)}, replicated(mesh))
+    teachers = jax.device_put({name: init(cfg) for name, cfg in models.items()}, replicated(mesh))
     rows = jax.device_put(rows, over_rows(mesh))
 
     def update() -> None:
@@ -111,115 +143,153 @@ def ours(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
         state, metrics = step(state, teachers, rows)
         jax.block_until_ready(metrics)
 
-    x = jax.random.normal(jax.random.key(0), (2_048, 2_048))
-    dot = jax.jit(jnp.dot)
-    return update, lambda: jax.block_until_ready(dot(x, x))
+    size = 8_192 if jax.default_backend() == "gpu" else 2_048
+    x = jax.random.normal(jax.random.key(0), (size, size), case.dtype)
+    dot = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
+    multiply = lambda: jax.block_until_ready(dot(x))
+    return lambda: {"update": seconds(update), "peak": 2 * size**3 / seconds(multiply), "memory": peak.memory()}
 
 
-def peer(case: Case) -> tuple[Callable[[], None], Callable[[], None]]:
+def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> Turn:
     """The same in PyTorch."""
     import torch
     import torch.nn.functional as F
-    from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
+    case = Case(**settings)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
-    size = {"hidden_size": case.hidden, "intermediate_size": 4 * case.hidden, "num_hidden_layers": case.teacher_layers}
-    teacher = BertForMaskedLM(BertConfig(attn_implementation="sdpa", **size)).eval()
-    size = {"dim": case.hidden, "hidden_dim": 4 * case.hidden, "n_layers": case.student_layers}
-    student = DistilBertForMaskedLM(
-        DistilBertConfig(attn_implementation="sdpa", dropout=0, attention_dropout=0, **size)
-    )
+    torch.set_default_device(device)
+    teacher, student = _models(case)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0, fused=True
     )
-    ids = torch.randint(1_000, VOCABULARY, (case.rows, TOKENS))
-    masked = torch.zeros(case.rows, TOKENS, dtype=torch.bool)
+    ids = torch.randint(1_000, VOCABULARY, (case.rows, case.tokens))
+    masked = torch.zeros(case.rows, case.tokens, dtype=torch.bool)
     for row in masked:
-        row[torch.randperm(TOKENS)[:ASKED]] = True
-    corrupted, labels = torch.where(masked, torch.full_like(ids, 103), ids), ids[masked]
-    everything = torch.ones_like(masked)
+        row[torch.randperm(case.tokens)[: case.asked]] = True
+    at = masked.flatten().nonzero().squeeze(1)
+    corrupted, labels = torch.where(masked, torch.full_like(ids, MASK), ids), ids[masked]
 
-    def scores(model: Any, gathered: bool) -> tuple[Any, Any]:
-        """(last hidden state, scores of the asked places)."""
-        chosen = everything if case.everywhere else masked
+    def scores(model: Any) -> tuple[Any, Any]:
+        """(last hidden state, scores): of all tokens, or of the masked ones."""
         if not gathered:
-            out = model(input_ids=corrupted, attention_mask=everything.long(), output_hidden_states=True)
-            return out.hidden_states[-1], out.logits[chosen]
-        base = model.bert if hasattr(model, "bert") else model.distilbert
-        hidden = base(input_ids=corrupted, attention_mask=everything.long()).last_hidden_state
+            out = model(input_ids=corrupted, output_hidden_states=True)
+            return out.hidden_states[-1], out.logits.flatten(0, 1)
+        hidden = (model.bert if hasattr(model, "bert") else model.distilbert)(input_ids=corrupted).last_hidden_state
+        x = hidden.flatten(0, 1).index_select(0, at)
         if hasattr(model, "bert"):
-            return hidden, model.cls(hidden[chosen])
-        x = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden[chosen])))
-        return hidden, model.vocab_projector(x)
+            return hidden, model.cls(x)
+        return hidden, model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(x))))
 
-    gathered = case.side == "gathered"
+    chosen = (lambda z: z) if gathered else (lambda z: z.index_select(0, at))
+
+    def objective() -> Any:
+        h_s, z_s = scores(student)
+        hard = F.cross_entropy(chosen(z_s).float(), labels)
+        if teacher is None:
+            return 2 * hard
+        with torch.no_grad():
+            h_t, z_t = scores(teacher)
+        if not case.everywhere:
+            z_s, z_t = chosen(z_s), chosen(z_t)
+        log_q, log_p = F.log_softmax(z_s.float() / 2, -1), F.log_softmax(z_t.float() / 2, -1)
+        soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * 4
+        cosine = (1 - F.cosine_similarity(h_s.float(), h_t.float(), dim=-1)).mean() if case.same_width else 0.0
+        return 5 * soft + 2 * hard + cosine
+
+    objective = torch.compile(objective) if compiled else objective
 
     def update() -> None:
-        with torch.no_grad():
-            h_t, z_t = scores(teacher, gathered)
-        h_s, z_s = scores(student, gathered)
-        soft = (
-            F.kl_div(F.log_softmax(z_s / 2, -1), F.log_softmax(z_t / 2, -1), reduction="batchmean", log_target=True) * 4
-        )
-        hard = F.cross_entropy(z_s[masked.flatten()] if case.everywhere else z_s, labels)
-        cosine = (1 - F.cosine_similarity(h_s, h_t, dim=-1)).mean()
-        (5 * soft + 2 * hard + cosine).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=case.dtype == "bfloat16"):
+            value = objective()
+        value.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 5.0)
         optimizer.step()
         optimizer.zero_grad()
+        value.item()
 
-    x = torch.randn(2_048, 2_048)
-    return update, lambda: torch.mm(x, x)
+    size = 8_192 if device == "cuda" else 2_048
+    x = torch.randn(size, size, dtype=getattr(torch, case.dtype))
+    multiply = lambda: (x @ x)[0, 0].item()
 
+    def turn() -> dict[str, float]:
+        figures = {"update": seconds(update), "peak": 2 * size**3 / seconds(multiply)}
+        return figures | ({"memory": torch.cuda.max_memory_allocated()} if device == "cuda" else {})
 
-def serve(case: Case) -> None:
-    """A side's own process: for every line it is sent, one timed update and the rate of one matrix product."""
-    update, product = (ours if case.side == "ours" else peer)(case)
-    update(), product()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        times = []
-        for work in (update, product):
-            start = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - start)
-        print(json.dumps({"update": times[0], "peak": 2 * 2_048**3 / times[1]}), flush=True)
+    return turn
 
 
-def compare(everywhere: bool, size: dict[str, int], repeats: int) -> None:
-    """Prints one table: every side of one kind of update."""
-    sides = ("ours", "plain") if everywhere else ("ours", "plain", "gathered")
-    cases = {side: Case(side=side, everywhere=everywhere, **size) for side in sides}
-    commands = {side: (__file__, "--serve", json.dumps(dataclasses.asdict(case))) for side, case in cases.items()}
-    got = take_turns(commands, repeats)
-    best = statistics.median(entry["update"] for entry in got["ours"])
-    print(f"\n{'soft targets at every token' if everywhere else 'soft targets at the masked words only'}, {size}")
-    print("| side | update, s (quartiles) | tokens/s | its matmul peak, GFLOP/s | share of it | ours is faster |")
-    print("|---|---|---|---|---|---|")
-    for side, entries in got.items():
-        low, middle, high = statistics.quantiles((entry["update"] for entry in entries), n=4)
-        peak = statistics.median(entry["peak"] for entry in entries)
-        tokens, share = cases[side].rows * TOKENS / middle, cases[side].flops / middle / peak
-        cells = (f"{middle:.3f} ({low:.3f}–{high:.3f})", f"{tokens:.0f}", f"{peak / 1e9:.0f}", f"{share:.0%}")
-        print(f"| {' | '.join((side, *cells, f'{middle / best:.2f} ×'))} |")
+def _models(case: Case) -> tuple[Any, Any]:
+    """(teacher or None, student)."""
+    from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+
+    teacher = None
+    if case.teacher_layers:
+        size = {"hidden_size": case.teacher_hidden, "intermediate_size": 4 * case.teacher_hidden}
+        size |= {"num_hidden_layers": case.teacher_layers, "num_attention_heads": 12}
+        teacher = BertForMaskedLM(BertConfig(attn_implementation="sdpa", **size)).eval()
+    size = {"dim": case.hidden, "hidden_dim": 4 * case.hidden, "n_layers": case.student_layers, "n_heads": 12}
+    rates = {"dropout": case.dropout, "attention_dropout": case.dropout}
+    return teacher, DistilBertForMaskedLM(DistilBertConfig(attn_implementation="sdpa", **size, **rates)).train()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15, help="updates of each side")
-    parser.add_argument("--rows", type=int, default=4, help="of 128 tokens")
-    parser.add_argument("--hidden", type=int, default=768)
-    parser.add_argument("--teacher-layers", type=int, default=12)
-    parser.add_argument("--student-layers", type=int, default=6)
-    parser.add_argument("--serve", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        serve(Case(**json.loads(args.serve)))
-        return
-    size = {name: getattr(args, name) for name in ("hidden", "teacher_layers", "student_layers", "rows")}
-    for everywhere in (False, True):
-        compare(everywhere, size, args.repeats)
+PEERS = {
+    f"{way}, {how}": {"gathered": way == "gathered", "compiled": how == "compiled"}
+    for way in ("plain", "gathered")
+    for how in ("eager", "compiled")
+}
+SIDES = {"ours": ours} | {name: functools.partial(peer, **how) for name, how in PEERS.items()}
 
 
-if __name__ == "__main__":
-    main()
+def compare(case: Case, *, repeats: int, sides: Sequence[str]) -> Table:
+    """Sides of one kind of update. Only masked words can be gathered."""
+    settings = dataclasses.asdict(case)
+    sides = [name for name in sides if not (case.everywhere and name.startswith("gathered"))]
+    got = take_turns({name: Side(module="step", name=name, settings=settings) for name in sides}, repeats)
+    middle = {side: statistics.median(figures["update"]) for side, figures in got.items()}
+    rows = []
+    for side, figures in got.items():
+        peak = statistics.median(figures["peak"])
+        tokens, share = case.rows * case.tokens / middle[side], case.flops / middle[side] / peak
+        rows.append(
+            (
+                side,
+                spread(figures["update"]),
+                f"{tokens:,.0f}",
+                f"{peak / 1e9:,.0f}",
+                f"{share:.0%}",
+                f"{max(figures['memory']) / 1e9:.2f}",
+                f"{middle[side] / middle['ours']:.2f} ×",
+            )
+        )
+    header = ("side", "update, s (quartiles)", "tokens/s", "its matmul peak, GFLOP/s", "share of it", "peak GB", "ours")
+    faster = {side: middle[side] / middle["ours"] for side in sides if side != "ours"}
+    return Table(title=f"Update: {case}", header=header, rows=rows, faster=faster)
+
+
+CASES = (
+    Case(),
+    Case(everywhere=True),
+    Case(dropout=0.1),
+    Case(dtype="bfloat16"),
+    Case(rows=16),
+    Case(rows=16, dtype="bfloat16"),
+    Case(teacher_layers=0, hidden=384, rows=32),
+    Case(teacher_layers=0, hidden=384, rows=32, dtype="bfloat16"),
+)
+TINY = (
+    Case(hidden=12, teacher_hidden=12, teacher_layers=2, student_layers=1, rows=1),
+    Case(hidden=12, teacher_hidden=12, teacher_layers=2, student_layers=1, rows=1, everywhere=True),
+)
+GPU = (
+    Case(tokens=512, rows=32, dtype="bfloat16"),
+    Case(tokens=512, rows=32, dtype="bfloat16", everywhere=True),
+    Case(tokens=512, rows=64, hidden=384, teacher_layers=6, dtype="bfloat16"),
+)
+"""What is measured on a CPU, in a test, and on a GPU."""
+
+
+def tables(cases: Sequence[Case] = CASES, *, sides: Sequence[str] = tuple(SIDES), repeats: int = 9) -> Iterator[Table]:
+    """One for each case."""
+    for case in cases:
+        yield compare(case, repeats=repeats, sides=sides)

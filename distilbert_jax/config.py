@@ -78,7 +78,7 @@ class Experiment:
     deterministic: bool = False  # on a GPU: XLA's reproducible kernels, slower
     eval_rows: int = 1_024
     # Where and how often: no part of what the run is.
-    rows_per_device: int = 32
+    rows_per_device: int | Literal["auto"] = 32  # at once; "auto": as many as fit, by what the compiled step needs
     remat: Remat = "nothing"  # what the backward pass computes anew, for memory
     workdir: str | None = None  # runs/NAME, where it is left out
     eval_every: int = 1_000
@@ -96,16 +96,8 @@ class Experiment:
             raise ValueError("student.start is needed where there is no teacher to start from")
         if not self.losses:
             raise ValueError("losses: at least one is needed")
-        for field in (
-            "steps",
-            "global_batch",
-            "rows_per_device",
-            "eval_rows",
-            "eval_every",
-            "checkpoint_every",
-            "keep",
-            "log_every",
-        ):
+        counts = ("steps", "global_batch", "eval_rows", "eval_every", "checkpoint_every", "keep", "log_every")
+        for field in counts + (() if self.rows_per_device == "auto" else ("rows_per_device",)):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.bad_steps_allowed < 0:

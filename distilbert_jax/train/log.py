@@ -1,10 +1,12 @@
 """What a run says of itself: scalars as JSON lines and for TensorBoard, each step once."""
 
+import contextlib
 import json
 import math
 import pathlib
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, TypedDict
 
@@ -101,8 +103,9 @@ class Board:
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
-        from tensorboardX import event_file_writer, summary
-        from tensorboardX.proto import event_pb2
+        with _not_installed("torch"):  # tensorboardX would import it, for what is not used here: seconds
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
 
         folder.mkdir(exist_ok=True)
         self._scalar, self._event = summary.scalar, event_pb2.Event
@@ -121,6 +124,19 @@ class Board:
 
     def close(self) -> None:
         self._writer.close()
+
+
+@contextlib.contextmanager
+def _not_installed(name: str) -> Iterator[None]:
+    """What is imported inside does not find this module, unless it is loaded already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def cut_back(path: pathlib.Path, step: int) -> None:

@@ -119,7 +119,7 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path, profile: Prof
                 peak=peak(experiment.dtype),
             )
             named = "distilling" if experiment.teacher else "training"
-            with profile, bar(named, total=experiment.steps) as advance:
+            with profile, run.fits.explained(run.rows_per_device), bar(named, total=experiment.steps) as advance:
                 for step, (batch, waited) in enumerate(timed(run.batches.after(done)), done + 1):
                     asked = stop.ask()
                     profile.before(step)

@@ -20,6 +20,7 @@ from distilbert_jax.losses.base import first_params
 from distilbert_jax.models import cost
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.dissect import Dissect, make_dissect
+from distilbert_jax.train.fit import Fits
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
 from distilbert_jax.train.models import StudentModel
 from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step, start
@@ -42,6 +43,8 @@ class Run:
     eval_step: Callable[[Any, Any, Rows], Metrics]
     dissect: Dissect  # what the train step does, row by row
     teachers: dict[str, Any]  # parameters, by name
+    rows_per_device: int
+    fits: Fits
     flops: dict[str, float]  # of an update: what is asked, and what a head at every token would ask
 
     def place(self, batch: dict[str, np.ndarray]) -> Rows:
@@ -51,8 +54,6 @@ class Run:
 def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
     """Puts parameters on the devices, checks the shards, and makes the steps."""
     mesh = make_mesh()
-    accumulation, rows = split(experiment.global_batch, rows_per_device=experiment.rows_per_device, devices=mesh.size)
-    layout = batches.Layout(accumulation=accumulation, rows=rows, process=jax.process_index(), of=jax.process_count())
     train, held_out = (batches.Shards(prepared.folder, prepared.shards[side]) for side in (TRAIN, HELD_OUT))
     held_out_rows = min(experiment.eval_rows, len(held_out))
 
@@ -65,16 +66,32 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
     )
     params = {"student": student.params, "losses": of_losses}
     train_step, eval_step, dissect = _steps(experiment, teacher, student, prepared, mesh)
+    step = jax.jit(train_step, donate_argnums=0)
+    state = start(params, tx, mesh)
+    teachers = {"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {}
+    fits = Fits(
+        step=step,
+        state=state,
+        teachers=teachers,
+        global_batch=experiment.global_batch,
+        length=experiment.corpus.row_length,
+        mesh=mesh,
+    )
+    at_once = fits.most() if experiment.rows_per_device == "auto" else experiment.rows_per_device
+    accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=mesh.size)
+    layout = batches.Layout(accumulation=accumulation, rows=rows, process=jax.process_index(), of=jax.process_count())
     return Run(
         mesh=mesh,
-        state=start(params, tx, mesh),
+        state=state,
         batches=batches.Batches(shards=train, seed=experiment.seed, steps=experiment.steps, layout=layout),
         held_out=lambda: batches.in_order(held_out, count=held_out_rows, layout=layout),
         held_out_rows=held_out_rows,
-        train_step=jax.jit(train_step, donate_argnums=0),
+        train_step=step,
         eval_step=jax.jit(eval_step),
         dissect=jax.jit(dissect),
-        teachers={"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {},
+        teachers=teachers,
+        rows_per_device=rows // mesh.size,
+        fits=fits,
         flops=_flops(experiment, teacher, student),
     )
 

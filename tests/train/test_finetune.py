@@ -114,7 +114,9 @@ def test_other_weights_in_the_same_folder_are_refused(whole, colors, tmp_path):
 
 
 @pytest.mark.parametrize("at", [5, 10, 12, 13])  # within an epoch, in a step that is logged, at its end, after it
-def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch):
+def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch, prove):
+    if at in (5, 12) and not prove:
+        pytest.skip("in `make prove`; 10 and 13 are a step that is logged and one that is none")
     plan, folder, results = whole
     logged = lambda folder: [
         {name: value for name, value in entry.items() if name not in harness.TIMED}

@@ -3,12 +3,15 @@
 import json
 import math
 import struct
+import subprocess
+import sys
 
 import pytest
 from tensorboardX.proto import event_pb2
 
 from distilbert_jax.train import log
 from distilbert_jax.train.log import Log, cut_back
+from tests.conftest import ROOT
 
 
 def steps(folder):
@@ -101,3 +104,12 @@ def test_a_full_disk_is_an_error_and_no_waiting(small_disk):
     with pytest.raises(OSError, match="No space left"), Log(small_disk, start=0) as opened:
         for step in range(20_000):
             opened.write("train", step, {"loss": 1.0, "other": 2.0})
+
+
+def test_torch_is_no_part_of_it(tmp_path):
+    """tensorboardX imports it where it is installed: seconds, and hundreds of megabytes."""
+    code = (
+        "import pathlib, sys; from distilbert_jax.train.log import Board; "
+        f"Board(pathlib.Path({str(tmp_path)!r}), start=0).close(); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
