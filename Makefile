@@ -26,7 +26,7 @@ endif
 		"corpus.sources.text=texts corpus.folder=data/mine workdir=runs/mine"
 
 test: $(VENV)/.installed-test  ## the whole suite
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 prove: $(VENV)/.installed-test  ## the suite with whole proofs instead of small ones; rewrites the figures in docs
 	$(BIN)/python -m pytest --prove

@@ -58,7 +58,7 @@ def quick(scratch: pathlib.Path) -> Benchmarks:
         (glue / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     return {
         "vocabulary": lambda: vocabulary.tables(rows=1, tokens=2, repeats=1),
-        "step": lambda: step.tables(step.TINY, sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
+        "step": lambda: step.tables([step.TINY], sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
         "inference": lambda: inference.tables(
             (5, 9), shapes=((1, 4),), **size, sides=("ours", "eager", "sdpa", "onnx"), repeats=1
         ),

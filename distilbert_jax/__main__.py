@@ -22,6 +22,7 @@ SIGTERM: training saves within a step, a second signal ends at once, and the sam
 Compiled programs are kept in ~/.cache/distilbert_jax/compiled; JAX_COMPILATION_CACHE_DIR names another folder.
 """
 LONGEST = 2_000  # characters of an error
+_FILE = "an experiment file, such as experiments/quickstart.py; it is code, so run only those you trust"
 _OVERRIDES = "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR"
 _PLAN = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
 _TASK_HELP = (
@@ -70,7 +71,7 @@ def _add_pretraining(command: Command) -> None:
         sub.add_argument(
             "file",
             metavar="EXPERIMENT.py",
-            help="an experiment file, such as experiments/quickstart.py; it is code, so run only those you trust",
+            help=_FILE,
         )
         sub.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
     distill.add_argument(
@@ -101,6 +102,15 @@ def _add_looking_back(command: Command) -> None:
         "Teacher beside student in one table, their words for a gap, and a picture of the losses.",
     )
     report.add_argument("run", metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
+    speed = command(
+        "speed",
+        commands.speed,
+        "Where the time of an experiment's update goes: teacher, student, losses, backward pass and optimizer, each "
+        "beside the peak of the devices at hand. Trains nothing, and prepares the corpus where it is missing.",
+    )
+    speed.add_argument("file", metavar="EXPERIMENT.py", help=_FILE)
+    speed.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+    speed.add_argument("--smoke", metavar="FOLDER", help="of a tiny random model, all in FOLDER: shows that it runs")
     replay = command(
         "replay",
         commands.replay,

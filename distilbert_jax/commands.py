@@ -34,6 +34,13 @@ def prepare(args: argparse.Namespace) -> None:
     prepare(experiment.corpus, read.tokenizer(experiment.start))
 
 
+def speed(args: argparse.Namespace) -> None:
+    from distilbert_jax.evaluate.parts import breakdown
+    from distilbert_jax.train.command import Command
+
+    breakdown(Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke).experiment())
+
+
 def replay(args: argparse.Namespace) -> None:
     from distilbert_jax.train.replay import replay
 

@@ -74,7 +74,7 @@ class Experiment:
     steps: int
     global_batch: int = 2_048
     seed: int = 0
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; parameters are float32
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the computation; parameters are float32
     deterministic: bool = False  # on a GPU: XLA's reproducible kernels, slower
     eval_rows: int = 1_024
     # Where and how often: no part of what the run is.

@@ -93,6 +93,15 @@ class Outputs:
 
 
 @flax.struct.dataclass
+class Scale:
+    """What losses are multiplied by in float16, so that small gradients exist there."""
+
+    value: Float[Array, ""]
+    since: Int[Array, ""]  # updates, since it last changed
+    skipped: Int[Array, ""]  # updates left out because the scale was too large
+
+
+@flax.struct.dataclass
 class TrainState:
     """What a checkpoint holds. Teachers are no part of it: they are an argument of the step."""
 
@@ -100,3 +109,4 @@ class TrainState:
     params: dict[str, Any]  # {"student": …, "losses": {name: …}}
     opt_state: Any
     bad_steps: Int[Array, ""]  # updates left out because they were not finite
+    scale: Scale | None = None  # in float16 only

@@ -38,6 +38,13 @@ def pytest_addoption(parser):
     parser.addoption("--hub", action="store_true", help="published models from the Hub; needs the network")
 
 
+def pytest_collection_modifyitems(items):
+    """The long files first: then no worker is left alone with one at the end."""
+    order = ("train", "reliability", "tests")
+    last = len(order)
+    items.sort(key=lambda item: {name: i for i, name in enumerate(order)}.get(item.path.parent.name, last))
+
+
 @pytest.fixture(scope="session")
 def prove(pytestconfig) -> bool:
     """Whether this is `make prove`."""

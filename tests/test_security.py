@@ -78,7 +78,10 @@ def test_the_package_cannot_open_a_pickle_or_run_text():
                 found += [(path.name, name) for name in names if name.split(".")[0] in FORBIDDEN_MODULES]
             if isinstance(node, ast.Call):
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-                found += [(path.name, name)] * (name in FORBIDDEN_CALLS and not _of_a_module(node.func, "re"))
+                of_text = bool(node.args) or name != "compile"  # a lowered program's method takes none
+                found += [(path.name, name)] * (
+                    name in FORBIDDEN_CALLS and of_text and not _of_a_module(node.func, "re")
+                )
                 found += [(path.name, keyword.arg) for keyword in node.keywords if keyword.arg in FORBIDDEN_OPTIONS]
     assert found == [("experiment_file.py", "exec_module")]
 

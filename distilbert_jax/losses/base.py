@@ -92,15 +92,19 @@ def total(
     student: Outputs,
     teachers: Mapping[str, Outputs],
     sums: Means,
+    *,
+    scale: Float[Array, ""] | float = 1.0,
 ) -> tuple[Float[Array, ""], Means]:
     """This micro-batch's share of the objective, and of the global mean of each loss and of each of `watched`, which
     are not learned from.
 
-    `sums` are the normalisers of all of them.
+    `sums` are the normalisers of all of them; everything is multiplied by `scale`, before it is differentiated.
     """
     batch = student.batch
     over_words = {name: loss for name, loss in losses.items() if isinstance(loss, ScoreLoss)}
-    share = {name: loss.weights(batch) / jnp.maximum(sums[name], 1.0) for name, loss in {**losses, **watched}.items()}
+    share = {
+        name: scale * loss.weights(batch) / jnp.maximum(sums[name], 1.0) for name, loss in {**losses, **watched}.items()
+    }
     objective = jnp.zeros(())
     means: Means = {}
     if over_words or watched:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float
 
-from distilbert_jax.models.attention import attend
+from distilbert_jax.models.attention import Kernel, attend, sees
 from distilbert_jax.models.dropout import drop, fold
 from distilbert_jax.models.products import matrices
 from distilbert_jax.types import Batch, Factored, Outputs, RowKeys
@@ -41,8 +41,9 @@ class TransformerConfig:
     dropout: float = 0.0  # on the embeddings and the MLP's output
     attention_dropout: float = 0.0  # on the probabilities
     projection_dropout: float = 0.0  # on the attention's output: BERT has it, DistilBERT has not
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     remat: Remat = "nothing"  # what the backward pass computes anew, see LAYERS
+    attention: Kernel = "xla"
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "mlp_size", "max_tokens"):
@@ -120,7 +121,7 @@ class Block(nn.Module):
         cfg = self.cfg
         heads = (cfg.num_heads, cfg.hidden_size // cfg.num_heads)
         q, k, v = (dense(cfg, heads, name=name)(x) for name in ("query", "key", "value"))
-        y = attend(q, k, v, sees, keys=keys, dropout=cfg.attention_dropout)
+        y = attend(q, k, v, sees, keys=keys, dropout=cfg.attention_dropout, kernel=cfg.attention)
         y = dense(cfg, cfg.hidden_size, axis=(-2, -1), name="out")(y)
         x = layer_norm(cfg, name="attention_norm")(x + drop(y, keys, rate=cfg.projection_dropout, site=PROJECTION))
 
@@ -165,14 +166,14 @@ class Transformer(nn.Module):
             x = x + self.token_types(batch.token_types)
         x = drop(self.norm(x), keys, rate=cfg.dropout, site=EMBEDDINGS)
 
-        sees = (batch.segments[:, :, None] == batch.segments[:, None, :]) & batch.real[:, None]
+        seen = sees(batch.segments)
         hidden, projections = [x], []
         for i, layer in enumerate(self.layers):
-            x, qkv = layer(x, sees, fold(keys, i))
+            x, qkv = layer(x, seen, fold(keys, i))
             hidden.append(x)
             projections.append(qkv)
         q, k, v = zip(*projections, strict=True)
-        return Outputs(batch=batch, scores=None, hidden=tuple(hidden), q=q, k=k, v=v, sees=sees)
+        return Outputs(batch=batch, scores=None, hidden=tuple(hidden), q=q, k=k, v=v, sees=seen)
 
     def over_words(self, x: Float[Array, "b p d"], bias: Float[Array, " v"]) -> Factored:
         """Scores against the word embeddings, left factored."""

@@ -89,7 +89,7 @@ class Meter:
         (step, metrics, waited, work), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong:
+        if wrong and values.get("loss_scale", 1.0) <= 1.0:  # else only the scale was too large, and is halved
             became = f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out"
             if not 1 <= values["bad_steps"] <= self._bad_steps_allowed:
                 raise ValueError(f"{became}. {self._mend(step)}")

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,19 @@ from distilbert_jax.models import cost
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.dissect import Dissect, make_dissect
 from distilbert_jax.train.fit import Fits
+from distilbert_jax.train.kernels import with_attention
 from distilbert_jax.train.mesh import make_mesh, place, replicated, split
 from distilbert_jax.train.models import StudentModel
-from distilbert_jax.train.step import Apply, Ask, Metrics, make_eval_step, make_train_step, start
+from distilbert_jax.train.step import (
+    Apply,
+    Ask,
+    Metrics,
+    make_eval_step,
+    make_forward,
+    make_gradients,
+    make_train_step,
+    start,
+)
 from distilbert_jax.types import Rows, TrainState
 
 EVAL_SEED = 20_191_002  # of the held-out masks: the same for every run and every model
@@ -42,6 +52,8 @@ class Run:
     train_step: Callable[[TrainState, Any, Rows], tuple[TrainState, Metrics]]
     eval_step: Callable[[Any, Any, Rows], Metrics]
     dissect: Dissect  # what the train step does, row by row
+    gradients: Callable[[Any, Any, Rows], tuple[Any, Metrics]]  # of the train step, without the update
+    forward: dict[str, Callable[[Any, Rows], Any]]  # of the student, and of the teachers that losses compare with
     teachers: dict[str, Any]  # parameters, by name
     rows_per_device: int
     fits: Fits
@@ -65,12 +77,11 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         teacher_size=teacher.cfg.hidden_size if teacher else None,
     )
     params = {"student": student.params, "losses": of_losses}
-    train_step, eval_step, dissect = _steps(experiment, teacher, student, prepared, mesh)
-    step = jax.jit(train_step, donate_argnums=0)
-    state = start(params, tx, mesh)
+    steps = _steps(experiment, teacher, student, prepared, mesh)
+    state = start(params, tx, mesh, dtype=experiment.dtype)
     teachers = {"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {}
     fits = Fits(
-        step=step,
+        step=steps["train_step"],
         state=state,
         teachers=teachers,
         global_batch=experiment.global_batch,
@@ -86,9 +97,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         batches=batches.Batches(shards=train, seed=experiment.seed, steps=experiment.steps, layout=layout),
         held_out=lambda: batches.in_order(held_out, count=held_out_rows, layout=layout),
         held_out_rows=held_out_rows,
-        train_step=step,
-        eval_step=jax.jit(eval_step),
-        dissect=jax.jit(dissect),
+        **steps,
         teachers=teachers,
         rows_per_device=rows // mesh.size,
         fits=fits,
@@ -111,10 +120,12 @@ def _flops(experiment: Experiment, teacher: Model | None, student: StudentModel)
     return {"mfu": of(experiment.asks_everywhere), "mfu_everywhere": of(True)}
 
 
-def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh) -> Any:
-    """(train step, eval step, dissection of the train step), pure functions."""
-    apply = _apply(student.cfg, experiment)
-    teachers = {"teacher": _apply(teacher.cfg, experiment)} if teacher else {}
+def _steps(
+    experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh
+) -> dict[str, Any]:
+    """What of a Run is a function on the devices."""
+    apply = _apply(student.cfg, experiment, "student")
+    teachers = {"teacher": _apply(teacher.cfg, experiment, "teacher")} if teacher else {}
     learning = (apply, {name: teachers[name] for name in experiment.taught_by}, experiment.losses)
     how: Any = dict(
         ask=_ask(
@@ -130,12 +141,21 @@ def _steps(experiment: Experiment, teacher: Model | None, student: StudentModel,
     train_step = make_train_step(*learning, experiment.optimizer.transformation(experiment.steps), **how)
     watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}
     ask = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
-    eval_step = make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED)
-    return train_step, eval_step, make_dissect(*learning, **how)
+    programs = {
+        "gradients": make_gradients(*learning, **how),
+        "eval_step": make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED),
+        "dissect": make_dissect(*learning, **how),
+        "forward": {
+            name: make_forward(model, ask=how["ask"], mesh=mesh, seed=experiment.seed, learns=name == "student")
+            for name, model in {**learning[1], "student": apply}.items()
+        },
+    }
+    return {"train_step": jax.jit(train_step, donate_argnums=0)} | jax.tree.map(jax.jit, programs)
 
 
-def _apply(cfg: TransformerConfig, experiment: Experiment) -> Apply:
-    apply: Any = MaskedLM(dataclasses.replace(cfg, dtype=experiment.dtype, remat=experiment.remat)).apply
+def _apply(cfg: TransformerConfig, experiment: Experiment, who: Literal["student", "teacher"]) -> Apply:
+    cfg = dataclasses.replace(cfg, dtype=experiment.dtype, remat=experiment.remat)
+    apply: Any = MaskedLM(with_attention(cfg, who=who)).apply
     return apply
 
 

@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Int
 
 from distilbert_jax.losses import base
+from distilbert_jax.train import scaling
 from distilbert_jax.train.mesh import DATA, replicated
 from distilbert_jax.types import Batch, Outputs, RowKeys, Rows, TrainState
 
@@ -30,10 +31,13 @@ def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
     )
 
 
-def start(params: Any, tx: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """The state before the first update, on every device of the mesh."""
-    zero = jnp.zeros((), jnp.int32)
-    fresh = lambda params: TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero)
+def start(params: Any, tx: optax.GradientTransformation, mesh: Mesh, *, dtype: str = "float32") -> TrainState:
+    """The state before the first update of a computation in this type, on every device of the mesh."""
+
+    def fresh(params):
+        zero, scale = jnp.zeros((), jnp.int32), scaling.first() if dtype == "float16" else None
+        return TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero, scale=scale)
+
     return jax.jit(fresh, out_shardings=replicated(mesh))(params)
 
 
@@ -48,16 +52,49 @@ def make_train_step(
     seed: Seed,
     watched: Mapping[str, base.ScoreLoss] = {},
 ) -> Callable[[TrainState, Mapping[str, Any], Rows], tuple[TrainState, Metrics]]:
-    """Returns step(state, teacher_params, rows) -> (state, metrics); leaves of `rows` are [accumulation, b, …], b over
-    the devices.
+    """Returns step(state, teacher_params, rows) -> (state, metrics), of the gradients that `make_gradients` gives. An
+    update is left out and counted where any of its metrics is not finite: the state stays good although the host hears
+    of it later. `bad_steps` among the metrics says how many that were so far; those that only the loss scale of
+    float16 made overflow are counted apart, as `skipped_steps`.
+    """
+    gradients = make_gradients(student, teachers, losses, ask=ask, mesh=mesh, seed=seed, watched=watched)
+
+    def step(state, teacher_params, rows):
+        scale = state.scale
+        if scale is None:
+            grads, metrics = gradients(state.params, teacher_params, rows)
+        else:
+            both = gradients(state.params, teacher_params, rows, scale.value)
+            grads, metrics = jax.tree.map(lambda x: x / scale.value, both)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        good = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
+        state = _updated(state, grads, tx, good)
+        metrics["bad_steps"] = state.bad_steps
+        if scale is not None:
+            metrics |= {"loss_scale": scale.value, "skipped_steps": state.scale.skipped}
+        return state, metrics
+
+    return step
+
+
+def make_gradients(
+    student: Apply,
+    teachers: Mapping[str, Apply],
+    losses: Mapping[str, base.Loss],
+    *,
+    ask: Ask,
+    mesh: Mesh,
+    seed: Seed,
+    watched: Mapping[str, base.ScoreLoss] = {},
+) -> Callable[..., tuple[Any, Metrics]]:
+    """Returns gradients(params, teacher_params, rows, scale=1.0) -> (gradients, metrics), both times the scale; leaves
+    of `rows` are [accumulation, b, …], b over the devices.
 
     The masks of the whole global batch come first, so every normaliser is known before the first forward pass; each
-    device then sums its own gradients over its micro-batches, and they are added up over devices once. An update is
-    left out and counted where any of its metrics is not finite: the state stays good although the host hears of it
-    later. `bad_steps` among the metrics says how many that were so far.
+    device then sums its own gradients over its micro-batches, and they are added up over devices once.
     """
 
-    def gradients(params, teacher_params, rows):  # on each device, of its rows
+    def gradients(params, teacher_params, rows, scale):  # on each device, of its rows
         batches, sums = asked(rows, {**losses, **watched}, ask=ask, seed=seed)
 
         def of_micro(batch):
@@ -65,7 +102,7 @@ def make_train_step(
 
             def objective(params):
                 outputs = student({"params": params["student"]}, batch, keys=row_keys(seed, batch, DROPOUT))
-                return base.total(losses, watched, params["losses"], outputs, targets, sums)
+                return base.total(losses, watched, params["losses"], outputs, targets, sums, scale=scale)
 
             (value, means), grads = jax.value_and_grad(objective, has_aux=True)(params)
             return grads, {"loss": value} | {named[name]: mean for name, mean in means.items()}
@@ -75,16 +112,9 @@ def make_train_step(
 
     named = {name: f"loss/{name}" for name in losses} | {name: name for name in watched}
 
-    gradients = jax.shard_map(gradients, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
-
-    def step(state, teacher_params, rows):
-        grads, metrics = gradients(state.params, teacher_params, rows)
-        metrics["grad_norm"] = optax.tree.norm(grads)
-        good = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
-        state = _updated(state, grads, tx, good)
-        return state, metrics | {"bad_steps": state.bad_steps}
-
-    return step
+    specs = (P(), P(), P(None, DATA), P())
+    scaled = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
+    return lambda params, teacher_params, rows, scale=1.0: scaled(params, teacher_params, rows, jnp.float32(scale))
 
 
 def asked(
@@ -105,7 +135,12 @@ def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, go
         return optax.apply_updates(params, updates), opt_state
 
     params, opt_state = jax.lax.cond(good, update, lambda *old: old, state.params, state.opt_state)
-    return TrainState(step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + ~good)
+    bad, scale = ~good, state.scale
+    if scale is not None:
+        bad, scale = bad & ~scaling.overflowed(scale, good), scaling.after(scale, good)
+    return TrainState(
+        step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + bad, scale=scale
+    )
 
 
 def make_eval_step(
@@ -132,6 +167,22 @@ def make_eval_step(
         return over_devices(sum_over_first(of_micro, rows, dict.fromkeys((*watched, "words"), jnp.zeros(()))))
 
     return jax.shard_map(sums, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
+
+
+def make_forward(apply: Apply, *, ask: Ask, mesh: Mesh, seed: Seed, learns: bool) -> Callable[[Any, Rows], jax.Array]:
+    """Returns forward(params, rows) -> Σ of the last hidden states, with dropout for a model that learns: what a
+    model's own pass of a train step costs.
+    """
+
+    def sums(params, rows):
+        def of_micro(batch):
+            batch = ask(row_keys(seed, batch, MASKS), batch)
+            keys = row_keys(seed, batch, DROPOUT) if learns else None
+            return apply({"params": params}, batch, keys=keys).hidden[-1].sum(dtype=jnp.float32)
+
+        return over_devices(sum_over_first(of_micro, rows, jnp.zeros(())))
+
+    return jax.shard_map(sums, mesh=mesh, in_specs=(P(), P(None, DATA)), out_specs=P(), check_vma=False)
 
 
 def over_devices(x: Any) -> Any:

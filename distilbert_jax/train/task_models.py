@@ -1,7 +1,7 @@
 """The models of fine-tuning: with the task's labels, and who teaches."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from distilbert_jax.config import FineTune, Pretrained
 from distilbert_jax.data.tasks.form import Form
 from distilbert_jax.hub.read import Model, read
 from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.train.kernels import with_attention
 from distilbert_jax.train.models import demand_comparable
 from distilbert_jax.train.step import Apply
 
@@ -51,9 +52,9 @@ def read_teacher(wanted: Pretrained, model: Model, form: Form, plan: FineTune) -
     return teacher
 
 
-def make_apply(model: Model, plan: FineTune) -> Apply:
-    """Encoder and head as the plan computes them: its dropout, its type."""
-    cfg = dataclasses.replace(_with_dropout(model, plan), dtype=plan.dtype)
+def make_apply(model: Model, plan: FineTune, who: Literal["student", "teacher"]) -> Apply:
+    """Encoder and head as the plan computes them: its dropout, its type, and the kernel of attention that suits."""
+    cfg = with_attention(dataclasses.replace(_with_dropout(model, plan), dtype=plan.dtype), who=who)
     apply: Any = heads.build(model.head, cfg, model.head_cfg).apply
     return apply
 

@@ -80,8 +80,8 @@ def build(plan: FineTune, task: Task) -> Tuning:
     steps = plan.epochs * -(-len(train.encoded.rows) // plan.batch)
     tx = plan.optimizer.transformation(steps)
     like = parameter_shapes(model.cfg, form.head, model.head_cfg)
-    apply = make_apply(model, plan)
-    teachers = {"teacher": make_apply(teacher, plan)} if teacher else {}
+    apply = make_apply(model, plan, "student")
+    teachers = {"teacher": make_apply(teacher, plan, "teacher")} if teacher else {}
 
     theirs = teacher.cfg.hidden_size if teacher else None
 

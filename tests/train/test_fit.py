@@ -43,19 +43,17 @@ def experiment(tmp_path_factory):
     return dataclasses.replace(tiny, steps=2, global_batch=32, rows_per_device="auto")
 
 
-def test_auto_takes_the_whole_batch_where_there_is_room_and_less_where_not(experiment, tmp_path, monkeypatch, capsys):
+def test_auto_takes_as_many_rows_as_fit(experiment, tmp_path, monkeypatch, capsys):
     built = []
     build = loop.build
     monkeypatch.setattr(loop, "build", lambda *models: built.append(build(*models)) or built[-1])
-    loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path / "all")))
-    assert built[0].rows_per_device == 4  # of 32 on eight devices
-    assert "4 rows at once on each device: 0.0" in capsys.readouterr().out
-    need = {rows: built[0].fits.need(rows) for rows in (1, 2, 4)}
-    assert need[1] < need[2] < need[4]
-
-    monkeypatch.setattr(fit, "at_hand", lambda: need[2])
-    loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path / "less")))
-    assert built[1].rows_per_device == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(Fits, "need", lambda self, rows: rows * 10**9)
+        patched.setattr(fit, "at_hand", lambda: 3 * 10**9)
+        loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path)))
+    assert built[0].rows_per_device == 2  # of 32 on eight devices
+    assert "2 rows at once on each device: 2.00 GB of 3.00 GB" in capsys.readouterr().out
+    assert 0 < built[0].fits.need(1) < built[0].fits.need(4) < fit.at_hand()
 
 
 def test_out_of_memory_names_what_fits(experiment, tmp_path, monkeypatch):
