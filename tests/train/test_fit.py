@@ -43,17 +43,21 @@ def experiment(tmp_path_factory):
     return dataclasses.replace(tiny, steps=2, global_batch=32, rows_per_device="auto")
 
 
-def test_auto_takes_as_many_rows_as_fit(experiment, tmp_path, monkeypatch, capsys):
-    built = []
-    build = loop.build
-    monkeypatch.setattr(loop, "build", lambda *models: built.append(build(*models)) or built[-1])
-    with monkeypatch.context() as patched:
-        patched.setattr(Fits, "need", lambda self, rows: rows * 10**9)
-        patched.setattr(fit, "at_hand", lambda: 3 * 10**9)
-        loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path)))
-    assert built[0].rows_per_device == 2  # of 32 on eight devices
-    assert "2 rows at once on each device: 2.00 GB of 3.00 GB" in capsys.readouterr().out
-    assert 0 < built[0].fits.need(1) < built[0].fits.need(4) < fit.at_hand()
+def test_auto_asks_the_compiled_step(experiment, tmp_path, monkeypatch, capsys):
+    asked = []
+    most = fit.most_rows
+
+    def spy(need, *, each, limit):
+        rows = most(need, each=each, limit=limit)
+        asked.append((rows, each, need(rows), limit))
+        return rows
+
+    monkeypatch.setattr(fit, "most_rows", spy)
+    loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), global_batch=8))
+    ((rows, each, need, limit),) = asked
+    assert rows == each == 1  # of 8 on eight devices
+    assert 10_000 < need < limit
+    assert "1 rows at once on each device: 0.00 GB of " in capsys.readouterr().out
 
 
 def test_out_of_memory_names_what_fits(experiment, tmp_path, monkeypatch):
