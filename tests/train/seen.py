@@ -8,7 +8,6 @@ import sys
 
 import jax
 import numpy as np
-import optax
 from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec as P
 
@@ -19,7 +18,7 @@ from distilbert_jax.train import hosts
 from distilbert_jax.train import run as runs
 from distilbert_jax.train.mesh import DATA
 from distilbert_jax.train.models import cut_student, read_models
-from distilbert_jax.train.step import MASKS, make_train_step, row_keys, start
+from distilbert_jax.train.step import MASKS, row_keys
 
 STEPS = 3
 FIELDS = ("rows", "epochs", "tokens", "segments", "positions", "predict_at", "asked", "weights", "labels")
@@ -38,23 +37,14 @@ def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray
     of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKS), r))(rows)
     over_rows = P(None, DATA)
     masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))
-    apply = lambda cfg: runs._apply(cfg, experiment)
-    teachers = {"teacher": apply(teacher.cfg)}
-    sgd = optax.sgd(1.0)  # so that an update is the gradient
-    step = make_train_step(
-        apply(student.cfg), teachers, experiment.losses, sgd, ask=ask, mesh=run.mesh, seed=experiment.seed
-    )
-    step, state = jax.jit(step), start(jax.device_get(run.state.params), sgd, run.mesh)
-
     steps = []
     for number in range(STEPS):
         rows = run.place(run.batches[number])
         found = in_order(multihost_utils.process_allgather(masked(rows), tiled=True))
         if learns:
-            after, metrics = step(state, run.teachers, rows)
-            gradient = [np.ravel(a) - np.ravel(b) for a, b in zip(*map(leaves, (state, after)), strict=True)]
+            gradient, metrics = run.gradients(run.state.params, run.teachers, rows)
             found |= {name: np.asarray(value) for name, value in metrics.items()}
-            found["gradient"] = np.concatenate(gradient)
+            found["gradient"] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
         steps.append(found)
     return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
 
@@ -65,10 +55,6 @@ def in_order(batch):
     flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in flat.items()}
     order = np.argsort(flat["rows"], kind="stable")
     return {name: x[order] for name, x in flat.items()}
-
-
-def leaves(state):
-    return jax.tree.leaves(jax.device_get(state.params))
 
 
 if __name__ == "__main__":
