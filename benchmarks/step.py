@@ -103,7 +103,7 @@ def ours(**settings: Any) -> Turn:
     from distilbert_jax.optimizer import AdamW
     from distilbert_jax.train import peak
     from distilbert_jax.train.mesh import make_mesh, over_rows, replicated
-    from distilbert_jax.train.step import make_train_step, start
+    from distilbert_jax.train.step import Objective, make_gradients, make_train_step, start
     from distilbert_jax.types import Rows
 
     case = Case(**settings)
@@ -117,15 +117,14 @@ def ours(**settings: Any) -> Turn:
     preference = log_preference(jnp.ones(VOCABULARY), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)
     tx, mesh = AdamW().transformation(1_000), make_mesh()
     models = {"teacher": case.teacher} if case.teacher else {}
-    step = make_train_step(
-        MaskedLM(case.student).apply,
-        {name: MaskedLM(cfg).apply for name, cfg in models.items()},
-        losses,
-        tx,
+    objective = Objective(
+        student=MaskedLM(case.student).apply,
+        teachers={name: MaskedLM(cfg).apply for name, cfg in models.items()},
+        losses=losses,
         ask=lambda keys, rows: words(keys, rows, preference),
-        mesh=mesh,
         seed=0,
     )
+    step = make_train_step(make_gradients(objective, mesh), tx, mesh)
     step = jax.jit(step, donate_argnums=0)
     state = start({"student": init(case.student), "losses": {name: {} for name in losses}}, tx, mesh)
     shape = (1, case.rows, case.tokens)

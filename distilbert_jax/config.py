@@ -80,6 +80,8 @@ class Experiment:
     # Where and how often: no part of what the run is.
     rows_per_device: int | Literal["auto"] = 32  # at once; "auto": as many as fit, by what the compiled step needs
     remat: Remat = "nothing"  # what the backward pass computes anew, for memory
+    fsdp: int = 1  # devices that share one copy of parameters, moments and teacher; rows fall on them too
+    tensor: int = 1  # devices of a process that share a row: its heads, MLP and words
     workdir: str | None = None  # runs/NAME, where it is left out
     eval_every: int = 1_000
     checkpoint_every: int = 1_000
@@ -97,7 +99,7 @@ class Experiment:
         if not self.losses:
             raise ValueError("losses: at least one is needed")
         counts = ("steps", "global_batch", "eval_rows", "eval_every", "checkpoint_every", "keep", "log_every")
-        for field in counts + (() if self.rows_per_device == "auto" else ("rows_per_device",)):
+        for field in (*counts, "fsdp", "tensor") + (() if self.rows_per_device == "auto" else ("rows_per_device",)):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.bad_steps_allowed < 0:
@@ -187,6 +189,8 @@ def fine_tune(
 PACE = (
     "rows_per_device",
     "remat",
+    "fsdp",
+    "tensor",
     "workdir",
     "eval_every",
     "checkpoint_every",

@@ -13,8 +13,9 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from distilbert_jax.losses import base
-from distilbert_jax.train.mesh import DATA
-from distilbert_jax.train.step import DROPOUT, Apply, Ask, Seed, asked, row_keys
+from distilbert_jax.train.mesh import ROWS
+from distilbert_jax.train.sharding import on_devices
+from distilbert_jax.train.step import Objective
 from distilbert_jax.types import Factored, Outputs, Rows
 
 Size = Any
@@ -36,29 +37,21 @@ class Parts:
 Dissect = Callable[[Any, Mapping[str, Any], Rows], Parts]
 
 
-def make_dissect(
-    student: Apply,
-    teachers: Mapping[str, Apply],
-    losses: Mapping[str, base.Loss],
-    *,
-    ask: Ask,
-    mesh: Mesh,
-    seed: Seed,
-    watched: Mapping[str, base.ScoreLoss] = {},
-) -> Dissect:
-    """Returns dissect(params, teacher_params, rows) -> Parts. The arguments are those of `make_train_step`: the same
+def make_dissect(objective: Objective, mesh: Mesh) -> Dissect:
+    """Returns dissect(params, teacher_params, rows) -> Parts, of what `make_gradients` makes gradients of: the same
     masks, dropout and normalisers, whatever row stands beside another.
     """
+    losses = objective.losses
 
-    def of_rows(params, teacher_params, rows):  # on each device, of its rows
-        batches, sums = asked(rows, {**losses, **watched}, ask=ask, seed=seed)
+    def of_device(rows, params, teachers):
+        batches, sums = objective.asked(rows)
+        params = params.whole()
 
         def of_row(row):
-            batch = jax.tree.map(lambda x: x[None], row)
-            targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
-            answer = lambda params: student({"params": params}, batch, keys=row_keys(seed, batch, DROPOUT))
-            outputs, back = jax.vjp(answer, params["student"])
-            _, means = base.total(losses, watched, params["losses"], outputs, targets, sums)
+            known, batch = teachers.whole_beside(jax.tree.map(lambda x: x[None], row))
+            targets = objective.targets(known, batch)
+            outputs, back = jax.vjp(lambda student: objective.answers(student, batch), params["student"])
+            _, means = base.total(losses, objective.watched, params["losses"], outputs, targets, sums)
 
             def gradient(name):  # the backward pass of one loss alone
                 alone = lambda outputs, own: base.total({name: losses[name]}, {}, own, outputs, targets, sums)[0]
@@ -74,9 +67,8 @@ def make_dissect(
 
         return jax.lax.map(lambda micro: jax.lax.map(of_row, micro), batches)
 
-    return jax.shard_map(
-        of_rows, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(None, DATA), check_vma=False
-    )
+    mapped = on_devices(of_device, mesh, out=lambda *_: P(None, ROWS))
+    return lambda params, teacher_params, rows: mapped(rows, params, teacher_params)
 
 
 def size(x: Array) -> Size:

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from distilbert_jax.progress import console
-from distilbert_jax.train.mesh import over_rows, split
+from distilbert_jax.train.mesh import over_rows, row_devices, split
 from distilbert_jax.types import Rows
 
 SHARE = 0.92  # of a device's memory that a step may fill; the rest is the runtime's, and lost between blocks
@@ -36,7 +36,7 @@ class Fits:
         """Bytes on each device, with at most so many rows at once: what comes in, what goes out and is not written
         over that, and what the step holds in between. Compiles it.
         """
-        places = split(self.global_batch, rows_per_device=rows, devices=self.mesh.size)
+        places = split(self.global_batch, rows_per_device=rows, devices=row_devices(self.mesh))
         shape: Any = lambda *more: jax.ShapeDtypeStruct((*places, *more), jnp.int32, sharding=over_rows(self.mesh))
         batch = Rows(rows=shape(), epochs=shape(), tokens=shape(self.length), segments=shape(self.length))
         sizes = self.step.lower(self.state, self.teachers, batch).compile().memory_analysis()
@@ -46,7 +46,7 @@ class Fits:
     def most(self) -> int:
         """The most rows at once that fit on each device of every process. Says what they need."""
         limit, need = at_hand(), functools.cache(self.need)
-        rows = most_rows(need, each=self.global_batch // self.mesh.size, limit=limit)
+        rows = most_rows(need, each=self.global_batch // row_devices(self.mesh), limit=limit)
         console.print(f"{rows} rows at once on each device: {_gigabytes(need(rows))} of {_gigabytes(limit)}")
         return rows
 

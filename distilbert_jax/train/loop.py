@@ -4,6 +4,8 @@ import contextlib
 import os
 import pathlib
 
+import jax
+
 from distilbert_jax import files, untrusted
 from distilbert_jax.config import PACE, Experiment
 from distilbert_jax.data.prepare import Prepared, prepare
@@ -16,6 +18,7 @@ from distilbert_jax.train.export import export
 from distilbert_jax.train.hosts import Hosts, is_first
 from distilbert_jax.train.log import Log, Silent
 from distilbert_jax.train.measure import in_words, measure
+from distilbert_jax.train.mesh import replicated
 from distilbert_jax.train.meter import Meter, Work, timed
 from distilbert_jax.train.models import cut_student, read_models
 from distilbert_jax.train.peak import peak
@@ -52,6 +55,7 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
             command.write(folder)
         console.print(*student.origin, sep="\n  ", markup=False)
         state = _train(experiment, run, folder, Profile(profile, folder))
+        params = jax.jit(lambda x: x, out_shardings=replicated(run.mesh))(state.params["student"])  # of all processes
         if is_first():
             export(
                 folder,
@@ -60,7 +64,7 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
                 start=start,
                 student=student,
                 prepared=prepared,
-                params=state.params["student"],
+                params=params,
             )
     return folder
 

@@ -1,16 +1,45 @@
-"""Devices: the mesh, and how a global batch falls on it."""
+"""Devices: the mesh, and how a global batch falls on it.
+
+data     rows; parameters whole on each
+fsdp     rows too; each device keeps a part of the parameters (Rajbhandari et al., 2019; Zhao et al., 2023)
+tensor   heads, MLP and words of one row (Shoeybi et al., 2019)
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-DATA = "data"
+DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
+ROWS = (DATA, FSDP)  # the axes that rows fall on
 
 
-def make_mesh() -> Mesh:
-    """Every device of every process along one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), (DATA,), axis_types=(AxisType.Auto,))
+def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """These devices, or every one of every process; `data` is what the other two axes leave. ValueError where they do
+    not divide the devices, or `tensor` those of a process.
+    """
+    devices = jax.devices() if devices is None else devices
+    count, local = len(devices), sum(each.process_index == devices[0].process_index for each in devices)
+    if count % (fsdp * tensor):
+        raise ValueError(
+            f"fsdp={fsdp} × tensor={tensor} does not divide {count} devices: choose {_in_words(_divisors(count))} "
+            "as their product"
+        )
+    if local % tensor:
+        raise ValueError(
+            f"tensor={tensor} does not divide the {local} devices of a process, and they exchange too much for a "
+            f"network: choose {_in_words(_divisors(local))}"
+        )
+    shape = (count // (fsdp * tensor), fsdp, tensor)
+    return jax.make_mesh(shape, (*ROWS, TENSOR), axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def row_devices(mesh: Mesh) -> int:
+    """Over how many parts rows are split."""
+    return mesh.shape[DATA] * mesh.shape[FSDP]
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -19,12 +48,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def over_devices(mesh: Mesh) -> NamedSharding:
     """For [devices]: one value each."""
-    return NamedSharding(mesh, P(DATA))
+    return NamedSharding(mesh, P((*ROWS, TENSOR)))
 
 
 def over_rows(mesh: Mesh) -> NamedSharding:
     """For [accumulation, b, …] leaves: b falls on the devices, accumulation on none."""
-    return NamedSharding(mesh, P(None, DATA))
+    return NamedSharding(mesh, P(None, ROWS))
 
 
 def split(global_batch: int, *, rows_per_device: int, devices: int) -> tuple[int, int]:
@@ -38,10 +67,18 @@ def split(global_batch: int, *, rows_per_device: int, devices: int) -> tuple[int
             f"global_batch={global_batch} does not divide by {devices} devices: choose a multiple of {devices}"
         )
     each = global_batch // devices
-    rows = max(n for n in range(1, min(each, rows_per_device) + 1) if each % n == 0)
+    rows = max(n for n in _divisors(each) if n <= rows_per_device)
     return each // rows, rows * devices
 
 
 def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows of a global batch, [accumulation, b of this process, …], onto its devices."""
     return {name: jax.make_array_from_process_local_data(over_rows(mesh), x) for name, x in batch.items()}
+
+
+def _divisors(count: int) -> list[int]:
+    return [n for n in range(1, count + 1) if count % n == 0]
+
+
+def _in_words(choices: list[int]) -> str:
+    return " or ".join(filter(None, (", ".join(map(str, choices[:-1])), str(choices[-1]))))

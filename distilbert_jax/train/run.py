@@ -22,12 +22,15 @@ from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.dissect import Dissect, make_dissect
 from distilbert_jax.train.fit import Fits
 from distilbert_jax.train.kernels import with_attention
-from distilbert_jax.train.mesh import make_mesh, place, replicated, split
+from distilbert_jax.train.mesh import make_mesh, place, row_devices, split
 from distilbert_jax.train.models import StudentModel
+from distilbert_jax.train.sharding import demand_divides, shardings
 from distilbert_jax.train.step import (
     Apply,
     Ask,
+    Gradients,
     Metrics,
+    Objective,
     make_eval_step,
     make_forward,
     make_gradients,
@@ -52,7 +55,7 @@ class Run:
     train_step: Callable[[TrainState, Any, Rows], tuple[TrainState, Metrics]]
     eval_step: Callable[[Any, Any, Rows], Metrics]
     dissect: Dissect  # what the train step does, row by row
-    gradients: Callable[[Any, Any, Rows], tuple[Any, Metrics]]  # of the train step, without the update
+    gradients: Gradients  # of the train step, without the update
     forward: dict[str, Callable[[Any, Rows], Any]]  # of the student, and of the teachers that losses compare with
     teachers: dict[str, Any]  # parameters, by name
     rows_per_device: int
@@ -65,7 +68,9 @@ class Run:
 
 def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
     """Puts parameters on the devices, checks the shards, and makes the steps."""
-    mesh = make_mesh()
+    mesh = make_mesh(fsdp=experiment.fsdp, tensor=experiment.tensor)
+    for who, cfg in {"student": student.cfg, **({"teacher": teacher.cfg} if teacher else {})}.items():
+        demand_divides(cfg, mesh, who=who)
     train, held_out = (batches.Shards(prepared.folder, prepared.shards[side]) for side in (TRAIN, HELD_OUT))
     held_out_rows = min(experiment.eval_rows, len(held_out))
 
@@ -79,7 +84,8 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
     params = {"student": student.params, "losses": of_losses}
     steps = _steps(experiment, teacher, student, prepared, mesh)
     state = start(params, tx, mesh, dtype=experiment.dtype)
-    teachers = {"teacher": jax.device_put(teacher.params, replicated(mesh))} if teacher else {}
+    teachers = {"teacher": _in_type(teacher.params, experiment.dtype)} if teacher else {}
+    teachers = jax.device_put(teachers, shardings(teachers, mesh))
     fits = Fits(
         step=steps["train_step"],
         state=state,
@@ -89,7 +95,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         mesh=mesh,
     )
     at_once = fits.most() if experiment.rows_per_device == "auto" else experiment.rows_per_device
-    accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=mesh.size)
+    accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=row_devices(mesh))
     layout = batches.Layout(accumulation=accumulation, rows=rows, process=jax.process_index(), of=jax.process_count())
     return Run(
         mesh=mesh,
@@ -99,7 +105,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         held_out_rows=held_out_rows,
         **steps,
         teachers=teachers,
-        rows_per_device=rows // mesh.size,
+        rows_per_device=rows // row_devices(mesh),
         fits=fits,
         flops=_flops(experiment, teacher, student),
     )
@@ -126,28 +132,30 @@ def _steps(
     """What of a Run is a function on the devices."""
     apply = _apply(student.cfg, experiment, "student")
     teachers = {"teacher": _apply(teacher.cfg, experiment, "teacher")} if teacher else {}
-    learning = (apply, {name: teachers[name] for name in experiment.taught_by}, experiment.losses)
-    how: Any = dict(
+    objective = Objective(
+        student=apply,
+        teachers={name: teachers[name] for name in experiment.taught_by},
+        losses=experiment.losses,
+        watched=metrics.TEACHER if experiment.taught_by else {},
         ask=_ask(
             prepared,
             share=experiment.masking.share,
             smoothing=experiment.masking.smoothing,
             everywhere=experiment.asks_everywhere,
         ),
-        mesh=mesh,
         seed=experiment.seed,
-        watched=metrics.TEACHER if experiment.taught_by else {},
     )
-    train_step = make_train_step(*learning, experiment.optimizer.transformation(experiment.steps), **how)
+    gradients = make_gradients(objective, mesh)
+    train_step = make_train_step(gradients, experiment.optimizer.transformation(experiment.steps), mesh)
     watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}
     ask = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
     programs = {
-        "gradients": make_gradients(*learning, **how),
+        "gradients": gradients,
         "eval_step": make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED),
-        "dissect": make_dissect(*learning, **how),
+        "dissect": make_dissect(objective, mesh),
         "forward": {
-            name: make_forward(model, ask=how["ask"], mesh=mesh, seed=experiment.seed, learns=name == "student")
-            for name, model in {**learning[1], "student": apply}.items()
+            name: make_forward(model, ask=objective.ask, mesh=mesh, seed=experiment.seed, learns=name == "student")
+            for name, model in {**objective.teachers, "student": apply}.items()
         },
     }
     return {"train_step": jax.jit(train_step, donate_argnums=0)} | jax.tree.map(jax.jit, programs)
@@ -157,6 +165,12 @@ def _apply(cfg: TransformerConfig, experiment: Experiment, who: Literal["student
     cfg = dataclasses.replace(cfg, dtype=experiment.dtype, remat=experiment.remat)
     apply: Any = MaskedLM(with_attention(cfg, who=who)).apply
     return apply
+
+
+def _in_type(params: Any, dtype: str) -> Any:
+    """A teacher's matrices in the type that products round them to anyhow: half the memory, and the same numbers."""
+    rounds = lambda path: path[-1].key == "kernel"
+    return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if rounds(path) else x, params)
 
 
 def _ask(prepared: Prepared, *, share: float, smoothing: float, everywhere: bool) -> Ask:

@@ -12,7 +12,7 @@ from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.batches import by_length
 from distilbert_jax.data.tasks.form import Row
 from distilbert_jax.progress import bar
-from distilbert_jax.train.mesh import DATA, place
+from distilbert_jax.train.mesh import ROWS, place
 from distilbert_jax.train.step import Apply
 from distilbert_jax.types import Batch
 
@@ -26,7 +26,7 @@ def make_scorer(apply: Apply, mesh: Mesh) -> Scorer:
     def of_device(params, batches):
         return jax.lax.map(lambda batch: apply({"params": params}, batch).scores, batches)
 
-    return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=(P(), P(None, DATA)), out_specs=P(None, DATA)))
+    return jax.jit(jax.shard_map(of_device, mesh=mesh, in_specs=(P(), P(None, ROWS)), out_specs=P(None, ROWS)))
 
 
 def score(

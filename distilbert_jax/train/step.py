@@ -1,5 +1,6 @@
 """One pure update, and the measuring of held-out rows."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Int
 
 from distilbert_jax.losses import base
 from distilbert_jax.train import scaling
-from distilbert_jax.train.mesh import DATA, replicated
+from distilbert_jax.train.sharding import on_devices, over_devices, shardings
 from distilbert_jax.types import Batch, Outputs, RowKeys, Rows, TrainState
 
 MASKS, DROPOUT = 0, 1  # what a row's randomness is for
@@ -21,6 +22,7 @@ Apply = Callable[..., Outputs]
 Ask = Callable[[RowKeys, Any], Batch]  # of Rows; or of a Batch, where a task asks the same whatever the key
 Seed = int | Int[Array, ""]
 Metrics = dict[str, jax.Array]
+Gradients = Callable[..., tuple[Any, Metrics]]
 
 
 def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
@@ -31,33 +33,48 @@ def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
     )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a student learns from: who answers, what is asked of every row, and how the answers are judged."""
+
+    student: Apply
+    teachers: Mapping[str, Apply]
+    losses: Mapping[str, base.Loss]
+    watched: Mapping[str, base.ScoreLoss] = dataclasses.field(default_factory=dict)  # not learned from
+    ask: Ask
+    seed: Seed
+
+    def targets(self, teacher_params: Mapping[str, Any], batch: Batch) -> dict[str, Outputs]:
+        return {name: apply({"params": teacher_params[name]}, batch) for name, apply in self.teachers.items()}
+
+    def answers(self, params: Any, batch: Batch) -> Outputs:
+        """The student's, with dropout."""
+        return self.student({"params": params}, batch, keys=row_keys(self.seed, batch, DROPOUT))
+
+    def asked(self, rows: Rows | Batch) -> tuple[Batch, dict[str, jax.Array]]:
+        """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
+        batches = jax.vmap(lambda r: self.ask(row_keys(self.seed, r, MASKS), r))(rows)
+        return batches, over_devices(base.weight_sums({**self.losses, **self.watched}, batches))
+
+
 def start(params: Any, tx: optax.GradientTransformation, mesh: Mesh, *, dtype: str = "float32") -> TrainState:
-    """The state before the first update of a computation in this type, on every device of the mesh."""
+    """The state before the first update of a computation in this type, cut over the mesh."""
 
     def fresh(params):
         zero, scale = jnp.zeros((), jnp.int32), scaling.first() if dtype == "float16" else None
         return TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero, scale=scale)
 
-    return jax.jit(fresh, out_shardings=replicated(mesh))(params)
+    return jax.jit(fresh, out_shardings=shardings(jax.eval_shape(fresh, params), mesh))(params)
 
 
 def make_train_step(
-    student: Apply,
-    teachers: Mapping[str, Apply],
-    losses: Mapping[str, base.Loss],
-    tx: optax.GradientTransformation,
-    *,
-    ask: Ask,
-    mesh: Mesh,
-    seed: Seed,
-    watched: Mapping[str, base.ScoreLoss] = {},
+    gradients: Gradients, tx: optax.GradientTransformation, mesh: Mesh
 ) -> Callable[[TrainState, Mapping[str, Any], Rows], tuple[TrainState, Metrics]]:
-    """Returns step(state, teacher_params, rows) -> (state, metrics), of the gradients that `make_gradients` gives. An
-    update is left out and counted where any of its metrics is not finite: the state stays good although the host hears
-    of it later. `bad_steps` among the metrics says how many that were so far; those that only the loss scale of
-    float16 made overflow are counted apart, as `skipped_steps`.
+    """Returns step(state, teacher_params, rows) -> (state, metrics), of what `make_gradients` gives. An update is left
+    out and counted where any of its metrics is not finite: the state stays good although the host hears of it later.
+    `bad_steps` among the metrics says how many that were so far; those that only the loss scale of float16 made
+    overflow are counted apart, as `skipped_steps`.
     """
-    gradients = make_gradients(student, teachers, losses, ask=ask, mesh=mesh, seed=seed, watched=watched)
 
     def step(state, teacher_params, rows):
         scale = state.scale
@@ -69,6 +86,7 @@ def make_train_step(
         metrics["grad_norm"] = optax.tree.norm(grads)
         good = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
         state = _updated(state, grads, tx, good)
+        state = jax.lax.with_sharding_constraint(state, shardings(state, mesh))  # else XLA may cut it otherwise
         metrics["bad_steps"] = state.bad_steps
         if scale is not None:
             metrics |= {"loss_scale": scale.value, "skipped_steps": state.scale.skipped}
@@ -77,52 +95,37 @@ def make_train_step(
     return step
 
 
-def make_gradients(
-    student: Apply,
-    teachers: Mapping[str, Apply],
-    losses: Mapping[str, base.Loss],
-    *,
-    ask: Ask,
-    mesh: Mesh,
-    seed: Seed,
-    watched: Mapping[str, base.ScoreLoss] = {},
-) -> Callable[..., tuple[Any, Metrics]]:
+def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
     """Returns gradients(params, teacher_params, rows, scale=1.0) -> (gradients, metrics), both times the scale; leaves
     of `rows` are [accumulation, b, …], b over the devices.
 
     The masks of the whole global batch come first, so every normaliser is known before the first forward pass; each
     device then sums its own gradients over its micro-batches, and they are added up over devices once.
     """
-
-    def gradients(params, teacher_params, rows, scale):  # on each device, of its rows
-        batches, sums = asked(rows, {**losses, **watched}, ask=ask, seed=seed)
-
-        def of_micro(batch):
-            targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
-
-            def objective(params):
-                outputs = student({"params": params["student"]}, batch, keys=row_keys(seed, batch, DROPOUT))
-                return base.total(losses, watched, params["losses"], outputs, targets, sums, scale=scale)
-
-            (value, means), grads = jax.value_and_grad(objective, has_aux=True)(params)
-            return grads, {"loss": value} | {named[name]: mean for name, mean in means.items()}
-
-        zeros = (jax.tree.map(jnp.zeros_like, params), dict.fromkeys(("loss", *named.values()), jnp.zeros(())))
-        return over_devices(sum_over_first(of_micro, batches, zeros))
-
+    losses, watched = objective.losses, objective.watched
     named = {name: f"loss/{name}" for name in losses} | {name: name for name in watched}
 
-    specs = (P(), P(), P(None, DATA), P())
-    scaled = jax.shard_map(gradients, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
-    return lambda params, teacher_params, rows, scale=1.0: scaled(params, teacher_params, rows, jnp.float32(scale))
+    def of_device(rows, student, teachers, scale):
+        batches, sums = objective.asked(rows)
+        params = student.whole()
 
+        def of_micro(batch):
+            known, batch = teachers.whole_beside(batch)
+            targets = objective.targets(known, batch)
 
-def asked(
-    rows: Rows | Batch, losses: Mapping[str, base.Loss], *, ask: Ask, seed: Seed
-) -> tuple[Batch, dict[str, jax.Array]]:
-    """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
-    batches = jax.vmap(lambda r: ask(row_keys(seed, r, MASKS), r))(rows)
-    return batches, over_devices(base.weight_sums(losses, batches))
+            def value(params):
+                outputs = objective.answers(params["student"], batch)
+                return base.total(losses, watched, params["losses"], outputs, targets, sums, scale=scale.parts)
+
+            (total, means), grads = jax.value_and_grad(value, has_aux=True)(params)
+            return grads, {"loss": total} | {named[name]: mean for name, mean in means.items()}
+
+        zeros = (jax.tree.map(jnp.zeros_like, params), dict.fromkeys(("loss", *named.values()), jnp.zeros(())))
+        grads, metrics = sum_over_first(of_micro, batches, zeros)
+        return student.summed(grads), over_devices(metrics)
+
+    mapped = on_devices(of_device, mesh, out=lambda student, *_: (student, P()))
+    return lambda params, teacher_params, rows, scale=1.0: mapped(rows, params, teacher_params, jnp.float32(scale))
 
 
 def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, good: jax.Array) -> TrainState:
@@ -156,17 +159,20 @@ def make_eval_step(
     `words`, how many they are.
     """
 
-    def sums(params, teacher_params, rows):
+    def of_device(rows, params, teacher_params):
+        params = params.whole()
+
         def of_micro(batch):
-            batch = ask(row_keys(seed, batch, MASKS), batch)
+            known, batch = teacher_params.whole_beside(ask(row_keys(seed, batch, MASKS), batch))
             outputs = student({"params": params}, batch)
-            targets = {name: apply({"params": teacher_params[name]}, batch) for name, apply in teachers.items()}
+            targets = {name: apply({"params": known[name]}, batch) for name, apply in teachers.items()}
             _, means = base.total({}, watched, {}, outputs, targets, dict.fromkeys(watched, jnp.ones(())))
             return means | {"words": batch.weights.sum()}
 
         return over_devices(sum_over_first(of_micro, rows, dict.fromkeys((*watched, "words"), jnp.zeros(()))))
 
-    return jax.shard_map(sums, mesh=mesh, in_specs=(P(), P(), P(None, DATA)), out_specs=P(), check_vma=False)
+    mapped = on_devices(of_device, mesh)
+    return lambda params, teacher_params, rows: mapped(rows, params, teacher_params)
 
 
 def make_forward(apply: Apply, *, ask: Ask, mesh: Mesh, seed: Seed, learns: bool) -> Callable[[Any, Rows], jax.Array]:
@@ -174,20 +180,16 @@ def make_forward(apply: Apply, *, ask: Ask, mesh: Mesh, seed: Seed, learns: bool
     model's own pass of a train step costs.
     """
 
-    def sums(params, rows):
+    def of_device(rows, params):
         def of_micro(batch):
-            batch = ask(row_keys(seed, batch, MASKS), batch)
+            known, batch = params.whole_beside(ask(row_keys(seed, batch, MASKS), batch))
             keys = row_keys(seed, batch, DROPOUT) if learns else None
-            return apply({"params": params}, batch, keys=keys).hidden[-1].sum(dtype=jnp.float32)
+            return apply({"params": known}, batch, keys=keys).hidden[-1].sum(dtype=jnp.float32)
 
         return over_devices(sum_over_first(of_micro, rows, jnp.zeros(())))
 
-    return jax.shard_map(sums, mesh=mesh, in_specs=(P(), P(None, DATA)), out_specs=P(), check_vma=False)
-
-
-def over_devices(x: Any) -> Any:
-    """Σ over the devices. One device is spared a copy of every gradient."""
-    return x if jax.lax.axis_size(DATA) == 1 else jax.lax.psum(x, DATA)
+    mapped = on_devices(of_device, mesh)
+    return lambda params, rows: mapped(rows, params)
 
 
 def sum_over_first(f: Callable[[Any], Any], batches: Rows | Batch, zeros: Any) -> Any:

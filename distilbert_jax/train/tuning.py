@@ -18,7 +18,7 @@ from distilbert_jax.losses.base import first_params
 from distilbert_jax.models import cost, surgery
 from distilbert_jax.train.mesh import make_mesh, split
 from distilbert_jax.train.scores import Scorer, make_scorer
-from distilbert_jax.train.step import make_train_step, start
+from distilbert_jax.train.step import Objective, make_gradients, make_train_step, start
 from distilbert_jax.train.task_models import make_apply, read_teacher, with_labels
 from distilbert_jax.types import TrainState
 
@@ -92,8 +92,8 @@ def build(plan: FineTune, task: Task) -> Tuning:
 
     def train_step(state, teacher_params, batch, seed):
         ask = lambda keys, batch: batch  # what a task asks is in its rows
-        step = make_train_step(apply, teachers, plan.losses, tx, ask=ask, mesh=mesh, seed=seed)
-        return step(state, teacher_params, batch)
+        objective = Objective(student=apply, teachers=teachers, losses=plan.losses, ask=ask, seed=seed)
+        return make_train_step(make_gradients(objective, mesh), tx, mesh)(state, teacher_params, batch)
 
     return Tuning(
         plan=plan,

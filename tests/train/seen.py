@@ -16,7 +16,7 @@ from distilbert_jax.config import Experiment
 from distilbert_jax.data.prepare import prepare
 from distilbert_jax.train import hosts
 from distilbert_jax.train import run as runs
-from distilbert_jax.train.mesh import DATA
+from distilbert_jax.train.mesh import ROWS
 from distilbert_jax.train.models import cut_student, read_models
 from distilbert_jax.train.step import MASKS, row_keys
 
@@ -35,7 +35,7 @@ def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray
     masking = experiment.masking
     ask = runs._ask(prepared, share=masking.share, smoothing=masking.smoothing, everywhere=experiment.asks_everywhere)
     of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKS), r))(rows)
-    over_rows = P(None, DATA)
+    over_rows = P(None, ROWS)
     masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))
     steps = []
     for number in range(STEPS):

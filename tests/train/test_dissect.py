@@ -7,16 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.heads.masked_lm import MaskedLM
-from distilbert_jax.losses import metrics
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.train import turned
 from distilbert_jax.train.dissect import make_dissect
 from distilbert_jax.train.mesh import make_mesh, over_rows
-from tests.batches import assert_close, make_rows, masked, stack
-from tests.train.test_step import STUDENT, TEACHER, one_device, setup
+from tests.batches import assert_close, make_rows, stack
+from tests.train.test_step import objective, one_device, setup
 
 BAD = 5  # the row that turns
 
@@ -41,8 +39,7 @@ def dissected(losses=LOSSES, *, mesh=None, rows=None, change=lambda params: para
     mesh = mesh or one_device()
     step, state, teachers = setup(losses, mesh=mesh)
     state = state.replace(params=change(state.params))
-    learning = (MaskedLM(STUDENT).apply, {"teacher": MaskedLM(TEACHER).apply}, losses)
-    dissect = make_dissect(*learning, ask=masked(everywhere=True), mesh=mesh, seed=7, watched=metrics.TEACHER)
+    dissect = make_dissect(objective(losses), mesh)
     rows = jax.device_put(stack(make_rows(), 2) if rows is None else rows, over_rows(mesh))
     after, measured = step(state, teachers, rows)
     return measured, state.params, after.params, jax.device_get(jax.jit(dissect)(state.params, teachers, rows))

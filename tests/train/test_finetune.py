@@ -18,6 +18,7 @@ from distilbert_jax.evaluate.task import evaluate
 from distilbert_jax.hub.read import read
 from distilbert_jax.train import finetune as tuned
 from distilbert_jax.train import log, task_models, tuning
+from distilbert_jax.train.mesh import make_mesh
 from distilbert_jax.train.stop import Stopped
 from tests.reliability import harness
 
@@ -230,7 +231,7 @@ def test_devices_change_nothing(colors, learner):
     for devices in (1, 8):
         plan = plan_of(colors, learner, batch=6)
         with pytest.MonkeyPatch.context() as patched:
-            mesh = jax.make_mesh((devices,), ("data",), devices=jax.devices()[:devices])
+            mesh = make_mesh(devices=jax.devices()[:devices])
             patched.setattr(tuning, "make_mesh", lambda mesh=mesh: mesh)
             turned = tuning.build(plan, colors[0])
         state = turned.start(0)

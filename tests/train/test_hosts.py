@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from distilbert_jax import experiment_file, files
 from distilbert_jax.hub.smoke import smoke
@@ -93,9 +94,9 @@ class Command:
         each = [["--process", place] for place in places(processes)] if processes > 1 else [[]]
         return start([command + more for more in each], environment(devices=devices))
 
-    def run(self, workdir: str, **how):
+    def run(self, workdir: str, *changes: str, **how):
         """To the end; returns the folder."""
-        for status, said in map(ended, self.start(workdir, **how)):
+        for status, said in map(ended, self.start(workdir, *changes, **how)):
             assert status == 0, said
         return self.folder / workdir
 
@@ -173,11 +174,20 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         assert "\n" not in message(text)
         assert seconds[-1] < LOST_WITHIN
         assert_same_run(command.run(name, processes=2, devices=4), whole)
-        close(command.run(f"elastic{hit}", devices=2), whole)  # saved by two processes, goes on in one
+        # Saved by two processes, it goes on in one, whose devices share the parameters.
+        close(command.run(f"elastic{hit}", "fsdp=2", devices=2), whole)
     figures(
         "test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly",
         f"{len(seconds)} SIGTERM, {len(seconds)} kills, bit-identical; others end within {max(seconds):.1f} s",
     )
+
+
+def test_processes_share_parameters(command, whole):
+    """No process has all of them, and the export does."""
+    shared = command.run("shared", "fsdp=4", "tensor=2", processes=2, devices=4)
+    close(shared, whole)
+    ours, wanted = (load_file(folder / "export" / "model.safetensors") for folder in (shared, whole))
+    assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in wanted.items()}
 
 
 def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):

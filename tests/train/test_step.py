@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType
 
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub.read import parameter_shapes
@@ -19,8 +18,8 @@ from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.soft_targets import SoftTargets
-from distilbert_jax.train.mesh import DATA, make_mesh, over_rows, replicated, split
-from distilbert_jax.train.step import DROPOUT, make_train_step, row_keys
+from distilbert_jax.train.mesh import make_mesh, over_rows, replicated, split
+from distilbert_jax.train.step import DROPOUT, Objective, make_gradients, make_train_step, row_keys
 from distilbert_jax.types import TrainState
 from tests.batches import VOCABULARY, assert_close, assert_same, make_rows, masked, plain, stack
 from tests.conftest import tiny_config
@@ -44,10 +43,21 @@ def random_params(cfg, seed):
 
 
 def one_device():
-    return jax.make_mesh((1,), (DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    return make_mesh(devices=jax.devices()[:1])
 
 
 NARROW = dataclasses.replace(STUDENT, hidden_size=TEACHER.hidden_size // 2, num_heads=TEACHER.num_heads // 2)
+
+
+def objective(losses=LOSSES, *, student=STUDENT, ask=None):
+    return Objective(
+        student=MaskedLM(student).apply,
+        teachers={"teacher": MaskedLM(TEACHER).apply},
+        losses=losses,
+        watched=metrics.TEACHER,
+        ask=ask or masked(everywhere=True),
+        seed=7,
+    )
 
 
 def setup(losses=LOSSES, *, mesh=None, tx=None, ask=None, student=STUDENT):
@@ -59,16 +69,7 @@ def setup(losses=LOSSES, *, mesh=None, tx=None, ask=None, student=STUDENT):
     sizes = {"student_size": student.hidden_size, "teacher_size": TEACHER.hidden_size}
     params = {"student": random_params(student, 1), "losses": first_params(losses, seed=7, **sizes)}
     state = TrainState(step=jnp.array(0), params=params, opt_state=tx.init(params), bad_steps=jnp.array(0))
-    step = make_train_step(
-        MaskedLM(student).apply,
-        {"teacher": MaskedLM(TEACHER).apply},
-        losses,
-        tx,
-        ask=ask or masked(everywhere=True),
-        mesh=mesh,
-        seed=7,
-        watched=metrics.TEACHER,
-    )
+    step = make_train_step(make_gradients(objective(losses, student=student, ask=ask), mesh), tx, mesh)
     return jax.jit(step), jax.device_put(state, replicated(mesh)), {"teacher": random_params(TEACHER, 2)}
 
 
@@ -263,9 +264,8 @@ def test_jit_prunes_what_no_loss_reads():
 
     def compiled(strip):
         apply = lambda *a, **k: strip(MaskedLM(STUDENT).apply(*a, **k))
-        step = make_train_step(
-            apply, {}, {"hard": HardTargets()}, optax.sgd(1.0), ask=masked(), mesh=one_device(), seed=7
-        )
+        hard = Objective(student=apply, teachers={}, losses={"hard": HardTargets()}, ask=masked(), seed=7)
+        step = make_train_step(make_gradients(hard, one_device()), optax.sgd(1.0), one_device())
         return jax.jit(step).lower(state, teachers, stack(make_rows(), 1)).compile()
 
     full = compiled(lambda outputs: outputs)

@@ -5,11 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType
 
 from distilbert_jax import experiment_file
 from distilbert_jax.train import run
-from distilbert_jax.train.mesh import DATA
+from distilbert_jax.train.mesh import make_mesh
 from tests.train.seen import FIELDS, STEPS, seen
 from tests.train.test_hosts import ended, environment, places, start, tiny
 
@@ -47,9 +46,14 @@ def test_the_batches_are_packed_and_smoothed(on_eight, file):
 
 @pytest.mark.parametrize("rows_per_device", [1, 16])
 def test_one_device_whatever_the_accumulation(file, on_eight, monkeypatch, rows_per_device):
-    one = jax.make_mesh((1,), (DATA,), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
-    monkeypatch.setattr(run, "make_mesh", lambda: one)
+    one = make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(run, "make_mesh", lambda **_: one)
     assert_same(seen(dataclasses.replace(experiment_file.load(file), rows_per_device=rows_per_device)), on_eight)
+
+
+@pytest.mark.parametrize("changes", [["fsdp=8"], ["fsdp=2", "tensor=2"]])
+def test_devices_that_share_parameters(file, on_eight, changes):
+    assert_same(seen(experiment_file.override(experiment_file.load(file), changes)), on_eight)
 
 
 @pytest.mark.parametrize("change", ["seed=1", "masking.share=0.2"])
