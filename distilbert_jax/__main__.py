@@ -111,6 +111,7 @@ def _add_looking_back(command: Command) -> None:
     speed.add_argument("file", metavar="EXPERIMENT.py", help=_FILE)
     speed.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
     speed.add_argument("--smoke", metavar="FOLDER", help="of a tiny random model, all in FOLDER: shows that it runs")
+    _add_plan(command)
     replay = command(
         "replay",
         commands.replay,
@@ -119,6 +120,30 @@ def _add_looking_back(command: Command) -> None:
     )
     replay.add_argument("run", metavar="RUN", help="the folder of a run that distill left, such as runs/quickstart")
     replay.add_argument("step", metavar="STEP", type=int, help="as the log counts them, from 1")
+
+
+def _add_plan(command: Command) -> None:
+    plan = command(
+        "plan",
+        commands.plan,
+        "What a run will take, before it: memory, arithmetic, what devices exchange, the limit they set, hours and "
+        "cost. Compiles the real step and runs nothing. For the devices at hand, unless others are named.",
+    )
+    plan.add_argument("file", metavar="EXPERIMENT.py", help=_FILE)
+    plan.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+    elsewhere = plan.add_mutually_exclusive_group()
+    elsewhere.add_argument("--topology", metavar="NAME", help="TPUs, such as v5e:16x16; needs the extra tpu, but none")
+    elsewhere.add_argument(
+        "--device", metavar="NAME", help="GPUs that are not at hand, by arithmetic alone: H200 A100 V100 …"
+    )
+    plan.add_argument("--count", metavar="N", type=_count, default=1, help="how many of --device (default 1)")
+    plan.add_argument("--price", metavar="X", type=float, help="of one device for an hour")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
+    return int(text)
 
 
 def _steps(text: str) -> range:

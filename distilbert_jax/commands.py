@@ -41,6 +41,22 @@ def speed(args: argparse.Namespace) -> None:
     breakdown(Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke).experiment())
 
 
+def plan(args: argparse.Namespace) -> None:
+    from distilbert_jax import experiment_file
+    from distilbert_jax.evaluate import topology
+    from distilbert_jax.evaluate.plan import plan
+
+    experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
+    target = (
+        topology.tpu(args.topology)
+        if args.topology
+        else topology.gpus(args.device, args.count)
+        if args.device
+        else topology.at_hand_devices()
+    )
+    plan(experiment, target, price=args.price)
+
+
 def replay(args: argparse.Namespace) -> None:
     from distilbert_jax.train.replay import replay
 

@@ -32,16 +32,16 @@ class Fits:
     length: int
     mesh: Mesh
 
-    def need(self, rows: int) -> int:
-        """Bytes on each device, with at most so many rows at once: what comes in, what goes out and is not written
-        over that, and what the step holds in between. Compiles it.
-        """
+    def compiled(self, rows: int) -> jax.stages.Compiled:
+        """The step with at most so many rows at once on each device."""
         places = split(self.global_batch, rows_per_device=rows, devices=row_devices(self.mesh))
         shape: Any = lambda *more: jax.ShapeDtypeStruct((*places, *more), jnp.int32, sharding=over_rows(self.mesh))
         batch = Rows(rows=shape(), epochs=shape(), tokens=shape(self.length), segments=shape(self.length))
-        sizes = self.step.lower(self.state, self.teachers, batch).compile().memory_analysis()
-        kept = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-        return int(kept + sizes.temp_size_in_bytes + sizes.generated_code_size_in_bytes)
+        return self.step.lower(self.state, self.teachers, batch).compile()
+
+    def need(self, rows: int) -> int:
+        """Bytes on each device, with at most so many rows at once. Compiles the step."""
+        return bytes_of(self.compiled(rows))
 
     def most(self) -> int:
         """The most rows at once that fit on each device of every process. Says what they need."""
@@ -63,6 +63,13 @@ class Fits:
                 f"device, and {_gigabytes(at_hand())} are there. rows_per_device={self.most()} fits; remat=layers "
                 "makes room for more"
             ) from error
+
+
+def bytes_of(compiled: jax.stages.Compiled) -> int:
+    """On each device: what comes in, what goes out and is not written over that, and what is held in between."""
+    sizes: Any = compiled.memory_analysis()
+    kept = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return int(kept + sizes.temp_size_in_bytes + sizes.generated_code_size_in_bytes)
 
 
 def at_hand() -> int:

@@ -10,11 +10,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
 ROWS = (DATA, FSDP)  # the axes that rows fall on
+Axes = Mesh | AbstractMesh  # where only their sizes count
 
 
 def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -37,7 +38,7 @@ def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None =
     return jax.make_mesh(shape, (*ROWS, TENSOR), axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def row_devices(mesh: Mesh) -> int:
+def row_devices(mesh: Axes) -> int:
     """Over how many parts rows are split."""
     return mesh.shape[DATA] * mesh.shape[FSDP]
 

@@ -70,14 +70,26 @@ class StudentModel:
     origin: tuple[str, ...]
 
 
+def student_shape(
+    experiment: Experiment, start: TransformerConfig
+) -> tuple[ModuleType, tuple[int, ...], TransformerConfig]:
+    """(family, the layers that are kept, the student's shape)."""
+    wanted = experiment.student
+    layers = tuple(range(start.num_layers)) if wanted.layers == "all" else wanted.layers
+    family = importlib.import_module(f"distilbert_jax.models.families.{wanted.family}")
+    rates = {"dropout": wanted.dropout, "attention_dropout": wanted.attention_dropout}
+    return family, layers, family.student_of(start, num_layers=len(layers), **rates)
+
+
+def shapes(experiment: Experiment) -> tuple[TransformerConfig | None, TransformerConfig]:
+    """(teacher, student), as the experiment states them; what it leaves out is read from config.json."""
+    of = lambda wanted: wanted.shape or read.read_config(read.locate(wanted), "masked_lm")[1]
+    return of(experiment.teacher) if experiment.teacher else None, student_shape(experiment, of(experiment.start))[2]
+
+
 def cut_student(experiment: Experiment, start: read.Model, words: np.ndarray) -> StudentModel:
     """`words` [v] says how often each word stands in the corpus: a new head starts from that."""
-    wanted = experiment.student
-    layers = tuple(range(start.cfg.num_layers)) if wanted.layers == "all" else wanted.layers
-    family = importlib.import_module(f"distilbert_jax.models.families.{wanted.family}")
-    cfg = family.student_of(
-        start.cfg, num_layers=len(layers), dropout=wanted.dropout, attention_dropout=wanted.attention_dropout
-    )
+    family, layers, cfg = student_shape(experiment, start.cfg)
     student = surgery.cut(start.params, source_cfg=start.cfg, student_cfg=cfg, layers=layers)
     params, origin = student.params, student.copied
     if not start.has_head:

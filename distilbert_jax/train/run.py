@@ -1,8 +1,8 @@
 """What the loop turns: the state on its devices, the rows, and the steps, not compiled before their first call."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
     params = {"student": student.params, "losses": of_losses}
     steps = _steps(experiment, teacher, student, prepared, mesh)
     state = start(params, tx, mesh, dtype=experiment.dtype)
-    teachers = {"teacher": _in_type(teacher.params, experiment.dtype)} if teacher else {}
+    teachers = {"teacher": in_type(teacher.params, experiment.dtype)} if teacher else {}
     teachers = jax.device_put(teachers, shardings(teachers, mesh))
     fits = Fits(
         step=steps["train_step"],
@@ -107,17 +107,17 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         teachers=teachers,
         rows_per_device=rows // row_devices(mesh),
         fits=fits,
-        flops=_flops(experiment, teacher, student),
+        flops=flops(experiment, teacher.cfg if teacher else None, student.cfg),
     )
 
 
-def _flops(experiment: Experiment, teacher: Model | None, student: StudentModel) -> dict[str, float]:
+def flops(experiment: Experiment, teacher: TransformerConfig | None, student: TransformerConfig) -> dict[str, float]:
     """By the names of the log. A teacher that no loss reads costs nothing."""
     length = experiment.corpus.row_length
     of = lambda everywhere: float(
         cost.of_update(
-            student.cfg,
-            teacher.cfg if teacher and experiment.taught_by else None,
+            student,
+            teacher if experiment.taught_by else None,
             rows=experiment.global_batch,
             length=length,
             places=masking.places(length, share=experiment.masking.share, everywhere=everywhere),
@@ -130,44 +130,55 @@ def _steps(
     experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh
 ) -> dict[str, Any]:
     """What of a Run is a function on the devices."""
-    apply = _apply(student.cfg, experiment, "student")
-    teachers = {"teacher": _apply(teacher.cfg, experiment, "teacher")} if teacher else {}
-    objective = Objective(
-        student=apply,
-        teachers={name: teachers[name] for name in experiment.taught_by},
-        losses=experiment.losses,
-        watched=metrics.TEACHER if experiment.taught_by else {},
-        ask=_ask(
-            prepared,
-            share=experiment.masking.share,
-            smoothing=experiment.masking.smoothing,
-            everywhere=experiment.asks_everywhere,
-        ),
-        seed=experiment.seed,
+    cfgs = {"student": student.cfg} | ({"teacher": teacher.cfg} if teacher else {})
+    cfgs = {who: with_attention(computed(cfg, experiment), who=who) for who, cfg in cfgs.items()}
+    ask = _ask(
+        prepared,
+        share=experiment.masking.share,
+        smoothing=experiment.masking.smoothing,
+        everywhere=experiment.asks_everywhere,
     )
+    objective = make_objective(experiment, cfgs, ask)
+    apply = objective.student
+    teachers = {"teacher": masked_lm(cfgs["teacher"])} if teacher else {}
     gradients = make_gradients(objective, mesh)
     train_step = make_train_step(gradients, experiment.optimizer.transformation(experiment.steps), mesh)
     watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}
-    ask = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
+    uniform = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
     programs = {
         "gradients": gradients,
-        "eval_step": make_eval_step(apply, teachers, watched, ask=ask, mesh=mesh, seed=EVAL_SEED),
+        "eval_step": make_eval_step(apply, teachers, watched, ask=uniform, mesh=mesh, seed=EVAL_SEED),
         "dissect": make_dissect(objective, mesh),
         "forward": {
-            name: make_forward(model, ask=objective.ask, mesh=mesh, seed=experiment.seed, learns=name == "student")
+            name: make_forward(model, ask=ask, mesh=mesh, seed=experiment.seed, learns=name == "student")
             for name, model in {**objective.teachers, "student": apply}.items()
         },
     }
     return {"train_step": jax.jit(train_step, donate_argnums=0)} | jax.tree.map(jax.jit, programs)
 
 
-def _apply(cfg: TransformerConfig, experiment: Experiment, who: Literal["student", "teacher"]) -> Apply:
-    cfg = dataclasses.replace(cfg, dtype=experiment.dtype, remat=experiment.remat)
-    apply: Any = MaskedLM(with_attention(cfg, who=who)).apply
+def make_objective(experiment: Experiment, cfgs: Mapping[str, TransformerConfig], ask: Ask) -> Objective:
+    """Of the shapes of "student" and "teacher", as they are computed."""
+    return Objective(
+        student=masked_lm(cfgs["student"]),
+        teachers={name: masked_lm(cfgs[name]) for name in experiment.taught_by},
+        losses=experiment.losses,
+        watched=metrics.TEACHER if experiment.taught_by else {},
+        ask=ask,
+        seed=experiment.seed,
+    )
+
+
+def computed(cfg: TransformerConfig, experiment: Experiment) -> TransformerConfig:
+    return dataclasses.replace(cfg, dtype=experiment.dtype, remat=experiment.remat)
+
+
+def masked_lm(cfg: TransformerConfig) -> Apply:
+    apply: Any = MaskedLM(cfg).apply
     return apply
 
 
-def _in_type(params: Any, dtype: str) -> Any:
+def in_type(params: Any, dtype: str) -> Any:
     """A teacher's matrices in the type that products round them to anyhow: half the memory, and the same numbers."""
     rounds = lambda path: path[-1].key == "kernel"
     return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if rounds(path) else x, params)

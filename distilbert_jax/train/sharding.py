@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from distilbert_jax.models.transformer import TransformerConfig
-from distilbert_jax.train.mesh import DATA, FSDP, ROWS, TENSOR
+from distilbert_jax.train.mesh import DATA, FSDP, ROWS, TENSOR, Axes
 from distilbert_jax.types import Batch, Rows
 
 RULES = {
@@ -37,14 +37,14 @@ everywhere.
 """
 
 
-def demand_divides(cfg: TransformerConfig, mesh: Mesh, *, who: str) -> None:
+def demand_divides(cfg: TransformerConfig, mesh: Axes, *, who: str) -> None:
     """ValueError where devices cannot share this model's layers."""
     for axis, name, size in ((FSDP, "hidden_size", cfg.hidden_size), (TENSOR, "num_heads", cfg.num_heads)):
         if size % mesh.shape[axis]:
             raise ValueError(f"{axis}={mesh.shape[axis]} does not divide the {who}'s {name}, {size}")
 
 
-def specs(tree: Any, mesh: Mesh) -> Any:
+def specs(tree: Any, mesh: Axes) -> Any:
     """Of every parameter of a tree, or of what an optimizer keeps of it: the axes that it is cut over. An axis that
     does not divide by its devices stays whole: 30,522 words by four, say.
     """

@@ -1,0 +1,63 @@
+"""What vendors say of their accelerators, one device each: arithmetic, memory, and the way between them."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Device:
+    """`flops` per second by type, dense, float32 as JAX multiplies it unasked: in one pass of bfloat16 on TPUs, in TF32
+    on GPUs that have it. V100 and T4 have no bfloat16 and compute it in float32. float16 is as fast as bfloat16 where
+    it has no figure of its own.
+    """
+
+    flops: Mapping[str, float]
+    memory: float  # bytes
+    bandwidth: float  # of the memory, bytes/s
+    link: float  # to the other devices, bytes/s that can be sent, over all links together
+    watts: float | None = None  # of the board, where the vendor says
+
+    def peak(self, dtype: str) -> float:
+        return self.flops.get(dtype, self.flops["bfloat16"])
+
+
+def _tpu(flops: float, **more: float) -> Device:
+    return Device(flops={"bfloat16": flops, "float32": flops}, **more)
+
+
+def _gpu(flops: float, float32: float, **more: float) -> Device:
+    return Device(flops={"bfloat16": flops, "float32": float32}, **more)
+
+
+DEVICES = {
+    "TPU v4": _tpu(275e12, memory=32e9, bandwidth=1_228e9, link=300e9),
+    "TPU v5 lite": _tpu(197e12, memory=16e9, bandwidth=819e9, link=200e9),
+    "TPU v5": _tpu(459e12, memory=95e9, bandwidth=2_765e9, link=600e9),
+    "TPU v6 lite": _tpu(918e12, memory=32e9, bandwidth=1_640e9, link=448e9),
+    "B200": _gpu(2_250e12, 1_100e12, memory=180e9, bandwidth=8_000e9, link=900e9, watts=1_000.0),
+    "H200": _gpu(989e12, 494e12, memory=141e9, bandwidth=4_800e9, link=450e9, watts=700.0),
+    "H100 PCIe": _gpu(756e12, 378e12, memory=80e9, bandwidth=2_000e9, link=64e9, watts=350.0),
+    "H100": _gpu(989e12, 494e12, memory=80e9, bandwidth=3_350e9, link=450e9, watts=700.0),
+    "A100": _gpu(312e12, 156e12, memory=80e9, bandwidth=2_039e9, link=300e9, watts=400.0),
+    "L4": _gpu(121e12, 60e12, memory=24e9, bandwidth=300e9, link=32e9, watts=72.0),
+    "RTX 4090": _gpu(165e12, 83e12, memory=24e9, bandwidth=1_008e9, link=32e9, watts=450.0),
+    "V100": Device(
+        flops={"float16": 125e12, "bfloat16": 15.7e12, "float32": 15.7e12},
+        memory=32e9,
+        bandwidth=900e9,
+        link=150e9,
+        watts=300.0,
+    ),
+    "T4": Device(
+        flops={"float16": 65e12, "bfloat16": 8.1e12, "float32": 8.1e12},
+        memory=16e9,
+        bandwidth=320e9,
+        link=16e9,
+        watts=70.0,
+    ),
+}
+
+
+def find(kind: str) -> Device | None:
+    """By what JAX calls a device: the first name that is part of it."""
+    return next((device for name, device in DEVICES.items() if name in kind), None)
