@@ -93,6 +93,10 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder, fin
             main([name, *words])
         assert "NAME=VALUE" in capsys.readouterr().out
         return
+    if name == "plan":
+        assert main([name, str(ROOT / words[0]), *words[1:]]) == 0
+        assert "an update" in capsys.readouterr().out
+        return
     if name == "report":
         stands_at(tmp_path / words[0], finished)
         assert main([name, *words]) == 0

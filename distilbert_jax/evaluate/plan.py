@@ -181,11 +181,14 @@ def _of_gradients(share: cost.Share, mesh: Axes) -> list[collectives.Collective]
 
 def _table(found: Plan, price: float | None) -> Table:
     target, axes = found.target, " × ".join(f"{name} {size}" for name, size in found.mesh.shape.items())
-    estimate = "" if target.compiles else "; memory is an estimate by arithmetic, nothing was compiled"
+    estimate = "" if target.compiles else "; an estimate by arithmetic, nothing was compiled"
     table = Table(title=f"{found.name} on {target.name}: {axes}{estimate}", title_justify="left", show_header=False)
     table.add_row("rows", f"{found.rows} at once on each device, {found.accumulation} times an update")
     verdict = "fits" if found.fits else "does not fit: fewer rows_per_device, remat=layers, or a larger fsdp"
-    table.add_row("memory", f"{found.memory / 1e9:.2f} GB of {target.memory / 1e9:.0f} GB on each device: {verdict}")
+    least = "" if target.compiles else "at least "
+    table.add_row(
+        "memory", f"{least}{found.memory / 1e9:.2f} GB of {target.memory / 1e9:.0f} GB on each device: {verdict}"
+    )
     seconds = found.seconds
     speed = f"{target.peak(found.dtype) / 1e12:,.1f} TFLOP/s in {found.dtype}"
     table.add_row("arithmetic", f"{found.arithmetic / 1e12:.2f} TFLOP at {speed}: {_ms(seconds['arithmetic'])}")
