@@ -190,8 +190,8 @@ def _table(found: Plan, price: float | None) -> Table:
         "memory", f"{least}{found.memory / 1e9:.2f} GB of {target.memory / 1e9:.0f} GB on each device: {verdict}"
     )
     seconds = found.seconds
-    speed = f"{target.peak(found.dtype) / 1e12:,.1f} TFLOP/s in {found.dtype}"
-    table.add_row("arithmetic", f"{found.arithmetic / 1e12:.2f} TFLOP at {speed}: {_ms(seconds['arithmetic'])}")
+    speed = f"{target.peak(found.dtype) / 1e12:,.3g} TFLOP/s in {found.dtype}"
+    table.add_row("arithmetic", f"{found.arithmetic / 1e12:,.3g} TFLOP at {speed}: {_ms(seconds['arithmetic'])}")
     if target.device:
         traffic = f"{found.traffic / 1e9:.1f} GB at {target.device.bandwidth / 1e9:,.0f} GB/s"
         table.add_row("memory traffic", f"{traffic}: {_ms(seconds['memory traffic'])}")
