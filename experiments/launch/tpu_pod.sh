@@ -1,0 +1,19 @@
+#!/bin/bash
+# TPU=my-pod ZONE=us-central1-a experiments/launch/tpu_pod.sh experiments/distilbert_base_uncased.py workdir=/mnt/shared/runs/distilbert
+#
+# The same command on every host of a TPU pod slice, from any machine with gcloud. Each host has this project in ~/distilbert_jax, installed with the extra
+# tpu, and sees the same folder (Filestore, say). Where a host is lost all are started again, and go on from the last checkpoint; at most RETRIES times.
+set -u
+RETRIES=${RETRIES:-3}
+words=$(printf '%q ' "$@")
+
+for attempt in $(seq 0 "$RETRIES"); do
+    gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all \
+        --command="cd distilbert_jax && exec .venv/bin/python -m distilbert_jax distill $words --process auto"
+    status=$?
+    if [ $status -eq 0 ] || [ $status -eq 2 ]; then
+        exit $status
+    fi
+    echo "ended with $status, attempt $((attempt + 1)) of $((RETRIES + 1))" >&2
+done
+exit $status
