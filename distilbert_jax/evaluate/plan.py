@@ -30,6 +30,7 @@ from distilbert_jax.train.sharding import demand_divides, shardings, specs
 from distilbert_jax.train.step import Ask, make_gradients, make_train_step, start
 
 ORIGINAL = {"devices": 8, "hours": 90, "watts": 300}  # DistilBERT's, on V100 (Sanh et al., 2019)
+ROWS = 32  # at once on a device, where an experiment leaves it open
 HALF = 0.5  # of the roofline: what good code reaches
 
 
@@ -79,7 +80,10 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
     cfgs = {who: computed(cfg, experiment) for who, cfg in cfgs.items()}
     for who, cfg in cfgs.items():
         demand_divides(cfg, mesh, who=who)
-    at_once = 32 if experiment.rows_per_device == "auto" else experiment.rows_per_device
+    at_once = experiment.rows_per_device
+    if at_once == "auto":
+        at_once = ROWS
+        console.print(f"rows_per_device=auto is decided on the device itself; planned with {ROWS}")
     accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=row_devices(mesh))
     each = rows // row_devices(mesh)
     share = _share(experiment, cfgs, mesh, rows=each, accumulation=accumulation)

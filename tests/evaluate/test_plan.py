@@ -83,6 +83,8 @@ def test_by_arithmetic_alone(capsys):
     assert found.hours == pytest.approx(1_000 * max(found.seconds.values()) / 3_600)
     [gradients] = found.exchanged
     assert gradients.sent == pytest.approx(2 * 7 / 8 * 4 * 66_985_530, rel=1e-3)  # all parameters of DistilBERT
+    plan(experiment_file.override(experiment, ["rows_per_device=auto"]), topology.gpus("A100", 8))
+    assert "planned with 32" in capsys.readouterr().out
     halved = experiment_file.override(experiment, ["rows_per_device=16"])
     assert plan(halved, topology.gpus("A100", 8)).memory < 0.7 * found.memory
 
