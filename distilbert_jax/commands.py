@@ -42,6 +42,8 @@ def speed(args: argparse.Namespace) -> None:
 
 
 def plan(args: argparse.Namespace) -> None:
+    if args.topology:
+        _quiet_libtpu()
     from distilbert_jax import experiment_file
     from distilbert_jax.evaluate import topology
     from distilbert_jax.evaluate.plan import plan
@@ -148,3 +150,13 @@ def _quiet_orbax() -> None:
 
     logging.set_verbosity(logging.FATAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+
+
+def _quiet_libtpu() -> None:
+    """Keeps the compiler for TPUs from looking for some in vain, and from saying so. Has to come before jax is
+    imported.
+    """
+    import os
+
+    none = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-8"}
+    os.environ.update({"JAX_PLATFORMS": "cpu"} | none | dict(os.environ))

@@ -11,7 +11,8 @@ BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\((.*)")
 _ARRAY = re.compile(r"\b([a-z]+\d+)\[([\d,]*)\]")
-_LOOP = re.compile(r" while\(.*body=%?([\w.\-]+)")
+_LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
+_CONSTANT = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
@@ -71,14 +72,22 @@ def _times(bodies: dict[str, list[str]]) -> dict[str, int]:
     times[callers[-1]] = 1
     for name in reversed(callers):
         for line in bodies[name]:
-            loop, trips = _LOOP.search(line), _TRIPS.search(line)
+            loop = _LOOP.search(line)
+            trips = _trips(line, bodies.get(loop[1], [])) if loop else 1
             called = _CALLED.findall(line)
             if branches := _BRANCHES.search(line):
                 called += re.findall(r"[\w.\-]+", branches[1])
             for one in set(called) & times.keys():
-                inside = int(trips[1]) if loop and trips and one == loop[1] else 1
-                times[one] += times[name] * inside
+                times[one] += times[name] * (trips if loop and one == loop[2] else 1)
     return times
+
+
+def _trips(loop: str, condition: list[str]) -> int:
+    """As XLA says, or else what its condition compares a counter with, which TPU programs leave it at."""
+    if said := _TRIPS.search(loop):
+        return int(said[1])
+    limits = [int(n) for line in condition for n in _CONSTANT.findall(line)]
+    return limits[0] if len(limits) == 1 else 1
 
 
 def _size(kind: str, shape: str) -> int:

@@ -14,9 +14,6 @@ from distilbert_jax.train.devices import DEVICES, Device, find
 from distilbert_jax.train.fit import at_hand
 from distilbert_jax.train.mesh import ROWS, TENSOR, Axes, make_mesh
 
-NO_TPU = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-8"}
-"""What keeps libtpu from looking for TPUs in vain, and from saying so."""
-
 TPUS = ("v4", "v5e", "v5p", "v6e")
 
 
@@ -73,8 +70,7 @@ def tpu(topology: str) -> Target:
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError("--topology needs the compiler for TPUs: pip install 'distilbert_jax[tpu]'")
     jax.config.update("jax_platforms", "cpu")  # libtpu looks for its TPUs otherwise
-    for name, value in NO_TPU.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     from jax.experimental import topologies
 
     try:
