@@ -68,12 +68,7 @@ def _add_pretraining(command: Command) -> None:
         "Make the shards of an experiment's corpus. distill does it by itself where they are missing.",
     )
     for sub in (distill, prepare):
-        sub.add_argument(
-            "file",
-            metavar="EXPERIMENT.py",
-            help=_FILE,
-        )
-        sub.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+        _add_experiment(sub)
     distill.add_argument(
         "--profile",
         metavar="FIRST:LAST",
@@ -95,6 +90,11 @@ def _add_pretraining(command: Command) -> None:
     )
 
 
+def _add_experiment(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("file", metavar="EXPERIMENT.py", help=_FILE)
+    sub.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+
+
 def _add_looking_back(command: Command) -> None:
     report = command(
         "report",
@@ -108,8 +108,7 @@ def _add_looking_back(command: Command) -> None:
         "Where the time of an experiment's update goes: teacher, student, losses, backward pass and optimizer, each "
         "beside the peak of the devices at hand. Trains nothing, and prepares the corpus where it is missing.",
     )
-    speed.add_argument("file", metavar="EXPERIMENT.py", help=_FILE)
-    speed.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+    _add_experiment(speed)
     speed.add_argument("--smoke", metavar="FOLDER", help="of a tiny random model, all in FOLDER: shows that it runs")
     _add_plan(command)
     replay = command(
@@ -129,13 +128,10 @@ def _add_plan(command: Command) -> None:
         "What a run will take, before it: memory, arithmetic, what devices exchange, the limit they set, hours and "
         "cost. Compiles the real step and runs nothing. For the devices at hand, unless others are named.",
     )
-    plan.add_argument("file", metavar="EXPERIMENT.py", help=_FILE)
-    plan.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES)
+    _add_experiment(plan)
     elsewhere = plan.add_mutually_exclusive_group()
     elsewhere.add_argument("--topology", metavar="NAME", help="TPUs, such as v5e:16x16; needs the extra tpu, but none")
-    elsewhere.add_argument(
-        "--device", metavar="NAME", help="GPUs that are not at hand, by arithmetic alone: H200 A100 V100 …"
-    )
+    elsewhere.add_argument("--device", metavar="NAME", help="GPUs, by arithmetic alone: H200 A100 V100 …")
     plan.add_argument("--count", metavar="N", type=_count, default=1, help="how many of --device (default 1)")
     plan.add_argument("--price", metavar="X", type=float, help="of one device for an hour")
 

@@ -49,13 +49,12 @@ def plan(args: argparse.Namespace) -> None:
     from distilbert_jax.evaluate.plan import plan
 
     experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
-    target = (
-        topology.tpu(args.topology)
-        if args.topology
-        else topology.gpus(args.device, args.count)
-        if args.device
-        else topology.at_hand_devices()
-    )
+    if args.topology:
+        target = topology.tpu(args.topology)
+    elif args.device:
+        target = topology.gpus(args.device, args.count)
+    else:
+        target = topology.at_hand_devices()
     plan(experiment, target, price=args.price)
 
 

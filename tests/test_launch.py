@@ -57,7 +57,7 @@ def cluster(tmp_path, monkeypatch):
 
 
 def slurm(folder, *words, **env):
-    return subprocess.Popen([LAUNCH / "slurm.sh", *words], cwd=folder, env=os.environ | env, start_new_session=True)
+    return subprocess.Popen([LAUNCH / "slurm.sh", *words], cwd=folder, env=os.environ | env)
 
 
 def test_slurm_makes_one_run_and_requeues_it_where_its_time_is_over(cluster):

@@ -51,7 +51,7 @@ def read(text: str) -> list[Collective]:
                 if kind == "reduce-scatter":
                     size *= among
                 if among > 1:
-                    found.append(Collective(kind=kind, bytes=size, among=among, times=times.get(name, 1)))
+                    found.append(Collective(kind=kind, bytes=size, among=among, times=times[name]))
     return found
 
 

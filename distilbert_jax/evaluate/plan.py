@@ -22,14 +22,15 @@ from distilbert_jax.losses.base import first_params
 from distilbert_jax.models import cost
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.progress import console
-from distilbert_jax.train.fit import Fits, bytes_of
+from distilbert_jax.train.devices import DEVICES
+from distilbert_jax.train.fit import Fits, bytes_of, out_of_memory
 from distilbert_jax.train.mesh import Axes, row_devices, split
 from distilbert_jax.train.models import shapes
 from distilbert_jax.train.run import computed, flops, in_type, make_objective
 from distilbert_jax.train.sharding import demand_divides, shardings, specs
 from distilbert_jax.train.step import Ask, make_gradients, make_train_step, start
 
-ORIGINAL = {"devices": 8, "hours": 90, "watts": 300}  # DistilBERT's, on V100 (Sanh et al., 2019)
+HOURS, GPUS = 90, 8  # of DistilBERT's own run, on V100 (Sanh et al., 2019)
 ROWS = 32  # at once on a device, where an experiment leaves it open
 HALF = 0.5  # of the roofline: what good code reaches
 
@@ -38,7 +39,7 @@ HALF = 0.5  # of the roofline: what good code reaches
 class Plan:
     """An experiment on devices. Seconds are those of one update, at the least."""
 
-    name: str
+    experiment: Experiment
     target: Target
     mesh: Axes
     rows: int  # at once on each device
@@ -47,13 +48,11 @@ class Plan:
     arithmetic: float  # floating point operations of each device
     traffic: float  # bytes between each device and its memory
     exchanged: Sequence[collectives.Collective]
-    steps: int
-    dtype: str
 
     @property
     def seconds(self) -> dict[str, float]:
         """By what bounds an update."""
-        found = {"arithmetic": self.arithmetic / self.target.peak(self.dtype)}
+        found = {"arithmetic": self.arithmetic / self.target.peak(self.experiment.dtype)}
         device = self.target.device
         if device:
             found["memory traffic"] = self.traffic / device.bandwidth
@@ -63,7 +62,7 @@ class Plan:
     @property
     def hours(self) -> float:
         """Of the whole run, at the least."""
-        return self.steps * max(self.seconds.values()) / 3_600
+        return self.experiment.steps * max(self.seconds.values()) / 3_600
 
     @property
     def fits(self) -> bool:
@@ -93,7 +92,7 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
     else:
         memory, exchanged = share.memory(), _of_gradients(share, mesh)
     found = Plan(
-        name=experiment.name,
+        experiment=experiment,
         target=target,
         mesh=mesh,
         rows=each,
@@ -102,8 +101,6 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
         arithmetic=flops(experiment, cfgs.get("teacher"), student)["mfu"] / mesh.size,
         traffic=share.traffic(),
         exchanged=exchanged,
-        steps=experiment.steps,
-        dtype=experiment.dtype,
     )
     console.print(_table(found, price))
     return found
@@ -136,7 +133,7 @@ def _compiled(
     try:
         return fits.compiled(rows)
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        if not out_of_memory(error):
             raise
         raise ValueError(
             f"{experiment.name} does not fit: {str(error).splitlines()[0].strip()} With {rows} rows at once on each "
@@ -184,17 +181,21 @@ def _of_gradients(share: cost.Share, mesh: Axes) -> list[collectives.Collective]
 
 
 def _table(found: Plan, price: float | None) -> Table:
-    target, axes = found.target, " × ".join(f"{name} {size}" for name, size in found.mesh.shape.items())
+    target, dtype, axes = (
+        found.target,
+        found.experiment.dtype,
+        " × ".join(f"{name} {size}" for name, size in found.mesh.shape.items()),
+    )
     estimate = "" if target.compiles else "; an estimate by arithmetic, nothing was compiled"
-    table = Table(title=f"{found.name} on {target.name}: {axes}{estimate}", title_justify="left", show_header=False)
+    table = Table(
+        title=f"{found.experiment.name} on {target.name}: {axes}{estimate}", title_justify="left", show_header=False
+    )
     table.add_row("rows", f"{found.rows} at once on each device, {found.accumulation} times an update")
     verdict = "fits" if found.fits else "does not fit: fewer rows_per_device, remat=layers, or a larger fsdp"
-    least = "" if target.compiles else "at least "
-    table.add_row(
-        "memory", f"{least}{found.memory / 1e9:.2f} GB of {target.memory / 1e9:.0f} GB on each device: {verdict}"
-    )
+    needed = f"{'' if target.compiles else 'at least '}{found.memory / 1e9:.2f} GB"
+    table.add_row("memory", f"{needed} of {target.memory / 1e9:.0f} GB on each device: {verdict}")
     seconds = found.seconds
-    speed = f"{target.peak(found.dtype) / 1e12:,.3g} TFLOP/s in {found.dtype}"
+    speed = f"{target.peak(dtype) / 1e12:,.3g} TFLOP/s in {dtype}"
     table.add_row("arithmetic", f"{found.arithmetic / 1e12:,.3g} TFLOP at {speed}: {_ms(seconds['arithmetic'])}")
     if target.device:
         traffic = f"{found.traffic / 1e9:.1f} GB at {target.device.bandwidth / 1e9:,.0f} GB/s"
@@ -203,9 +204,10 @@ def _table(found: Plan, price: float | None) -> Table:
         table.add_row("exchange", "\n".join([*_exchanged(found.exchanged), link]))
     bound = max(seconds, key=lambda name: seconds[name])
     table.add_row("an update", f"at least {_ms(seconds[bound])}, bound by {bound}")
-    table.add_row(f"{found.steps:,} updates", _whole(found, price))
-    original = ORIGINAL["devices"] * ORIGINAL["hours"]
-    table.add_row("DistilBERT's own", f"90 h of 8 V100: {original} device hours, {original * 0.3:,.0f} kWh")
+    table.add_row(f"{found.experiment.steps:,} updates", _whole(found, price))
+    original, watts = HOURS * GPUS, DEVICES["V100"].watts
+    energy = f", {original * watts / 1_000:,.0f} kWh" if watts else ""
+    table.add_row("DistilBERT's own", f"{HOURS} h of {GPUS} V100: {original} device hours{energy}")
     return table
 
 

@@ -29,6 +29,10 @@ def _gpu(flops: float, float32: float, **more: float) -> Device:
     return Device(flops={"bfloat16": flops, "float32": float32}, **more)
 
 
+def _without_bfloat16(float16: float, float32: float, **more: float) -> Device:
+    return Device(flops={"float16": float16, "bfloat16": float32, "float32": float32}, **more)
+
+
 DEVICES = {
     "TPU v4": _tpu(275e12, memory=32e9, bandwidth=1_228e9, link=300e9),
     "TPU v5 lite": _tpu(197e12, memory=16e9, bandwidth=819e9, link=200e9),
@@ -41,20 +45,8 @@ DEVICES = {
     "A100": _gpu(312e12, 156e12, memory=80e9, bandwidth=2_039e9, link=300e9, watts=400.0),
     "L4": _gpu(121e12, 60e12, memory=24e9, bandwidth=300e9, link=32e9, watts=72.0),
     "RTX 4090": _gpu(165e12, 83e12, memory=24e9, bandwidth=1_008e9, link=32e9, watts=450.0),
-    "V100": Device(
-        flops={"float16": 125e12, "bfloat16": 15.7e12, "float32": 15.7e12},
-        memory=32e9,
-        bandwidth=900e9,
-        link=150e9,
-        watts=300.0,
-    ),
-    "T4": Device(
-        flops={"float16": 65e12, "bfloat16": 8.1e12, "float32": 8.1e12},
-        memory=16e9,
-        bandwidth=320e9,
-        link=16e9,
-        watts=70.0,
-    ),
+    "V100": _without_bfloat16(125e12, 15.7e12, memory=32e9, bandwidth=900e9, link=150e9, watts=300.0),
+    "T4": _without_bfloat16(65e12, 8.1e12, memory=16e9, bandwidth=320e9, link=16e9, watts=70.0),
 }
 
 

@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from distilbert_jax.progress import console
-from distilbert_jax.train.mesh import over_rows, row_devices, split
+from distilbert_jax.train.mesh import divisors, over_rows, row_devices, split
 from distilbert_jax.types import Rows
 
 SHARE = 0.92  # of a device's memory that a step may fill; the rest is the runtime's, and lost between blocks
@@ -56,13 +56,18 @@ class Fits:
         try:
             yield
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if not out_of_memory(error):
                 raise
             raise ValueError(
                 f"out of memory with rows_per_device={rows}: an update needs {_gigabytes(self.need(rows))} on each "
                 f"device, and {_gigabytes(at_hand())} are there. rows_per_device={self.most()} fits; remat=layers "
                 "makes room for more"
             ) from error
+
+
+def out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
+    """Whether that is what a device, or the compiler for one, complains of."""
+    return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def bytes_of(compiled: jax.stages.Compiled) -> int:
@@ -86,7 +91,7 @@ def most_rows(need: Callable[[int], int], *, each: int, limit: int) -> int:
     """The largest divisor of `each` with `need(rows)` bytes within the `limit`. What is needed grows with the rows,
     nearly in a straight line, so few are asked. ValueError, with what else helps, where not even one row fits.
     """
-    choices = [n for n in range(1, each + 1) if each % n == 0]
+    choices = divisors(each)
     if need(1) > limit:
         raise ValueError(
             f"one row at a time needs {_gigabytes(need(1))} on each device, and {_gigabytes(limit)} are there: take "

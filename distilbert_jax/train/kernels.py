@@ -1,6 +1,7 @@
 """Which attention kernel the device at hand gets, what is said of it, and the check that it keeps documents apart."""
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ SEGMENTS = (1,) * 24 + (2,) * 32 + (0,) * 8  # two documents, and padding
 CLOSE = {"float32": 1e-4, "bfloat16": 0.05, "float16": 0.01}  # of the largest value: how far two kernels may differ
 
 
-def with_attention(cfg: TransformerConfig, *, who: str) -> TransformerConfig:
+def with_attention(cfg: TransformerConfig, *, who: Literal["student", "teacher"]) -> TransformerConfig:
     """The shape with the kernel that suits it and the device, checked on it. Says which, and why. A teacher has no
     dropout, whatever its config says.
 

@@ -1,8 +1,7 @@
 """Devices: the mesh, and how a global batch falls on it.
 
-data     rows; parameters whole on each
-fsdp     rows too; each device keeps a part of the parameters (Rajbhandari et al., 2019; Zhao et al., 2023)
-tensor   heads, MLP and words of one row (Shoeybi et al., 2019)
+Rows fall on two axes: along `data` every device has all parameters, along `fsdp` each keeps a part of them (Rajbhandari
+et al., 2019). Along `tensor` devices share a row: its heads, its MLP and its words (Shoeybi et al., 2019).
 """
 
 from collections.abc import Sequence
@@ -26,13 +25,13 @@ def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None =
     count, local = len(devices), sum(each.process_index == devices[0].process_index for each in devices)
     if count % (fsdp * tensor):
         raise ValueError(
-            f"fsdp={fsdp} × tensor={tensor} does not divide {count} devices: choose {_in_words(_divisors(count))} "
+            f"fsdp={fsdp} × tensor={tensor} does not divide {count} devices: choose {_in_words(divisors(count))} "
             "as their product"
         )
     if local % tensor:
         raise ValueError(
             f"tensor={tensor} does not divide the {local} devices of a process, and they exchange too much for a "
-            f"network: choose {_in_words(_divisors(local))}"
+            f"network: choose {_in_words(divisors(local))}"
         )
     shape = (count // (fsdp * tensor), fsdp, tensor)
     return jax.make_mesh(shape, (*ROWS, TENSOR), axis_types=(AxisType.Auto,) * 3, devices=devices)
@@ -68,7 +67,7 @@ def split(global_batch: int, *, rows_per_device: int, devices: int) -> tuple[int
             f"global_batch={global_batch} does not divide by {devices} devices: choose a multiple of {devices}"
         )
     each = global_batch // devices
-    rows = max(n for n in _divisors(each) if n <= rows_per_device)
+    rows = max(n for n in divisors(each) if n <= rows_per_device)
     return each // rows, rows * devices
 
 
@@ -77,7 +76,8 @@ def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     return {name: jax.make_array_from_process_local_data(over_rows(mesh), x) for name, x in batch.items()}
 
 
-def _divisors(count: int) -> list[int]:
+def divisors(count: int) -> list[int]:
+    """From 1 up."""
     return [n for n in range(1, count + 1) if count % n == 0]
 
 

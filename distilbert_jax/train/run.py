@@ -130,8 +130,9 @@ def _steps(
     experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh
 ) -> dict[str, Any]:
     """What of a Run is a function on the devices."""
-    cfgs = {"student": student.cfg} | ({"teacher": teacher.cfg} if teacher else {})
-    cfgs = {who: with_attention(computed(cfg, experiment), who=who) for who, cfg in cfgs.items()}
+    cfgs = {"student": with_attention(computed(student.cfg, experiment), who="student")}
+    if teacher:
+        cfgs["teacher"] = with_attention(computed(teacher.cfg, experiment), who="teacher")
     ask = _ask(
         prepared,
         share=experiment.masking.share,
@@ -139,22 +140,31 @@ def _steps(
         everywhere=experiment.asks_everywhere,
     )
     objective = make_objective(experiment, cfgs, ask)
-    apply = objective.student
-    teachers = {"teacher": masked_lm(cfgs["teacher"])} if teacher else {}
     gradients = make_gradients(objective, mesh)
     train_step = make_train_step(gradients, experiment.optimizer.transformation(experiment.steps), mesh)
-    watched = {**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if teacher else {})}
-    uniform = _ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False)
     programs = {
         "gradients": gradients,
-        "eval_step": make_eval_step(apply, teachers, watched, ask=uniform, mesh=mesh, seed=EVAL_SEED),
+        "eval_step": make_eval_step(_measured(prepared, cfgs), mesh),
         "dissect": make_dissect(objective, mesh),
         "forward": {
             name: make_forward(model, ask=ask, mesh=mesh, seed=experiment.seed, learns=name == "student")
-            for name, model in {**objective.teachers, "student": apply}.items()
+            for name, model in {**objective.teachers, "student": objective.student}.items()
         },
     }
     return {"train_step": jax.jit(train_step, donate_argnums=0)} | jax.tree.map(jax.jit, programs)
+
+
+def _measured(prepared: Prepared, cfgs: Mapping[str, TransformerConfig]) -> Objective:
+    """What held-out rows are asked: the same of every run, whatever it learns from."""
+    taught = "teacher" in cfgs
+    return Objective(
+        student=masked_lm(cfgs["student"]),
+        teachers={"teacher": masked_lm(cfgs["teacher"])} if taught else {},
+        losses={},
+        watched={**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if taught else {})},
+        ask=_ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False),
+        seed=EVAL_SEED,
+    )
 
 
 def make_objective(experiment: Experiment, cfgs: Mapping[str, TransformerConfig], ask: Ask) -> Objective:
@@ -181,7 +191,7 @@ def masked_lm(cfg: TransformerConfig) -> Apply:
 def in_type(params: Any, dtype: str) -> Any:
     """A teacher's matrices in the type that products round them to anyhow: half the memory, and the same numbers."""
     rounds = lambda path: path[-1].key == "kernel"
-    return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype) if rounds(path) else x, params)
+    return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype, copy=False) if rounds(path) else x, params)
 
 
 def _ask(prepared: Prepared, *, share: float, smoothing: float, everywhere: bool) -> Ask:

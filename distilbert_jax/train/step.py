@@ -146,26 +146,18 @@ def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, go
     )
 
 
-def make_eval_step(
-    student: Apply,
-    teachers: Mapping[str, Apply],
-    watched: Mapping[str, base.ScoreLoss],
-    *,
-    ask: Ask,
-    mesh: Mesh,
-    seed: int,
-) -> Callable[[Any, Mapping[str, Any], Rows], Metrics]:
-    """Returns step(student_params, teacher_params, rows) -> the sum of each metric over the masked words, and
-    `words`, how many they are.
+def make_eval_step(objective: Objective, mesh: Mesh) -> Callable[[Any, Mapping[str, Any], Rows], Metrics]:
+    """Returns step(student_params, teacher_params, rows) -> the sum of each metric that is watched over the masked
+    words, and `words`, how many they are; without dropout.
     """
+    watched = objective.watched
 
     def of_device(rows, params, teacher_params):
         params = params.whole()
 
         def of_micro(batch):
-            known, batch = teacher_params.whole_beside(ask(row_keys(seed, batch, MASKS), batch))
-            outputs = student({"params": params}, batch)
-            targets = {name: apply({"params": known[name]}, batch) for name, apply in teachers.items()}
+            known, batch = teacher_params.whole_beside(objective.ask(row_keys(objective.seed, batch, MASKS), batch))
+            outputs, targets = objective.student({"params": params}, batch), objective.targets(known, batch)
             _, means = base.total({}, watched, {}, outputs, targets, dict.fromkeys(watched, jnp.ones(())))
             return means | {"words": batch.weights.sum()}
 
