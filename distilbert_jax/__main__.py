@@ -69,6 +69,11 @@ def _add_pretraining(command: Command) -> None:
     )
     for sub in (distill, prepare):
         _add_experiment(sub)
+    prepare.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="on the nodes of a Ray cluster, which see the same files: HOST:PORT of its head, or auto",
+    )
     distill.add_argument(
         "--profile",
         metavar="FIRST:LAST",

@@ -31,7 +31,12 @@ def prepare(args: argparse.Namespace) -> None:
     from distilbert_jax.hub import read
 
     experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
-    prepare(experiment.corpus, read.tokenizer(experiment.start))
+    engine = None
+    if args.cluster:
+        from distilbert_jax.data.cluster import Cluster
+
+        engine = Cluster(args.cluster)
+    prepare(experiment.corpus, read.tokenizer(experiment.start), engine)
 
 
 def speed(args: argparse.Namespace) -> None:
@@ -63,7 +68,7 @@ def replay(args: argparse.Namespace) -> None:
 
     if not args.debug:
         _quiet_orbax()
-    replay(pathlib.Path(args.run), step=args.step)
+    replay(_at_hand(args.run), step=args.step)
 
 
 def finetune(args: argparse.Namespace) -> None:
@@ -132,7 +137,18 @@ def _run_of(model: str) -> pathlib.Path:
 
 
 def report(args: argparse.Namespace) -> None:
-    _show(pathlib.Path(args.run))
+    _show(_at_hand(args.run))
+
+
+def _at_hand(run: str) -> pathlib.Path:
+    """A run's folder; of one in a store, the copy here, as the store has it now."""
+    from distilbert_jax import storage
+
+    if stored := storage.at(run):
+        from distilbert_jax.train.stored import bring
+
+        bring(stored, every=True)
+    return storage.local(run)
 
 
 def _show(folder: pathlib.Path) -> None:

@@ -12,11 +12,19 @@ from typing import Any
 
 import filelock
 
+LOCK = ".lock"
+
 
 def sha256(path: pathlib.Path) -> str:
     """Of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sums(folder: pathlib.Path) -> dict[str, str]:
+    """{name: SHA-256} of all files in a folder and below; the lock of who works in it is none of them."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in found}
 
 
 @contextlib.contextmanager
@@ -31,9 +39,13 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise
 
 
+def as_json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1) + "\n").encode()
+
+
 def write_json(path: pathlib.Path, content: Any) -> None:
     with atomic(path) as partial:
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.write_bytes(as_json(content))
 
 
 def remove(folder: pathlib.Path) -> None:
@@ -66,7 +78,7 @@ def alone_in(folder: pathlib.Path) -> Iterator[None]:
     An OSError on the way out names at least the folder: a full disk does not say where.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
+    lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:

@@ -46,8 +46,13 @@ class Source(abc.ABC):
         """Every file it reads, in order: the manifest keeps their hashes."""
 
     @abc.abstractmethod
+    def read(self, path: pathlib.Path) -> Iterator[str]:
+        """The documents of one of its files. NotImplementedError where a file cannot be read by itself."""
+
     def documents(self) -> Iterator[str]:
-        """The documents, one at a time."""
+        """The documents of all files, one at a time."""
+        for path in self.files():
+            yield from self.read(path)
 
     def license(self) -> str:
         """What the source says of its licence, for the manifest and the model card."""
@@ -78,9 +83,8 @@ class Files(Source):
             raise ValueError(f"no files in {self.paths!r}")
         return found
 
-    def documents(self) -> Iterator[str]:
-        for path in self.files():
-            yield from readers.documents(path, field=self.field)
+    def read(self, path: pathlib.Path) -> Iterator[str]:
+        return readers.documents(path, field=self.field)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +119,8 @@ class HubDataset(Source):
             )
         return found
 
-    def documents(self) -> Iterator[str]:
-        for path in self.files():
-            yield from readers.documents(path, field=self.field)
+    def read(self, path: pathlib.Path) -> Iterator[str]:
+        return readers.documents(path, field=self.field)
 
     def license(self) -> str:
         stated = _card(self._fetch(["README.md"])).get("license") or "not stated"
@@ -168,6 +171,9 @@ class Tfds(Source):
         return sorted(
             path for path in pathlib.Path(self._builder().data_dir).iterdir() if f"-{self.split}." in path.name
         )
+
+    def read(self, path: pathlib.Path) -> Iterator[str]:
+        raise NotImplementedError("TFDS reads its files together")
 
     def documents(self) -> Iterator[str]:
         for record in self._builder().as_data_source(split=self.split):

@@ -9,12 +9,13 @@ import dataclasses
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from distilbert_jax import files, untrusted
+from distilbert_jax import files, storage, untrusted
 from distilbert_jax.data import sides, workers
+from distilbert_jax.data.chunks import Sources
 from distilbert_jax.data.corpus import Files, Source
 from distilbert_jax.data.manifest import MOST
 from distilbert_jax.data.manifest import read as read_manifest
@@ -23,7 +24,6 @@ from distilbert_jax.data.sides import DROPPED, HELD_OUT, SIDES, TRAIN
 from distilbert_jax.data.tokens import Tokenizer
 from distilbert_jax.progress import bar, console
 
-CHUNK = 2**21  # characters packed together
 FORMAT = 1
 
 
@@ -80,17 +80,33 @@ class Prepared:
         return files.sha256(self.folder / "manifest.json")
 
 
-def prepare(corpus: Corpus, tokenizer: Tokenizer) -> Prepared:
-    """Makes the shards of `corpus` in its folder, unless they are there.
+@runtime_checkable
+class Engine(Protocol):
+    """Who reads and packs: `workers.Here`, or a cluster. The same calls in the same order."""
+
+    def files(self, sources: Sources) -> list[dict[str, Any]]: ...
+
+    def prints(self, sources: Sources) -> Iterator[tuple[str, bytes]]: ...
+
+    def shards(
+        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, row_length: int, folder: pathlib.Path
+    ) -> Iterator[dict[str, Any]]: ...
+
+
+def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) -> Prepared:
+    """Makes the shards of `corpus` in its folder, unless they are there. Those of a store are fetched, once a machine.
 
     Raises ValueError where the folder holds other shards, a source cannot be read, or nothing is left to train on or to
     hold out.
     """
-    folder = pathlib.Path(corpus.folder)
-    if not (folder / "manifest.json").is_file():
+    stored, folder = storage.at(corpus.folder), storage.local(corpus.folder)
+    there = stored is not None and stored.fetch()
+    if not there and not (folder / "manifest.json").is_file():
         with files.alone_in(folder):
-            _make(corpus, tokenizer, folder)
+            _make(corpus, tokenizer, folder, engine or workers.Here())
     manifest = _checked_manifest(corpus, tokenizer, folder)
+    if stored and not there:
+        stored.put()
     words = folder / "words.npy"
     if not words.is_file() or files.sha256(words) != manifest["words"]["sha256"]:
         raise ValueError(f"{words} is missing or damaged: delete {folder} and prepare the corpus anew")
@@ -98,13 +114,13 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer) -> Prepared:
     return Prepared(folder=folder, tokenizer=tokenizer, manifest=manifest, words=counts)
 
 
-def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path) -> None:
+def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: Engine) -> None:
     console.print(f"preparing {', '.join(corpus.sources)} → {folder}")
-    plan = {"settings": corpus.settings(tokenizer), "files": _hash_files(corpus)}
+    plan = {"settings": corpus.settings(tokenizer), "files": engine.files(corpus.named_sources())}
     _continue_or_clean(folder, plan)
     share = 0.0 if isinstance(corpus.held_out, Source) else corpus.held_out
-    side_of = sides.choose(corpus.named_sources(), share=share, folder=folder)
-    shards = _pack(corpus, tokenizer, side_of, folder)
+    side_of = sides.choose(engine.prints(corpus.named_sources()), share=share, folder=folder)
+    shards = _pack(corpus, tokenizer, side_of, folder, engine)
     manifest = plan | _account(corpus, tokenizer, side_of, shards, folder)
     files.write_json(folder / "manifest.json", manifest)
     (folder / "sides.bin").unlink()
@@ -135,18 +151,6 @@ def _checked_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path
     return manifest
 
 
-def _hash_files(corpus: Corpus) -> list[dict[str, Any]]:
-    listed = [(name, path) for name, source in corpus.named_sources() for path in source.files()]
-    hashed = []
-    with bar("hashing files", total=len(listed)) as advance:
-        for done, (name, path) in enumerate(listed, 1):
-            hashed.append(
-                {"source": name, "name": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
-            )
-            advance(done)
-    return hashed
-
-
 def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
     """Keeps the chunks of an earlier start of this very plan; removes those of another."""
     path = folder / "plan.json"
@@ -158,40 +162,18 @@ def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
     files.write_json(path, plan)
 
 
-def _chunks(corpus: Corpus, side_of: np.ndarray) -> Iterator[workers.Chunk]:
-    """The kept documents in order, some two million characters at a time, each side for itself."""
-    numbers: collections.Counter[str] = collections.Counter()
-    side = iter(side_of)
-    for _, source in corpus.named_sources():
-        waiting: dict[str, list[str]] = {name: [] for name in SIDES}
-        sizes = dict.fromkeys(SIDES, 0)
-        for text in source.documents():
-            number = int(next(side))
-            if number == DROPPED:
-                continue
-            name = SIDES[number]
-            waiting[name].append(text)
-            sizes[name] += len(text)
-            if sizes[name] >= CHUNK:
-                yield _chunk(name, numbers, waiting[name])
-                waiting[name], sizes[name] = [], 0
-        yield from (_chunk(name, numbers, texts) for name, texts in waiting.items() if texts)
-
-
-def _chunk(name: str, numbers: collections.Counter[str], texts: list[str]) -> workers.Chunk:
-    numbers[name] += 1
-    return workers.Chunk(name=f"{name}-{numbers[name]:05d}", texts=texts)
-
-
-def _pack(corpus: Corpus, tokenizer: Tokenizer, side_of: np.ndarray, folder: pathlib.Path) -> list[dict[str, Any]]:
+def _pack(
+    corpus: Corpus, tokenizer: Tokenizer, side_of: np.ndarray, folder: pathlib.Path, engine: Engine
+) -> list[dict[str, Any]]:
     shards = []
     kept = int(np.count_nonzero(side_of != DROPPED))
+    sources = corpus.named_sources()
     with bar("packing documents", total=kept) as advance:
-        done = 0
-        for shard in workers.pack_all(_chunks(corpus, side_of), tokenizer, row_length=corpus.row_length, folder=folder):
+        documents = 0
+        for shard in engine.shards(sources, side_of, tokenizer, row_length=corpus.row_length, folder=folder):
             shards.append(shard)
-            done += shard["counts"]["documents"]
-            advance(done)
+            documents += shard["counts"]["documents"]
+            advance(documents)
     return sorted(shards, key=lambda shard: shard["name"])
 
 

@@ -48,14 +48,13 @@ class InstalledProse(Source):
         ]
         return sorted(python) + [p for name in self.packages for p in sorted((installed / name).rglob("*.py"))]
 
-    def documents(self) -> Iterator[str]:
-        for path in self.files():
-            for docstring in _DOCSTRING.findall(path.read_text(encoding="utf-8", errors="replace")):
-                prose = [
-                    flat for paragraph in _PARAGRAPHS.split(docstring) if _is_prose(flat := " ".join(paragraph.split()))
-                ]
-                if prose:
-                    yield "\n".join(prose)
+    def read(self, path: pathlib.Path) -> Iterator[str]:
+        for docstring in _DOCSTRING.findall(path.read_text(encoding="utf-8", errors="replace")):
+            prose = [
+                flat for paragraph in _PARAGRAPHS.split(docstring) if _is_prose(flat := " ".join(paragraph.split()))
+            ]
+            if prose:
+                yield "\n".join(prose)
 
     def license(self) -> str:
         return "as each package states: PSF-2.0, BSD-3-Clause, Apache-2.0, MIT"

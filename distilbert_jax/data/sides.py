@@ -3,20 +3,26 @@
 import collections
 import hashlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
-from distilbert_jax.data.corpus import Source
 from distilbert_jax.progress import bar
 
 TRAIN, HELD_OUT = "train", "held_out"
 SIDES = (TRAIN, HELD_OUT)
 DROPPED = len(SIDES)
+FINGERPRINT = 16  # bytes
+SHOWN = 10_000  # documents between two looks at the progress
 
 
-def choose(sources: Sequence[tuple[str, Source]], *, share: float, folder: pathlib.Path) -> np.ndarray:
-    """One number a document, in reading order: the index of its side, or `DROPPED`.
+def fingerprint(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT).digest()
+
+
+def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib.Path) -> np.ndarray:
+    """One number a document, in reading order: the index of its side, or `DROPPED`. `prints` are the names of sources
+    and the fingerprints of some documents of each.
 
     A source named `HELD_OUT` is held out whole; of the others, `share` of the documents, chosen by their hash, so that
     equal ones fall on one side. Everything stands on disk: memory does not grow with the corpus.
@@ -25,16 +31,18 @@ def choose(sources: Sequence[tuple[str, Source]], *, share: float, folder: pathl
     counts: collections.Counter[str] = collections.Counter()
     marks = folder / "sides.bin"
     with bar("reading documents", total=None) as advance, open(path, "wb") as out, open(marks, "wb") as room:
-        for name, source in sources:
-            for text in source.documents():
-                out.write(hashlib.blake2b(text.encode(), digest_size=16).digest())
-                room.write(b"\0")  # a disk that is full says so here; to the memory map it would be a bus error
-                counts[name] += 1
-                if counts[name] % 10_000 == 0:
-                    advance(counts.total())
+        shown = 0
+        for name, some in prints:
+            out.write(some)
+            documents = len(some) // FINGERPRINT
+            room.write(bytes(documents))  # a disk that is full says so here; to the memory map it would be a bus error
+            counts[name] += documents
+            if counts.total() >= shown:
+                advance(counts.total())
+                shown = counts.total() + SHOWN
         advance(counts.total())
-    if not counts:
-        raise ValueError(f"no documents in {', '.join(name for name, _ in sources)}")
+    if not counts.total():
+        raise ValueError("no documents in any source")
     prints = np.memmap(path, np.uint64, "r", shape=(counts.total(), 2))
     sides = np.memmap(marks, np.uint8, "r+", shape=(counts.total(),))
     chosen = prints[:, 1] < np.uint64(share * 2**64)

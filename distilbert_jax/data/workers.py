@@ -1,7 +1,8 @@
-"""Packing on all cores: chunks of documents out, shards on disk back, in whatever order they are done."""
+"""Reading on this machine, and packing on all its cores: chunks of documents out, shards on disk back, in whatever
+order they are done.
+"""
 
 import concurrent.futures
-import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -14,24 +15,55 @@ from typing import Any
 import numpy as np
 
 from distilbert_jax import files
-from distilbert_jax.data import manifest, packing, tokens
+from distilbert_jax.data import manifest, packing, sides
+from distilbert_jax.data.chunks import Chunk, Sources, stream
+from distilbert_jax.data.tokens import Tokenizer
+from distilbert_jax.progress import bar
 
 WORTH_A_PROCESS = 4
 """Chunks from which on processes are started: the tokenizer uses all cores by itself, the rest of packing does not."""
 
-_tokenizer: tokens.Tokenizer  # of a worker process
+_tokenizer: Tokenizer  # of a worker process
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """Documents that are packed together, and the name of their shard."""
+class Here:
+    """This machine, for who prepares a corpus."""
 
-    name: str
-    texts: list[str]
+    def files(self, sources: Sources) -> list[dict[str, Any]]:
+        """What the manifest says of every file that is read."""
+        listed = [(name, path) for name, source in sources for path in source.files()]
+        found = []
+        with bar("hashing files", total=len(listed)) as advance:
+            for done, (name, path) in enumerate(listed, 1):
+                found.append({"source": name, **about(path)})
+                advance(done)
+        return found
+
+    def prints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
+        """(source, fingerprint) of every document, in order."""
+        for name, source in sources:
+            for text in source.documents():
+                yield name, sides.fingerprint(text)
+
+    def shards(
+        self,
+        sources: Sources,
+        side_of: np.ndarray,
+        tokenizer: Tokenizer,
+        *,
+        row_length: int,
+        folder: pathlib.Path,
+    ) -> Iterator[dict[str, Any]]:
+        """Makes every shard that is not there yet; yields what each holds."""
+        return pack_all(stream(sources, side_of), tokenizer, row_length=row_length, folder=folder)
+
+
+def about(path: pathlib.Path) -> dict[str, Any]:
+    return {"name": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
 
 
 def pack_all(
-    chunks: Iterator[Chunk], tokenizer: tokens.Tokenizer, *, row_length: int, folder: pathlib.Path
+    chunks: Iterator[Chunk], tokenizer: Tokenizer, *, row_length: int, folder: pathlib.Path
 ) -> Iterator[dict[str, Any]]:
     """Packs every chunk whose shard is not there yet; yields what each shard holds. At most two chunks a core wait
     in memory.
@@ -39,7 +71,7 @@ def pack_all(
     first = list(itertools.islice(chunks, WORTH_A_PROCESS))
     chunks = itertools.chain(first, chunks)
     if len(first) < WORTH_A_PROCESS:
-        yield from (_done(folder, chunk.name) or write_shard(chunk, tokenizer, row_length, folder) for chunk in chunks)
+        yield from (done(folder, chunk.name) or write_shard(chunk, tokenizer, row_length, folder) for chunk in chunks)
         return
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads
@@ -49,8 +81,8 @@ def pack_all(
         waiting: set[concurrent.futures.Future[dict[str, Any]]] = set()
         try:
             for chunk in chunks:
-                if done := _done(folder, chunk.name):
-                    yield done
+                if there := done(folder, chunk.name):
+                    yield there
                     continue
                 waiting.add(pool.submit(_work, chunk, row_length, folder))
                 if len(waiting) >= 2 * cores:
@@ -65,26 +97,31 @@ def pack_all(
             pool.shutdown(cancel_futures=True)
 
 
-def write_shard(chunk: Chunk, tokenizer: tokens.Tokenizer, row_length: int, folder: pathlib.Path) -> dict[str, Any]:
-    """Packs one chunk to disk. Its `.json`, written last, says that it is whole."""
-    packed = packing.pack(chunk.texts, tokenizer, row_length=row_length)
+def write_shard(chunk: Chunk, tokenizer: Tokenizer, row_length: int, folder: pathlib.Path) -> dict[str, Any]:
+    """Packs one chunk to disk."""
+    return keep(chunk.name, packing.pack(chunk.texts, tokenizer, row_length=row_length), folder)
+
+
+def keep(name: str, packed: packing.Packed, folder: pathlib.Path) -> dict[str, Any]:
+    """Writes a shard. Its `.json`, written last, says that it is whole."""
     hashes = {}
     for part, array in zip(manifest.PARTS, (packed.tokens, packed.segments), strict=True):
-        path = folder / f"{chunk.name}.{part}.npy"
+        path = folder / f"{name}.{part}.npy"
         with files.atomic(path) as partial, open(partial, "wb") as out:
             np.save(out, array)
         hashes[part] = files.sha256(path)
-    shard = {"name": chunk.name, "rows": len(packed.tokens), "sha256": hashes, "counts": dict(packed.counts)}
-    files.write_json(folder / f"{chunk.name}.json", shard)
+    shard = {"name": name, "rows": len(packed.tokens), "sha256": hashes, "counts": dict(packed.counts)}
+    files.write_json(folder / f"{name}.json", shard)
     return shard
 
 
-def _done(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+def done(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """What the shard of this name holds, where it is there and whole."""
     path = folder / f"{name}.json"
     return manifest.read_shard(path) if path.is_file() else None
 
 
-def _start(tokenizer: tokens.Tokenizer) -> None:
+def _start(tokenizer: Tokenizer) -> None:
     global _tokenizer
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a process

@@ -1,6 +1,7 @@
 """Models from Hub folders: config.json, safetensors and a tokenizer. Nothing in a folder is ever executed."""
 
 import dataclasses
+import fnmatch
 import importlib
 import importlib.metadata
 import pathlib
@@ -11,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from distilbert_jax import heads, untrusted
+from distilbert_jax import heads, storage, untrusted
 from distilbert_jax.config import Pretrained
 from distilbert_jax.data import tokens
 from distilbert_jax.hub import weights
@@ -104,14 +105,19 @@ def tokenizer(wanted: Pretrained) -> tokens.Tokenizer:
 
 
 def is_local(wanted: Pretrained) -> bool:
-    return wanted.folder.startswith("package:") or pathlib.Path(wanted.folder).expanduser().is_dir()
+    name = wanted.folder
+    return name.startswith("package:") or storage.is_address(name) or pathlib.Path(name).expanduser().is_dir()
 
 
 def locate(wanted: Pretrained) -> pathlib.Path:
-    """The folder of a model on this machine; a Hub id is fetched into the Hub's cache first."""
+    """The folder of a model on this machine. A Hub id is fetched into the Hub's cache first, an address into ours."""
     name = wanted.folder
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
+    if stored := storage.at(name):
+        if not stored.fetch_loose(wanted=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)):
+            raise ValueError(f"no model at {stored}: there are no files")
+        return stored.copy
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return path

@@ -3,10 +3,12 @@
     checkpoints/1000/         what Orbax wrote
     checkpoints/1000.sha256   the sums of its files, written last: a step without them, or with others, is no checkpoint
 
-Orbax itself checks no array bytes: a flipped bit would load in silence.
+Orbax itself checks no array bytes: a flipped bit would load in silence. A run in an object store has them there too,
+sent when they are whole here.
 """
 
 import concurrent.futures
+import contextlib
 import pathlib
 import shutil
 from typing import Any
@@ -16,7 +18,9 @@ from orbax.checkpoint import v1 as ocp
 
 from distilbert_jax import files, untrusted
 from distilbert_jax.progress import console
+from distilbert_jax.storage import Stored
 from distilbert_jax.train.hosts import is_first, same
+from distilbert_jax.train.stored import by_the_first, gathered
 from distilbert_jax.types import TrainState
 
 NONE = -1  # no step
@@ -25,8 +29,9 @@ NONE = -1  # no step
 class Checkpoints:
     """The checkpoints of a run. Keeps the last `keep`: an older one goes when a newer one is whole."""
 
-    def __init__(self, folder: pathlib.Path, *, keep: int):
+    def __init__(self, folder: pathlib.Path, *, keep: int, stored: Stored | None = None):
         self._folder = folder.absolute()
+        self._stored = stored
         self._keep = keep
         self._opened = False
         self._saving: concurrent.futures.Future[None] | None = None
@@ -39,12 +44,18 @@ class Checkpoints:
     def save(self, state: TrainState, *, step: int) -> None:
         """Starts saving, and returns once `state` may be given away. Raises what went wrong with the save before."""
         self.wait()
+        if self._stored:
+            state = gathered(state)
+            if not is_first():
+                return
         self._open()
         # Where no folder can be made, Orbax's threads would wait five minutes.
         probe = self._folder / f"{step}.{jax.process_index()}.partial"
         probe.touch()
         probe.unlink()
-        self._saving = self._thread.submit(self._finish, ocp.save_async(self._folder / str(step), state), step)
+        with by_the_first() if self._stored else contextlib.nullcontext():
+            saving = ocp.save_async(self._folder / str(step), state)
+        self._saving = self._thread.submit(self._finish, saving, step)
 
     def wait(self) -> None:
         """Returns when the last save is whole on disk."""
@@ -123,8 +134,12 @@ class Checkpoints:
         saving.result()
         if not is_first():
             return
-        files.write_json(self._sums(step), _hashes(self._folder / str(step)))
+        files.write_json(self._sums(step), files.sums(self._folder / str(step)))
         self._remove_old()
+        if self._stored:
+            (self._stored / str(step)).put()
+            for old in sorted(map(int, self._stored.whole()))[: -self._keep]:
+                (self._stored / str(old)).remove()
 
     def _remove_old(self) -> None:
         for old in self.steps()[: -self._keep]:
@@ -135,7 +150,7 @@ class Checkpoints:
         """What is wrong with a step, in words."""
         try:
             wanted = untrusted.read_json(self._sums(step), dict[str, str])
-            found = _hashes(self._folder / str(step))
+            found = files.sums(self._folder / str(step))
         except OSError as error:
             return f"{error.filename} cannot be read: {error.strerror}"
         except ValueError:
@@ -156,7 +171,3 @@ class Checkpoints:
 
     def _sums(self, step: int) -> pathlib.Path:
         return self._folder / f"{step}.sha256"
-
-
-def _hashes(folder: pathlib.Path) -> dict[str, str]:
-    return {str(path.relative_to(folder)): files.sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -6,7 +6,7 @@ import pathlib
 
 import jax
 
-from distilbert_jax import files, untrusted
+from distilbert_jax import files, storage, untrusted
 from distilbert_jax.config import PACE, Experiment
 from distilbert_jax.data.prepare import Prepared, prepare
 from distilbert_jax.experiment_file import describe
@@ -25,13 +25,14 @@ from distilbert_jax.train.peak import peak
 from distilbert_jax.train.profile import Profile
 from distilbert_jax.train.run import Run, build
 from distilbert_jax.train.stop import Stop, Stopped
+from distilbert_jax.train.stored import bring, send
 from distilbert_jax.types import TrainState
 
 IDENTITY = "experiment.txt"
 
 
 def run_folder(experiment: Experiment) -> pathlib.Path:
-    return pathlib.Path(experiment.workdir or f"runs/{experiment.name}")
+    return storage.local(experiment.workdir or f"runs/{experiment.name}")
 
 
 def distill(experiment: Experiment, *, command: Command | None = None, profile: range = range(0)) -> pathlib.Path:
@@ -42,11 +43,13 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
     it; whatever ends it, the last checkpoint stays.
     """
     choose_kernels(experiment)
-    folder = run_folder(experiment)
+    folder, stored = run_folder(experiment), storage.at(experiment.workdir)
     alone = files.alone_in(folder) if is_first() else contextlib.nullcontext()
     with Hosts() as hosts, alone:
         teacher, start = read_models(experiment)
         with hosts.first():
+            if stored:
+                bring(stored)
             prepared = prepare(experiment.corpus, start.tokenizer)
         student = cut_student(experiment, start, prepared.words)
         run = build(experiment, teacher, student, prepared)
@@ -54,7 +57,7 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
         if command and is_first():
             command.write(folder)
         console.print(*student.origin, sep="\n  ", markup=False)
-        state = _train(experiment, run, folder, Profile(profile, folder))
+        state = _train(experiment, run, folder, Profile(profile, folder), stored)
         params = jax.jit(lambda x: x, out_shardings=replicated(run.mesh))(state.params["student"])  # of all processes
         if is_first():
             export(
@@ -66,6 +69,10 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
                 prepared=prepared,
                 params=params,
             )
+            if stored:
+                send(stored)
+                (stored / "export").put()
+                console.print(f"sent to {stored}")
     return folder
 
 
@@ -103,9 +110,12 @@ def _claim(folder: pathlib.Path, text: str) -> None:
             partial.write_text(text, encoding="utf-8")
 
 
-def _train(experiment: Experiment, run: Run, folder: pathlib.Path, profile: Profile) -> TrainState:
+def _train(
+    experiment: Experiment, run: Run, folder: pathlib.Path, profile: Profile, stored: storage.Stored | None
+) -> TrainState:
     """From the last checkpoint, or the start, to the last step."""
-    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=experiment.keep)) as checkpoints:
+    kept = Checkpoints(folder / "checkpoints", keep=experiment.keep, stored=stored / "checkpoints" if stored else None)
+    with contextlib.closing(kept) as checkpoints:
         state, done = checkpoints.restore(run.state) or (run.state, 0)
         with Log(folder, start=done) if is_first() else Silent() as log, Stop(run.mesh) as stop:
             if done:
@@ -141,6 +151,8 @@ def _train(experiment: Experiment, run: Run, folder: pathlib.Path, profile: Prof
                             _evaluate(run, state, step, log)
                         if pause[1]:
                             log.flush()
+                            if stored and is_first():
+                                send(stored)
                             checkpoints.save(state, step=step)
                         meter.restart()
                     advance(step, meter.note)

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from distilbert_jax import files
-from distilbert_jax.data import prepare as preparing
 from distilbert_jax.data import workers
 from distilbert_jax.data.batches import Shards
 from distilbert_jax.data.corpus import Files
@@ -26,7 +25,7 @@ from tests.conftest import shared
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """Some forty chunks of text."""
-    monkeypatch.setattr(preparing, "CHUNK", 2_000)
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
     (tmp_path / "a.txt").write_text(tiny_text(documents=500, seed=0))
     return Corpus(
         sources={"a": Files(str(tmp_path / "a.txt"))}, folder=str(tmp_path / "shards"), row_length=32, held_out=0.1
@@ -107,11 +106,11 @@ def test_a_second_call_reads_nothing(corpus, tokenizer, tmp_path):
 
 KILLED = """
 import sys
-from distilbert_jax.data import prepare, workers
+from distilbert_jax.data import chunks, prepare, workers
 from distilbert_jax.data.corpus import Files
 from distilbert_jax.hub.smoke import tiny_tokenizer
 if __name__ == "__main__":
-    prepare.CHUNK = 2_000
+    chunks.CHUNK = 2_000
     source, folder = sys.argv[1:]
     corpus = prepare.Corpus(sources={"a": Files(source)}, folder=folder, row_length=32, held_out=0.1)
     prepare.prepare(corpus, tiny_tokenizer())

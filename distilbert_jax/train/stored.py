@@ -1,0 +1,60 @@
+"""A run whose folder is in an object store: brought here before it goes on, sent there at every checkpoint.
+
+What the store has is the run. Process 0 alone writes to it; every machine brings its own copy.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from distilbert_jax import files, storage
+from distilbert_jax.progress import console
+
+BESIDE = "tensorboard/"  # with the files right in the folder, what is small
+
+
+def bring(run: storage.Stored, *, every: bool = False) -> None:
+    """Makes the copy what the store has, of the checkpoints the newest only, unless `every` one is wanted. One that
+    cannot be had whole is passed over, loudly, for an older one. OSError where that is so of all.
+    """
+    run.fetch_loose(wanted=lambda name: "/" not in name or name.startswith(BESIDE))
+    checkpoints = run / "checkpoints"
+    steps = sorted((int(name) for name in checkpoints.whole() if name.isdigit()), reverse=True)
+    for path in checkpoints.copy.glob("*.sha256"):
+        if path.stem.isdigit() and int(path.stem) not in steps:
+            files.remove(path.with_suffix(""))
+            path.unlink()
+    whole = 0
+    for number, step in enumerate(steps, 1):
+        try:
+            whole += (checkpoints / str(step)).fetch()
+        except OSError as error:
+            if number == len(steps) and not whole:
+                raise
+            console.print(f"[bold red]checkpoint {checkpoints}/{step} is passed over: {error}[/]")
+        if whole and not every:
+            return
+
+
+def send(run: storage.Stored) -> None:
+    """The small files, as they are now."""
+    for path in sorted([*run.copy.glob("*"), *(run.copy / BESIDE).glob("*")]):
+        if path.is_file() and path.suffix != ".partial" and path.name != files.LOCK:
+            run.put_file(path.relative_to(run.copy).as_posix())
+
+
+def gathered(state: Any) -> Any:
+    """All of a state that processes share, as process 0 can write it alone: one array at a time leaves the devices."""
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return state
+    return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), state)
+
+
+def by_the_first() -> ocp.Context:
+    """Within it, Orbax writes in process 0 and asks no other: their disks are not its own."""
+    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
+    return ocp.Context(multiprocessing_options=alone)
