@@ -23,6 +23,7 @@ from distilbert_jax.data.tokens import Tokenizer
 from distilbert_jax.progress import bar
 
 TRIES = 4  # of a task whose worker or node is lost
+CALLING = 10.0  # seconds
 AHEAD = 2  # tasks a core that are on their way at once
 
 
@@ -45,11 +46,13 @@ class Cluster:
             raise ValueError("--cluster needs the extra `cluster`: pip install 'distilbert_jax[cluster]'") from None
         self._ray = ray
         try:
+            if address != "auto":
+                _demand_listening(address)  # for which Ray would wait minutes
             ray.init(address=address, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"--cluster {address}: no Ray cluster there ({said}); `ray start --head` starts one"
+                f"--cluster {address}: no Ray cluster there; `ray start --head` makes one, and prints its address: {said}"
             ) from None
         self._cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._looks: list[Look] = []
@@ -105,6 +108,13 @@ class Cluster:
                 f"a worker of the cluster was lost {TRIES} times over one task, likely for want of memory; the same "
                 f"command goes on where it stopped: {said}"
             ) from None
+
+
+def _demand_listening(address: str) -> None:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("write HOST:PORT, or auto")
+    socket.create_connection((host, int(port)), timeout=CALLING).close()
 
 
 def look_at(source: Source, path: pathlib.Path) -> Look:

@@ -119,7 +119,8 @@ def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: En
     plan = {"settings": corpus.settings(tokenizer), "files": engine.files(corpus.named_sources())}
     _continue_or_clean(folder, plan)
     share = 0.0 if isinstance(corpus.held_out, Source) else corpus.held_out
-    side_of = sides.choose(engine.prints(corpus.named_sources()), share=share, folder=folder)
+    names = ", ".join(name for name, _ in corpus.named_sources())
+    side_of = sides.choose(engine.prints(corpus.named_sources()), share=share, folder=folder, names=names)
     shards = _pack(corpus, tokenizer, side_of, folder, engine)
     manifest = plan | _account(corpus, tokenizer, side_of, shards, folder)
     files.write_json(folder / "manifest.json", manifest)

@@ -20,9 +20,9 @@ def fingerprint(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT).digest()
 
 
-def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib.Path) -> np.ndarray:
+def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib.Path, names: str) -> np.ndarray:
     """One number a document, in reading order: the index of its side, or `DROPPED`. `prints` are the names of sources
-    and the fingerprints of some documents of each.
+    and the fingerprints of some documents of each; `names` those of all.
 
     A source named `HELD_OUT` is held out whole; of the others, `share` of the documents, chosen by their hash, so that
     equal ones fall on one side. Everything stands on disk: memory does not grow with the corpus.
@@ -42,7 +42,7 @@ def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib
                 shown = counts.total() + SHOWN
         advance(counts.total())
     if not counts.total():
-        raise ValueError("no documents in any source")
+        raise ValueError(f"no documents in {names}")
     prints = np.memmap(path, np.uint64, "r", shape=(counts.total(), 2))
     sides = np.memmap(marks, np.uint8, "r+", shape=(counts.total(),))
     chosen = prints[:, 1] < np.uint64(share * 2**64)

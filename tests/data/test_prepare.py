@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from distilbert_jax import files
-from distilbert_jax.data import workers
+from distilbert_jax.data import chunks, workers
 from distilbert_jax.data.batches import Shards
 from distilbert_jax.data.corpus import Files
 from distilbert_jax.data.prepare import Corpus, prepare
