@@ -87,5 +87,6 @@ def alone_in(folder: pathlib.Path) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            error.filename = error.filename or str(folder)
+            if error.errno:
+                error.filename = error.filename or str(folder)
             raise

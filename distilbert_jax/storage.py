@@ -10,7 +10,6 @@ A store has no rename that could make a folder appear at once, and nothing in it
 import contextlib
 import dataclasses
 import datetime
-import errno
 import functools
 import hashlib
 import os
@@ -29,6 +28,7 @@ RETRIES, PATIENCE = 8, 60.0
 
 ATTEMPTS = 3  # times that a file is fetched whose bytes are not those its sum states
 MOST_SUMS = 2**28  # bytes of a list of sums
+MOST_SAID = 400  # characters of what a store says
 _ADDRESS = re.compile(r"(gs|s3)://([^/\s]+)/([^\s]*[^/\s])/?")
 
 
@@ -190,7 +190,7 @@ class Stored:
             if wanted in (None, found.hexdigest()):
                 return
             path.unlink()
-        raise OSError(errno.EIO, f"fetched {ATTEMPTS} times, its bytes are not those of its sum", f"{self}/{name}")
+        raise ConnectionError(f"{self}/{name}: fetched {ATTEMPTS} times, its bytes are never those of its sum")
 
     def _read(self, key: str) -> bytes | None:
         """A small object, or None where there is none."""
@@ -224,7 +224,7 @@ class Stored:
 
     @contextlib.contextmanager
     def _asked(self, key: str) -> Iterator[tuple[Any, Any, str]]:
-        """(obstore, the bucket, key); what goes wrong with either is an OSError of one line that names it."""
+        """(obstore, the bucket, key); what goes wrong with either is a ConnectionError of one line that names it."""
         try:
             import obstore
         except ImportError:
@@ -234,7 +234,7 @@ class Stored:
         try:
             yield obstore, _bucket(self.bucket), key
         except obstore.exceptions.BaseError as error:
-            raise OSError(errno.EIO, _in_words(error), f"{self.bucket}/{key}") from None
+            raise ConnectionError(f"{self.bucket}/{key}: {_in_words(error)}") from None
 
 
 @functools.cache
@@ -251,8 +251,9 @@ def _bucket(address: str) -> Any:
 
 def _in_words(error: Exception) -> str:
     """What a store said, and what may mend it."""
-    said = " ".join(str(error).partition("Debug source")[0].split())[:400]
+    said = " ".join(str(error).partition("Debug source")[0].split())
+    stated = re.search(r"<Message>(.*?)</Message>", said)
     return (
-        f"{said}. Is the bucket's name right, and do AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3://) or "
-        "GOOGLE_APPLICATION_CREDENTIALS (gs://) say who asks?"
+        f"{stated[1] if stated else said[:MOST_SAID]}. Is the bucket's name right, and do AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY (s3://) or GOOGLE_APPLICATION_CREDENTIALS (gs://) say who asks?"
     )

@@ -74,7 +74,7 @@ def test_what_was_not_sent_whole_is_not_there_and_goes_on(folder, store, after, 
     (folder.copy / "deep" / "c").unlink()
     store.asked.clear()
     store.meddle = lambda method, key: "refuse" if method == "PUT" and len(store.keys("PUT")) > after + 1 else None
-    with pytest.raises(OSError, match="503|retries"):
+    with pytest.raises(ConnectionError, match="503|retries"):
         folder.put()
     other = elsewhere(folder, tmp_path, monkeypatch)
     assert not other.fetch()
@@ -120,10 +120,8 @@ def test_bytes_that_are_not_what_was_sent(folder, store, tmp_path, monkeypatch, 
     other = elsewhere(folder, tmp_path, monkeypatch)
     spoilt = lambda method, key: how if method == "GET" and key.endswith("a.npy") else None
     store.meddle = spoilt
-    with pytest.raises(OSError) as raised:
+    with pytest.raises(ConnectionError, match=r"^s3://bucket/.*/shards/a.npy: "):
         other.fetch()
-    assert raised.value.filename.startswith("s3://bucket/")
-    assert raised.value.filename.endswith("/shards/a.npy")
     assert not (other.copy / "a.npy").exists()
     store.asked.clear()
     store.meddle = lambda method, key: spoilt(method, key) if len(store.keys("GET")) < 3 else None
@@ -140,23 +138,21 @@ def test_a_store_that_fails_now_and_then(folder, store, tmp_path, monkeypatch):
 def test_a_store_that_fails_for_ever_is_an_error_in_time(folder, store):
     store.meddle = lambda method, key: "refuse"
     begin = time.monotonic()
-    with pytest.raises(OSError) as raised:
+    with pytest.raises(ConnectionError, match=f"^{folder}.sha256: "):
         folder.put()
     assert time.monotonic() - begin < 30
-    assert raised.value.filename == f"{folder}.sha256"
 
 
 def test_nobody_listens(folder, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9")
     storage._bucket.cache_clear()
-    with pytest.raises(OSError, match="Is the bucket's name right"):
+    with pytest.raises(ConnectionError, match="Is the bucket's name right"):
         folder.put()
 
 
 def test_another_bucket(store):
-    with pytest.raises(OSError, match="(?i)bucket.*not exist.*Is the bucket's name right") as raised:
+    with pytest.raises(ConnectionError, match="^s3://other/shards.*bucket does not exist. Is the bucket's name right"):
         storage.at("s3://other/shards").fetch()
-    assert raised.value.filename.startswith("s3://other/shards")
 
 
 def test_without_credentials(folder, monkeypatch):
@@ -165,7 +161,7 @@ def test_without_credentials(folder, monkeypatch):
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://localhost:9")  # of the machine in the cloud
     storage._bucket.cache_clear()
     begin = time.monotonic()
-    with pytest.raises(OSError, match="AWS_ACCESS_KEY_ID"):
+    with pytest.raises(ConnectionError, match="AWS_ACCESS_KEY_ID"):
         folder.put()
     assert time.monotonic() - begin < 30
 
@@ -226,7 +222,7 @@ def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_pat
     removing = lambda: [method for method, _ in store.asked if method in ("POST", "DELETE")]
     store.asked.clear()
     store.meddle = lambda method, key: "refuse" if method != "GET" and len(removing()) > 1 else None
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionError):
         folder.remove()
     assert folder.names() == ["a.npy", "b.npy"]
     assert not elsewhere(folder, tmp_path, monkeypatch).fetch()

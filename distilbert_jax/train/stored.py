@@ -3,11 +3,15 @@
 What the store has is the run. Process 0 alone writes to it; every machine brings its own copy.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
+from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from distilbert_jax import files, storage
 from distilbert_jax.progress import console
@@ -16,9 +20,11 @@ BESIDE = "tensorboard/"  # with the files right in the folder, what is small
 
 
 def bring(run: storage.Stored, *, every: bool = False) -> None:
-    """Makes the copy what the store has, of the checkpoints the newest only, unless `every` one is wanted. One that
-    cannot be had whole is passed over, loudly, for an older one. OSError where that is so of all.
+    """Makes the copy what the store has: of the checkpoints the newest, or `every` one and the export, too. One
+    that cannot be had whole is passed over, loudly, for an older one. ConnectionError where that is so of all.
     """
+    if every:
+        (run / "export").fetch()
     run.fetch_loose(wanted=lambda name: "/" not in name or name.startswith(BESIDE))
     checkpoints = run / "checkpoints"
     steps = sorted((int(name) for name in checkpoints.whole() if name.isdigit()), reverse=True)
@@ -30,7 +36,7 @@ def bring(run: storage.Stored, *, every: bool = False) -> None:
     for number, step in enumerate(steps, 1):
         try:
             whole += (checkpoints / str(step)).fetch()
-        except OSError as error:
+        except ConnectionError as error:
             if number == len(steps) and not whole:
                 raise
             console.print(f"[bold red]checkpoint {checkpoints}/{step} is passed over: {error}[/]")
@@ -54,7 +60,11 @@ def gathered(state: Any) -> Any:
     return jax.tree.map(lambda x: np.asarray(multihost_utils.process_allgather(x, tiled=True)), state)
 
 
-def by_the_first() -> ocp.Context:
+@contextlib.contextmanager
+def by_the_first() -> Iterator[None]:
     """Within it, Orbax writes in process 0 and asks no other: their disks are not its own."""
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
-    return ocp.Context(multiprocessing_options=alone)
+    # Orbax 0.12 compares the folder's name over all processes, whoever is active, and would wait for ever.
+    agree = mock.patch.object(execution, "_check_directory_consistency", return_value=None)
+    with agree, ocp.Context(multiprocessing_options=alone):
+        yield
