@@ -17,13 +17,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import clusters  # what jax.distributed.initialize asks where it is told nothing
 
 from distilbert_jax.progress import console
+from distilbert_jax.train import roll
 
 ALONE = 1  # process
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds, times: a host that vanished without closing its connection is missed after 10 + 3 · 5 seconds."""
 
+PLACE = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
 FINDING = 300.0  # seconds until all have found each other
 CALLING = 10.0  # seconds to say who is calling
 SAME_ERROR = 3.0  # seconds for an error that all come to, each by itself
@@ -46,39 +49,34 @@ def same(value: int) -> int:
 
 
 def place_of(where: str) -> dict[str, Any]:
-    """What JAX is told of "I/N@HOST:PORT", process I of N, of which 0 listens at HOST:PORT; nothing of "auto", where it
-    finds the others by itself (Slurm, Cloud TPU, Kubernetes, Open MPI). ValueError for anything else.
+    """What JAX is told of "I/N@HOST:PORT", process I of N, of which 0 listens at HOST:PORT, or of "auto", where JAX
+    finds out by itself (Slurm, Cloud TPU, Kubernetes, Open MPI). ValueError for anything else.
     """
     stated = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", where)
-    if where != "auto" and not (stated and int(stated[1]) < int(stated[2])):
+    if where == "auto":
+        found = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, round(FINDING))
+        return dict(zip(PLACE, found, strict=True))
+    if not stated or int(stated[1]) >= int(stated[2]):
         raise ValueError(f"--process {where}: write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto")
-    if stated is None:
-        return {}
-    return dict(process_id=int(stated[1]), num_processes=int(stated[2]), coordinator_address=stated[3])
+    return dict(zip(PLACE, (stated[3], int(stated[2]), int(stated[1])), strict=False))
 
 
 def join(where: str) -> None:
-    """Makes this one process of several. ValueError where `where` is no place, or the others are not found."""
+    """Makes this one process of several. ValueError where `where` is no place, or not all come, with those that are
+    missing.
+    """
     place = place_of(where)
     # Otherwise JAX aborts this process when another is lost, with a stack trace and no word of what to do, and takes
     # SIGTERM for itself.
     jax.config.update("jax_enable_recoverability", True)
     jax.config.update("jax_enable_preemption_service", False)
-    late = threading.Timer(
-        FINDING,
-        _end,
-        [
-            f"--process {where}: the others were not found in {FINDING:.0f} s. Start every process with the same N and "
-            "HOST:PORT, and a HOST that all can reach"
-        ],
-    )
-    late.start()
+    address, of, process = (place[name] for name in PLACE[:3])
     try:
-        jax.distributed.initialize(**place, initialization_timeout=round(FINDING) + 30)  # which would abort
-    except (RuntimeError, ValueError) as error:
+        if None not in (address, of, process):
+            roll.call(address, process, of, patience=FINDING)
+        jax.distributed.initialize(**place, initialization_timeout=round(FINDING))
+    except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"--process {where}: {error}") from None
-    finally:
-        late.cancel()
     console.quiet = not is_first()
 
 

@@ -2,13 +2,16 @@
 and an end with a message when a process is lost.
 """
 
+import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,7 +20,7 @@ from safetensors.numpy import load_file
 
 from distilbert_jax import experiment_file, files
 from distilbert_jax.hub.smoke import smoke
-from distilbert_jax.train import hosts, log
+from distilbert_jax.train import hosts, log, roll
 from tests.conftest import ROOT
 from tests.train.test_loop import assert_same_run, logged
 
@@ -221,8 +224,50 @@ def test_a_wrong_process_says_how_to_write_one(where):
         hosts.join(where)
 
 
+def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
+    """What becomes of processes that are started at these places and at once."""
+    code = "import sys; from distilbert_jax import __main__ as m; from distilbert_jax.train import hosts; "
+    code += f"hosts.FINDING = {patience}; "
+    code += "sys.exit(m.main(['distill', 'experiments/quickstart.py', '--process', sys.argv[1]]))"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return list(map(ended, [subprocess.Popen([sys.executable, "-c", code, place], **pipes) for place in places]))
+
+
 def test_a_process_that_finds_nobody_says_so():
-    code = "from distilbert_jax.train import hosts; hosts.FINDING = 1.0; hosts.join('1/2@localhost:9')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 1
-    assert message(done.stderr).startswith("error: --process 1/2@localhost:9: the others were not found in 1 s.")
+    ((status, said),) = joins(["1/2@localhost:9"])
+    assert status == 1
+    assert said.startswith("error: --process 1/2@localhost:9: process 0 was not found at localhost:9 in 3 s")
+
+
+def test_who_does_not_come_is_named_on_all_that_came():
+    first, *_, last = places(4)
+    for status, said in joins([first, last], patience=10.0):
+        assert status == 1
+        told = "the run has 4 processes, and processes 1, 2 did not come in 10 s. Start every process"
+        assert re.match(f"error: --process ./4@.*: {told}", said), said
+
+
+def test_places_that_do_not_fit_together_are_named_on_all():
+    first, second = places(2)
+    for status, said in joins([first, second.replace("1/2@", "1/3@")], patience=30.0):
+        assert (status, said.partition(": process 1 ")[2].strip()) == (
+            1,
+            "was started as one of 3, process 0 as one of 2: all need the same N",
+        )
+    first, second, _ = places(3)
+    heard = joins([first, second, second], patience=30.0)
+    assert [status for status, _ in heard] == [1, 1, 1]
+    assert all("two processes were started as 1/3: each needs a number of its own" in said for _, said in heard)
+
+
+def test_a_stranger_on_the_port_is_nobody():
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    came = threading.Thread(target=roll.call, args=(f"localhost:{port}", 0, 2), kwargs={"patience": 30.0})
+    came.start()
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b"", b"x" * 5_000):
+        with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as line:
+            line.sendall(said + b"\n")
+    roll.call(f"localhost:{port}", 1, 2, patience=30.0)
+    came.join(10)
+    assert not came.is_alive()
