@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 
 import finetune
 import inference
+import layers
 import matplotlib.pyplot as plt
 import prepare
 import start
@@ -35,6 +36,7 @@ def whole(model: pathlib.Path | None, glue: pathlib.Path | None) -> Benchmarks:
     benchmarks: Benchmarks = {
         "vocabulary": vocabulary.tables,
         "step": step.tables,
+        "layers": layers.tables,
         "inference": lambda: inference.tables(lengths_of_stsb(glue, model) if glue and model else ()),
         "start": start.tables,
     }
@@ -59,6 +61,7 @@ def quick(scratch: pathlib.Path) -> Benchmarks:
     return {
         "vocabulary": lambda: vocabulary.tables(rows=1, tokens=2, repeats=1),
         "step": lambda: step.tables([step.TINY], sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
+        "layers": lambda: layers.tables(**size, sizes=((1, 4),), repeats=1),
         "inference": lambda: inference.tables(
             (5, 9), shapes=((1, 4),), **size, sides=("ours", "eager", "sdpa", "onnx"), repeats=1
         ),
@@ -73,6 +76,7 @@ def on_a_gpu() -> Benchmarks:
     return {
         "vocabulary": lambda: vocabulary.tables(rows=32, tokens=512, repeats=5),
         "step": lambda: step.tables(step.GPU, repeats=7),
+        "layers": lambda: layers.tables(sizes=((32, 512),), repeats=5),
     }
 
 

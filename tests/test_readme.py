@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from distilbert_jax import experiment_file
+from distilbert_jax import commands, experiment_file, storage
 from distilbert_jax.__main__ import main, parser
 from distilbert_jax.hub import smoke
 from distilbert_jax.train import hosts
@@ -49,7 +49,7 @@ def test_pip(command):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     words = shlex.split(command)
     if "-e" in words:
-        extras = re.findall(r"\[(\w+)\]", words[-1])
+        extras = re.findall(r"\w+", words[-1].partition("[")[2])
         assert set(extras) <= set(project["optional-dependencies"])
         return
     assert " ".join(words[2:]) in (ROOT / "Makefile").read_text()
@@ -59,15 +59,19 @@ TASKS = [
     c for c in COMMANDS if c.startswith(tuple(f"{PYTHON}{name} " for name in ("finetune", "evaluate", "retention")))
 ]
 
-SEVERAL = [c for c in COMMANDS if "--process" in c]
+SEVERAL = [c for c in COMMANDS if "--process" in c or "--cluster" in c]
 
 
 @pytest.mark.parametrize("command", SEVERAL)
 def test_several_processes(command):
-    """That they make one run is tested in tests/train/test_hosts.py, with the same command on a tiny model."""
+    """That they make one run, or one corpus, is tested in tests/train/test_hosts.py and test_stored.py and in
+    tests/data/test_cluster.py, with the same commands on tiny models.
+    """
     args = parser().parse_args(shlex.split(command.removeprefix(PYTHON)))
-    experiment_file.override(experiment_file.load(ROOT / args.file), args.overrides)
-    hosts.place_of(args.process)
+    experiment = experiment_file.override(experiment_file.load(ROOT / args.file), args.overrides)
+    storage.at(experiment.workdir)
+    if args.command is commands.distill:
+        hosts.place_of(args.process)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,8 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
         console.print(f"rows_per_device=auto is decided on the device itself; planned with {ROWS}")
     accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=row_devices(mesh))
     each = rows // row_devices(mesh)
-    share = _share(experiment, cfgs, mesh, rows=each, accumulation=accumulation)
+    block = vocabulary.ROWS.get(target.platform, vocabulary.ROWS["default"])
+    share = _share(experiment, cfgs, mesh, rows=each, accumulation=accumulation, block=block)
     if target.compiles:
         compiled = _compiled(experiment, cfgs, mesh, rows=each)
         memory, exchanged = float(bytes_of(compiled)), collectives.read(compiled.as_text() or "")
@@ -150,7 +151,7 @@ def _ask(experiment: Experiment, cfg: TransformerConfig) -> Ask:
 
 
 def _share(
-    experiment: Experiment, cfgs: dict[str, TransformerConfig], mesh: Axes, *, rows: int, accumulation: int
+    experiment: Experiment, cfgs: dict[str, TransformerConfig], mesh: Axes, *, rows: int, accumulation: int, block: int
 ) -> cost.Share:
     length = experiment.corpus.row_length
     kept = {who: _kept(parameter_shapes(cfg), mesh) for who, cfg in cfgs.items()}
@@ -164,7 +165,7 @@ def _share(
         accumulation=accumulation,
         length=length,
         places=places,
-        block=vocabulary.ROWS,
+        block=block,
     )
 
 

@@ -31,6 +31,10 @@ class Target:
         return bool(self.devices)
 
     @property
+    def platform(self) -> str:
+        return self.devices[0].platform if self.devices else "gpu"
+
+    @property
     def memory(self) -> float:
         """Bytes of each device."""
         return self.device.memory if self.device else at_hand()

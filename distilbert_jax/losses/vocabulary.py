@@ -6,6 +6,7 @@ a block's gradient is made while its scores are at hand; the backward pass only 
 Any `Answer` works: it is differentiated, not derived by hand.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,9 +21,10 @@ Scores = Float[Array, "b p v"]
 Answer = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
 """(student's scores, scores of each teacher, labels) -> one value for each place."""
 
-ROWS = 128
-"""Rows of scores that stand in memory at once, per device: enough for a full matrix product, few enough for the
-cache.
+ROWS = {"cpu": 128, "default": 512}
+"""Rows of scores that stand in memory at once, per device, by the platform a step is compiled for: enough for a full
+matrix product, few enough for a CPU's cache. On others every block reads the table and adds to its gradient in memory,
+so it should be worth it; more than these would take more than 3 % of what all rows at once take.
 """
 
 
@@ -40,17 +42,9 @@ def total(
     Answers without a coefficient are looked at, not learned from. The gradient reaches the student's factors and
     nothing else.
     """
-    blocks, size = _blocks(*student.features.shape[:2])
-
-    def cut(
-        x: Shaped[Array, "b p *rest"],
-    ) -> Shaped[Array, "blocks b size *rest"]:  # zeros past the end: their weight is 0
-        x = jnp.pad(x, [(0, 0), (0, blocks * size - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
-        return jnp.moveaxis(x.reshape(x.shape[0], blocks, size, *x.shape[2:]), 1, 0)
-
     heads = {name: (head.table, head.bias) for name, head in teachers.items()}
-    features = (cut(student.features), {name: cut(head.features) for name, head in teachers.items()})
-    asked = (cut(labels), {name: cut(weights[name]) for name in answers})
+    features = {name: head.features for name, head in teachers.items()}
+    asked = (labels, {name: weights[name] for name in answers})
 
     def of_block(features_s, shared, features_t, heads, asked):
         labels, weights = asked
@@ -60,13 +54,22 @@ def total(
         return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 
     zeros = (jnp.zeros(()), {name: jnp.zeros(()) for name in answers})
-    return _sum_over_blocks(of_block, zeros)(features[0], (student.table, student.bias), features[1], heads, asked)
+    return _sum_over_blocks(of_block, zeros)(student.features, (student.table, student.bias), features, heads, asked)
 
 
-def _blocks(b: int, p: int) -> tuple[int, int]:
-    """(how many blocks, places in each): even blocks of at most `ROWS` rows of scores."""
-    blocks = -(-p // max(1, ROWS // b))
-    return blocks, -(-p // blocks)
+def _cut(x: Shaped[Array, "b p *rest"], rows: int) -> Shaped[Array, "blocks b size *rest"]:
+    """Even blocks of at most so many rows of scores; zeros past the end: their weight is 0."""
+    b, p, *rest = x.shape
+    blocks = -(-p // max(1, rows // b))
+    size = -(-p // blocks)
+    x = jnp.pad(x, [(0, 0), (0, blocks * size - p)] + [(0, 0)] * len(rest))
+    return jnp.moveaxis(x.reshape(b, blocks, size, *rest), 1, 0)
+
+
+def _joined(x: Shaped[Array, "blocks b size *rest"], p: int) -> Shaped[Array, "b p *rest"]:
+    """Back again."""
+    blocks, b, size, *rest = x.shape
+    return jnp.moveaxis(x, 0, 1).reshape(b, blocks * size, *rest)[:, :p]
 
 
 def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., Any]:
@@ -75,12 +78,12 @@ def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., 
     """
     add = lambda a, b: jax.tree.map(jnp.add, a, b)
 
-    @jax.custom_vjp
-    def run(features, shared, features_t, heads, asked):
+    def values(rows, features, shared, features_t, heads, asked):
         body = lambda carry, xs: (add(carry, of_block(xs[0], shared, xs[1], heads, xs[2])), None)
-        return jax.lax.scan(body, zeros, (features, features_t, asked))[0]
+        cut = jax.tree.map(lambda x: _cut(x, rows), (features, features_t, asked))
+        return jax.lax.scan(body, zeros, cut)[0]
 
-    def forward(features, shared, features_t, heads, asked):
+    def gradients(rows, features, shared, features_t, heads, asked):
         def body(carry, xs):
             value, (g_features, g_shared) = jax.value_and_grad(of_block, (0, 1), has_aux=True)(
                 xs[0], shared, xs[1], heads, xs[2]
@@ -88,16 +91,32 @@ def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., 
             return add(carry, (value, g_shared)), g_features
 
         start = (zeros, jax.tree.map(jnp.zeros_like, shared))
-        (value, g_shared), g_features = jax.lax.scan(body, start, (features, features_t, asked))
-        return value, (g_features, g_shared, (features_t, heads, asked))
+        cut = jax.tree.map(lambda x: _cut(x, rows), (features, features_t, asked))
+        (value, g_shared), g_features = jax.lax.scan(body, start, cut)
+        return value, _joined(g_features, features.shape[1]), g_shared
+
+    @jax.custom_vjp
+    def run(*inputs):
+        return _by_platform(values, *inputs)
+
+    def forward(*inputs):
+        value, g_features, g_shared = _by_platform(gradients, *inputs)
+        return value, (g_features, g_shared, inputs[2:])
 
     def backward(saved, cotangents):
         g_features, g_shared, rest = saved
         scale = lambda x: (cotangents[0] * x).astype(x.dtype)  # the means are for the log
-        return jax.tree.map(scale, g_features), jax.tree.map(scale, g_shared), *jax.tree.map(_no_tangent, rest)
+        return scale(g_features), jax.tree.map(scale, g_shared), *jax.tree.map(_no_tangent, rest)
 
     run.defvjp(forward, backward)
     return run
+
+
+def _by_platform(f: Callable[..., Any], *inputs: Any) -> Any:
+    """`f` with the rows of the platform that it is compiled for."""
+    return jax.lax.platform_dependent(
+        *inputs, **{platform: functools.partial(f, rows) for platform, rows in ROWS.items()}
+    )
 
 
 def _no_tangent(x: Array) -> Any:

@@ -1,8 +1,9 @@
 #!/bin/bash
-# TPU=my-pod ZONE=us-central1-a experiments/launch/tpu_pod.sh experiments/distilbert_base_uncased.py workdir=/mnt/shared/runs/distilbert
+# TPU=my-pod ZONE=us-central1-a experiments/launch/tpu_pod.sh experiments/distilbert_base_uncased.py workdir=gs://bucket/runs/distilbert \
+#     corpus.folder=gs://bucket/shards
 #
-# The same command on every host of a TPU pod slice, from any machine with gcloud. Each host has this project in ~/distilbert_jax, installed with the extra
-# tpu, and sees the same folder (Filestore, say). Where a host is lost all are started again, and go on from the last checkpoint; at most RETRIES times.
+# The same command on every host of a TPU pod slice, from any machine with gcloud. Each host has this project in ~/distilbert_jax, installed with the extras
+# tpu and storage; they share a bucket (or a folder, Filestore, say). Where a host is lost all are started again, and go on from the last checkpoint; at most RETRIES times.
 set -u
 RETRIES=${RETRIES:-3}
 words=$(printf '%q ' "$@")

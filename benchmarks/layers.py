@@ -1,0 +1,105 @@
+"""How an encoder's layers are put together: one after the other or as a loop over stacked parameters, with three
+products for queries, keys and values or one.
+
+Forward and backward pass of a BERT-base encoder. Compiling is timed without what is kept of earlier programs; memory is
+what the compiled program says it needs beside its inputs and outputs.
+"""
+
+import functools
+import statistics
+from collections.abc import Iterator
+from typing import Any
+
+from turns import Side, Table, Turn, seconds, spread, take_turns
+
+
+def side(*, scanned: bool, fused: bool, layers: int, hidden: int, rows: int, tokens: int) -> Turn:
+    """One pass."""
+    import jax
+    import jax.numpy as jnp
+
+    from distilbert_jax.models.families import bert
+    from distilbert_jax.models.transformer import Block, TransformerConfig, dense
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    cfg = TransformerConfig(
+        vocab_size=bert.BASE.vocab_size, hidden_size=hidden, mlp_size=4 * hidden, num_layers=layers, num_heads=12
+    )
+    x = jax.random.normal(jax.random.key(0), (rows, tokens, hidden))
+    sees = jnp.ones((rows, tokens, tokens), bool)
+    block = _fused(Block, dense) if fused else Block
+    module = block(cfg)
+    keys = jax.random.split(jax.random.key(1), layers)
+    params = jax.vmap(lambda key: module.init(key, x, sees, None)["params"])(keys)
+    layer = lambda x, params: (module.apply({"params": params}, x, sees, None)[0], None)
+    traced_once = jax.jit(layer)
+
+    def value(params: Any, x: Any) -> Any:
+        if scanned:
+            x = jax.lax.scan(layer, x, params)[0]
+        else:
+            for own in params:
+                x = traced_once(x, own)[0]
+        return jnp.sum(x**2)
+
+    apart = params if scanned else [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(layers)]
+    lowered = jax.jit(jax.value_and_grad(value)).lower(apart, x)
+    compiling = seconds(lambda: lowered.compile())
+    compiled = lowered.compile()
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    work = lambda: jax.block_until_ready(compiled(apart, x))
+    return lambda: {"seconds": seconds(work), "compiling": compiling, "temporaries": temporaries}
+
+
+def _fused(block: Any, dense: Any) -> Any:
+    """A layer with one product for q, k and v."""
+    import flax.linen as nn
+
+    from distilbert_jax.models.attention import attend
+    from distilbert_jax.models.transformer import gelu, layer_norm
+
+    class Fused(nn.Module):
+        cfg: Any
+
+        @nn.compact
+        def __call__(self, x: Any, sees: Any, keys: Any) -> Any:
+            cfg = self.cfg
+            qkv = dense(cfg, (3, cfg.num_heads, cfg.hidden_size // cfg.num_heads), name="qkv")(x)
+            y = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], sees, keys=keys, dropout=0.0)
+            x = layer_norm(cfg, name="n")(x + dense(cfg, cfg.hidden_size, axis=(-2, -1), name="out")(y))
+            y = dense(cfg, cfg.hidden_size, name="down")(gelu(cfg, dense(cfg, cfg.mlp_size, name="up")(x)))
+            return layer_norm(cfg, name="m")(x + y), None
+
+    return Fused
+
+
+SIDES = {
+    "one after the other": functools.partial(side, scanned=False, fused=False),
+    "a loop": functools.partial(side, scanned=True, fused=False),
+    "q, k, v in one product": functools.partial(side, scanned=False, fused=True),
+}
+
+
+def tables(
+    layers: int = 12, hidden: int = 768, sizes: tuple[tuple[int, int], ...] = ((4, 128), (16, 128)), repeats: int = 9
+) -> Iterator[Table]:
+    """One for each size."""
+    for rows, tokens in sizes:
+        settings = {"layers": layers, "hidden": hidden, "rows": rows, "tokens": tokens}
+        got = take_turns({name: Side(module="layers", name=name, settings=settings) for name in SIDES}, repeats)
+        middle = {name: statistics.median(figures["seconds"]) for name, figures in got.items()}
+        ours = middle["one after the other"]
+        yield Table(
+            title=f"Layers, {layers} × {hidden}, {rows} × {tokens} tokens, forward and backward",
+            header=("side", "seconds (quartiles)", "of ours", "compiling, s", "temporaries, GB"),
+            rows=[
+                (
+                    name,
+                    spread(figures["seconds"]),
+                    f"{middle[name] / ours:.2f} ×",
+                    f"{figures['compiling'][0]:.1f}",
+                    f"{figures['temporaries'][0] / 1e9:.2f}",
+                )
+                for name, figures in got.items()
+            ],
+        )
