@@ -66,8 +66,9 @@ class Case:
     def teacher(self) -> "TransformerConfig | None":
         from distilbert_jax.models.families import bert
 
-        shape = self._shape(bert.BASE, self.teacher_hidden, self.teacher_layers, self.dropout)
-        return shape if self.teacher_layers else None
+        if not self.teacher_layers:
+            return None
+        return self._shape(bert.BASE, self.teacher_hidden, self.teacher_layers, self.dropout)
 
     def _shape(self, base: Any, hidden: int, layers: int, projection_dropout: float) -> "TransformerConfig":
         return dataclasses.replace(
