@@ -85,7 +85,7 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
         console.print(f"rows_per_device=auto is decided on the device itself; planned with {ROWS}")
     accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=row_devices(mesh))
     each = rows // row_devices(mesh)
-    block = vocabulary.ROWS.get(target.platform, vocabulary.ROWS["default"])
+    block = vocabulary.rows_at_once(target.platform, experiment.dtype)
     share = _share(experiment, cfgs, mesh, rows=each, accumulation=accumulation, block=block)
     if target.compiles:
         compiled = _compiled(experiment, cfgs, mesh, rows=each)

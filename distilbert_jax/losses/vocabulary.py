@@ -21,11 +21,15 @@ Scores = Float[Array, "b p v"]
 Answer = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
 """(student's scores, scores of each teacher, labels) -> one value for each place."""
 
-ROWS = {"cpu": 128, "default": 512}
-"""Rows of scores that stand in memory at once, per device, by the platform a step is compiled for: enough for a full
-matrix product, few enough for a CPU's cache. On others every block reads the table and adds to its gradient in memory,
-so it should be worth it; more than these would take more than 3 % of what all rows at once take.
-"""
+CPU_ROWS, ROWS = 128, 512
+
+
+def rows_at_once(platform: str, dtype: Any) -> int:
+    """Rows of scores that stand in memory at once on a device of this platform: enough for a full matrix product, few
+    enough for a CPU's cache. On others every block reads the table and adds to its gradient in memory, so it should be
+    worth it; more than these (half of them in float32) would take more than some 3 % of what all rows of 32 × 512 tokens do.
+    """
+    return CPU_ROWS if platform == "cpu" else ROWS * 2 // jnp.dtype(dtype).itemsize
 
 
 def total(
@@ -112,11 +116,10 @@ def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., 
     return run
 
 
-def _by_platform(f: Callable[..., Any], *inputs: Any) -> Any:
+def _by_platform(f: Callable[..., Any], features: Array, *rest: Any) -> Any:
     """`f` with the rows of the platform that it is compiled for."""
-    return jax.lax.platform_dependent(
-        *inputs, **{platform: functools.partial(f, rows) for platform, rows in ROWS.items()}
-    )
+    on = lambda platform: functools.partial(f, rows_at_once(platform, features.dtype))
+    return jax.lax.platform_dependent(features, *rest, cpu=on("cpu"), default=on("default"))
 
 
 def _no_tangent(x: Array) -> Any:
