@@ -27,7 +27,7 @@ CPU_ROWS, ROWS = 128, 512
 def rows_at_once(platform: str, dtype: Any) -> int:
     """Rows of scores that stand in memory at once on a device of this platform: enough for a full matrix product, few
     enough for a CPU's cache. On others every block reads the table and adds to its gradient in memory, so it should be
-    worth it; more than these (half of them in float32) would take more than some 3 % of what all rows of 32 × 512 tokens do.
+    worth it; more than these (half of them in float32) would take more than some 3 % of what 32 × 512 rows do.
     """
     return CPU_ROWS if platform == "cpu" else ROWS * 2 // jnp.dtype(dtype).itemsize
 
