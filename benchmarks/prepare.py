@@ -54,6 +54,12 @@ def ours(text: str, tokenizer: str) -> Turn:
     return lambda: rate(run) | {"worker": workers()}
 
 
+def once(text: str, tokenizer: str) -> Turn:
+    """The peak of memory of one `ours`."""
+    figures = ours(text, tokenizer)()
+    return lambda: figures
+
+
 def rate(run: Callable[[], int]) -> dict[str, float]:
     """Tokens a second of a call that returns how many there were."""
     start = time.perf_counter()
@@ -96,16 +102,19 @@ def original(text: str, tokenizer: str) -> Turn:
     return lambda: rate(run)
 
 
-SIDES = {"ours": ours, "loop": loop, "original": original}
+SIDES = {"ours": ours, "loop": loop, "original": original, "once": once}
 
 
-def tables(tokenizer: str, *, megabytes: int = 20, repeats: int = 3) -> Iterator[Table]:
-    """`tokenizer` is a folder with tokenizer.json."""
+def tables(
+    tokenizer: str, *, megabytes: int = 20, more: tuple[int, ...] = (100, 1_000), repeats: int = 3
+) -> Iterator[Table]:
+    """Speed, and whether memory grows with `more` megabytes. `tokenizer` is a folder with tokenizer.json."""
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder) / "text.txt"
         write_text(text, megabytes=megabytes)
         settings = {"text": str(text), "tokenizer": str(tokenizer)}
-        got = take_turns({name: Side(module="prepare", name=name, settings=settings) for name in SIDES}, repeats)
+        names = [name for name in SIDES if name != "once"]
+        got = take_turns({name: Side(module="prepare", name=name, settings=settings) for name in names}, repeats)
     middle = {name: statistics.median(figures["rate"]) for name, figures in got.items()}
     memory = {name: max(figures["memory"] + figures.get("worker", [])) for name, figures in got.items()}
     yield Table(
@@ -122,3 +131,14 @@ def tables(tokenizer: str, *, megabytes: int = 20, repeats: int = 3) -> Iterator
         ],
         faster={f"prepare, {name}": middle["ours"] / middle[name] for name in got if name != "ours"},
     )
+    rows = [_memory(tokenizer, size) for size in more]
+    yield Table(title="prepare: memory", header=("MB of text", "GB of the process", "GB of a worker"), rows=rows)
+
+
+def _memory(tokenizer: str, megabytes: int) -> tuple[str, str, str]:
+    with tempfile.TemporaryDirectory() as folder:
+        text = pathlib.Path(folder) / "text.txt"
+        write_text(text, megabytes=megabytes)
+        side = Side(module="prepare", name="once", settings={"text": str(text), "tokenizer": str(tokenizer)})
+        figures = take_turns({"once": side}, 1)["once"]
+    return f"{megabytes:,}", f"{figures['memory'][0] / 1e9:.2f}", f"{figures['worker'][0] / 1e9:.2f}"

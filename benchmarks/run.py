@@ -60,13 +60,13 @@ def quick(scratch: pathlib.Path) -> Benchmarks:
         (glue / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     return {
         "vocabulary": lambda: vocabulary.tables(rows=1, tokens=2, repeats=1),
-        "step": lambda: step.tables([step.TINY], sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
+        "step": lambda: step.tables(step.TINIEST, sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
         "layers": lambda: layers.tables(**size, sizes=((1, 4),), repeats=1),
         "inference": lambda: inference.tables(
             (5, 9), shapes=((1, 4),), **size, sides=("ours", "eager", "sdpa", "onnx"), repeats=1
         ),
         "start": lambda: start.tables(sides=("--help",), repeats=1),
-        "prepare": lambda: prepare.tables(str(scratch / "student"), megabytes=1, repeats=1),
+        "prepare": lambda: prepare.tables(str(scratch / "student"), megabytes=1, more=(1,), repeats=1),
         "finetune": lambda: finetune.tables(str(scratch / "student"), str(glue.parent), batches=1, repeats=1),
     }
 

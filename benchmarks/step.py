@@ -277,7 +277,9 @@ CASES = (
     Case(teacher_layers=0, hidden=384, rows=32),
     Case(teacher_layers=0, hidden=384, rows=32, dtype="bfloat16"),
 )
-TINY = Case(hidden=12, teacher_hidden=12, teacher_layers=2, student_layers=1, rows=1)
+TINIEST = tuple(
+    Case(hidden=12, teacher_hidden=12, teacher_layers=layers, student_layers=1, rows=1) for layers in (2, 0)
+)
 GPU = (
     Case(tokens=512, rows=32, dtype="bfloat16"),
     Case(tokens=512, rows=32, dtype="bfloat16", everywhere=True),

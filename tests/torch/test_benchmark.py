@@ -20,6 +20,8 @@ SIDES = {
         f"{model}, {side}" for model in ("teacher", "student") for side in ("ours, in eights", "sdpa")
     ],
     "Start": ["--help"],
+    "Layers": ["one after the other", "a loop", "q, k, v in one product"],
+    "prepare: memory": ["1"],
     "prepare": ["ours", "loop", "original"],
     "Fine-tuning on SST-2": [
         f"{side}, {dtype}" for side in ("ours", "transformers") for dtype in ("float32", "bfloat16")
