@@ -19,6 +19,12 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _GROUP = re.compile(r"replica_groups=(?:\{\{([\d,]+)\}|\[(\d+),(\d+)\])")
 
 
+_CHAIN = re.compile(r'chain_id="(\d+)"')
+"""TPU programs have one asynchronous operation in several fusions, its start, what runs meanwhile, and its end: all of
+them show it, with one number.
+"""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Collective:
     """One operation of a program. `bytes`: of its whole result on a device, of a reduce-scatter before it is cut."""
@@ -39,10 +45,14 @@ def read(text: str) -> list[Collective]:
     """The collectives among more than one device. An operation on several arrays is one."""
     bodies = dict(_computations(text))
     times = _times(bodies)
-    found = []
+    found, chains = [], set[str]()
     for name, lines in bodies.items():
         for line in lines:
             if operation := _COLLECTIVE.search(line):
+                if chain := _CHAIN.search(line):
+                    if chain[1] in chains:
+                        continue
+                    chains.add(chain[1])
                 result, kind, rest = operation.groups()
                 among = _among(rest)
                 size = sum(_size(*array) for array in _ARRAY.findall(result))

@@ -25,9 +25,19 @@ PROGRAM = """HloModule jit_step
   ROOT %sum = f32[] add(%a, %b)
 }
 
+%begin (part: bf16[2,3]) -> bf16[8,3] {
+  %one = bf16[8,3]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+}
+
+%meanwhile (part: bf16[2,3]) -> bf16[8,3] {
+  %same = bf16[8,3]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+}
+
 %body (state: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
   %part = f32[2,4]{1,0} parameter(0)
   %whole = f32[8,4]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, dimensions={0}
+  %start = bf16[8,3]{1,0} fusion(%part), kind=kCustom, calls=%begin
+  %product = bf16[8,3]{1,0} fusion(%start), kind=kOutput, calls=%meanwhile
 }
 
 %condition (state: (s32[], f32[8,4])) -> pred[] {
@@ -46,11 +56,12 @@ ENTRY %main (x: f32[8,4]) -> f32[2,4] {
 def test_what_a_program_exchanges():
     of = lambda kind, size, times: collectives.Collective(kind=kind, bytes=size, among=4, times=times)
     assert collectives.read(PROGRAM) == [
+        of("all-gather", 48, 5),  # asynchronous: what it begins in and what runs meanwhile show the same one
         of("all-gather", 128, 5),
         of("all-reduce", 52, 1),
         of("reduce-scatter", 128, 1),
     ]
-    assert [each.sent for each in collectives.read(PROGRAM)] == [96, 78, 96]  # on a ring of four
+    assert [each.sent for each in collectives.read(PROGRAM)] == [36, 96, 78, 96]  # on a ring of four
 
 
 @pytest.fixture(scope="module")
