@@ -30,8 +30,9 @@ def drop(x: Float[Array, "b ..."], keys: RowKeys | None, *, rate: float, site: i
 
 def uint16s(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt16[Array, "..."]:
     """Random bits of one row, four values from each block of threefry (Salmon et al., 2011). `jax.random.bits` makes a
-    block a value, so that any axis may be sharded; only rows are, and each has a key of its own.
+    block a value, so that any axis may be sharded; here the first may, the heads of attention, whose blocks are its own.
     """
-    size = math.prod(shape)
-    words = threefry_2x32(jax.random.key_data(key), jnp.arange(-(-size // 2), dtype=jnp.uint32))
-    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(-1)[:size].reshape(shape)
+    first, size = shape[0], math.prod(shape[1:])
+    counts = jnp.arange(first * -(-size // 2), dtype=jnp.uint32).reshape(first, -1)
+    words = jax.vmap(lambda counts: threefry_2x32(jax.random.key_data(key), counts))(counts)
+    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(first, -1)[:, :size].reshape(shape)

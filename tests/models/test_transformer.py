@@ -92,11 +92,13 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
 def test_random_bits_are_the_blocks_of_threefry(shape):
     """Against the cipher asked block by block, and every bit of a value a fair coin."""
     key = jax.random.key(7)
-    size = math.prod(shape)
-    blocks = -(-size // 2)
-    words = np.asarray(threefry_2x32(jax.random.key_data(key), jnp.arange(blocks, dtype=jnp.uint32)))
-    values = np.asarray(uint16s(key, shape)).ravel()
-    np.testing.assert_array_equal(values, np.stack([words & 0xFFFF, words >> 16], axis=1).ravel()[:size])
+    size, each = math.prod(shape), -(-math.prod(shape[1:]) // 2)
+    values = np.asarray(uint16s(key, shape)).reshape(shape[0], -1)
+    for first, row in enumerate(values):
+        counts = jnp.arange(first * each, (first + 1) * each, dtype=jnp.uint32)
+        words = np.asarray(threefry_2x32(jax.random.key_data(key), counts))
+        np.testing.assert_array_equal(row, np.stack([words & 0xFFFF, words >> 16], axis=1).ravel()[: len(row)])
+    values = values.ravel()
     if size > 1_000:
         ones = np.unpackbits(values.view(np.uint8)).reshape(-1, 16).mean(axis=0)
         assert np.abs(ones - 0.5).max() < 5 * 0.5 / math.sqrt(size)
