@@ -131,9 +131,12 @@ def _tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
 
 
 def _run_of(model: str) -> pathlib.Path:
-    """The run that exported a model, or else a folder with the model's name under runs/."""
+    """The run that exported a model, or else a folder with its name under runs/."""
+    from distilbert_jax import storage
+
     folder = pathlib.Path(model)
-    return folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
+    run = folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
+    return pathlib.Path("runs") / run.name if storage.is_address(model) else run
 
 
 def report(args: argparse.Namespace) -> None:

@@ -68,8 +68,15 @@ def test_help_answers_within_a_second():
 
 def test_help_loads_no_jax():
     heavy = "{'jax', 'numpy', 'rich'} & set(sys.modules)"
-    code = f"import sys; from distilbert_jax.__main__ import parser; parser(); sys.exit(bool({heavy}))"
+    code = f"import sys; from distilbert_jax.arguments import parser; parser(); sys.exit(bool({heavy}))"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("command", ["finetune a --task sst2 --into", "distill a.py --smoke", "retention a=b --into"])
+def test_an_address_where_only_a_folder_can_be(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command.split(), "s3://bucket/a"])
+    assert "s3://bucket/a is an address; only runs, shards and models may have one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import tomllib
 import pytest
 
 from distilbert_jax import commands, experiment_file, storage
-from distilbert_jax.__main__ import main, parser
+from distilbert_jax.__main__ import main
+from distilbert_jax.arguments import parser
 from distilbert_jax.hub import smoke
 from distilbert_jax.train import hosts
 from tests.conftest import tiny_config

@@ -30,7 +30,7 @@ def drop(x: Float[Array, "b ..."], keys: RowKeys | None, *, rate: float, site: i
 
 def uint16s(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt16[Array, "..."]:
     """Random bits of one row, four values from each block of threefry (Salmon et al., 2011). `jax.random.bits` makes a
-    block a value, so that any axis may be sharded; here the first may, the heads of attention, whose blocks are its own.
+    block a value, so that any axis may be sharded; here the first may, the heads of attention: each has its own.
     """
     first, size = shape[0], math.prod(shape[1:])
     counts = jnp.arange(first * -(-size // 2), dtype=jnp.uint32).reshape(first, -1)
