@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import http.server
+import json
 import os
 import pathlib
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 
@@ -18,7 +20,8 @@ SOMEBODY = "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, Si
 
 
 class Store:
-    """A server of S3 with one bucket, reached through a proxy that writes down every request and may spoil it.
+    """A server of S3 with one bucket (gs:// takes the same requests), reached through a proxy that writes down every
+    request and may spoil it.
 
     `meddle(method, key)` says how: "refuse" (503), "flip" (a byte of what is read), "cut" (the answer ends too early),
     or None.
@@ -52,6 +55,10 @@ class Store:
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "somebody",
             "AWS_SECRET_ACCESS_KEY": "secret",
+            "GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(
+                dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+                | {"gcs_base_url": f"http://localhost:{self.proxy.server_port}", "disable_oauth": True}
+            ),
             "XDG_CACHE_HOME": str(cache),
         }
 
@@ -73,7 +80,7 @@ class Store:
 
     def _answer(self, request) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        key = request.path.partition("?")[0].removeprefix(f"/{BUCKET}").lstrip("/")
+        key = urllib.parse.unquote(request.path.partition("?")[0]).removeprefix(f"/{BUCKET}").lstrip("/")
         self.asked.append((request.command, key))
         how = self.meddle(request.command, key)
         if how == "refuse":
@@ -81,7 +88,8 @@ class Store:
             request.send_header("Content-Length", "0")
             request.end_headers()
             return
-        answer, content = self._ask(request.command, request.path, body, dict(request.headers))
+        headers = {"Authorization": SOMEBODY} | dict(request.headers)  # the server wants somebody
+        answer, content = self._ask(request.command, request.path, body, headers)
         stated = len(content)
         if how == "flip" and content:
             content = bytes([content[0] ^ 1]) + content[1:]

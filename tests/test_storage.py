@@ -32,9 +32,14 @@ def store(server, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def folder(store, request) -> storage.Stored:
+def scheme() -> str:
+    return "s3"
+
+
+@pytest.fixture
+def folder(store, request, scheme) -> storage.Stored:
     """One of three files, here only."""
-    stored = storage.at(f"s3://bucket/{request.node.name}/shards")
+    stored = storage.at(f"{scheme}://bucket/{request.node.name}/shards")
     (stored.copy / "deep").mkdir(parents=True)
     for name, content in {"a.npy": b"a" * 100_000, "b.npy": b"bb", "deep/c": b""}.items():
         (stored.copy / name).write_bytes(content)
@@ -52,13 +57,19 @@ def elsewhere(folder: storage.Stored, tmp_path, monkeypatch, name="elsewhere") -
     return storage.at(str(folder))
 
 
-def test_a_folder_goes_round(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
+    (folder.copy / "large").write_bytes(bytes(range(256)) * 50_000)  # goes in several parts
     folder.put()
     other = elsewhere(folder, tmp_path, monkeypatch)
     assert other.copy != folder.copy
     assert other.fetch()
     assert files.sums(other.copy) == files.sums(folder.copy)
-    assert storage.at("s3://bucket/" + folder.path.rpartition("/")[0]).whole() == ["shards"]
+    parent = storage.at(str(folder).removesuffix("/shards"))
+    assert parent.whole() == ["shards"]
+    folder.remove()
+    assert parent.whole() == []
+    assert not other.fetch()
 
 
 def test_the_sums_are_written_last(folder, store):
