@@ -58,7 +58,7 @@ class Bucket:
     def delete(self, keys: list[str]) -> None:
         """Those of them that are there."""
         with self._asked(keys[0] if keys else "") as (obstore, store), contextlib.suppress(FileNotFoundError):
-            obstore.delete(store, keys)
+            obstore.delete(store, keys)  # Google's store says so of one that is gone already, S3 does not
 
     @contextlib.contextmanager
     def _asked(self, key: str) -> Iterator[tuple[Any, Any]]:

@@ -41,8 +41,7 @@ def _hear(port: int, of: int, until: float, patience: float) -> None:
                 "process with the same N and HOST:PORT, and a HOST that all can reach"
             )
         for line in here.values():
-            with contextlib.suppress(OSError):
-                line.sendall(f"{told}\n".encode())
+            _tell(line, told)
     finally:
         for line in here.values():
             line.close()
@@ -68,8 +67,7 @@ def _next(listening: socket.socket, here: dict[int, socket.socket], of: int, unt
     elif number in here or not 0 < number < of:
         wrong = f"two processes were started as {number}/{of}: each needs a number of its own"
     if wrong:
-        with contextlib.suppress(OSError):
-            line.sendall(f"{wrong}\n".encode())
+        _tell(line, wrong)
         line.close()
         return wrong
     here[number] = line
@@ -95,13 +93,20 @@ def _say(host: str, port: int, process: int, of: int, until: float, patience: fl
         raise ValueError(told or f"process 0 at {host}:{port} ended before all had come; its own output says why")
 
 
+def _tell(line: socket.socket, said: str) -> None:
+    with contextlib.suppress(OSError):  # who has ended meanwhile needs no answer; JAX misses it, too
+        line.sendall(f"{said}\n".encode())
+
+
 def _line(line: socket.socket, patience: float) -> str:
     """One line, without its end; "" where there is none."""
     received = b""
     line.settimeout(patience)
-    with contextlib.suppress(OSError):
+    try:
         while not received.endswith(b"\n") and len(received) < LONGEST and (byte := line.recv(1)):
             received += byte
+    except OSError:  # it closed, or says nothing
+        return ""
     return received.decode(errors="replace").rstrip("\n")
 
 
