@@ -19,6 +19,8 @@ from distilbert_jax.hub.smoke import tiny_text
 from tests.conftest import ROOT
 
 ray = pytest.importorskip("ray", reason="needs the extra `cluster`")
+# The nodes of a test are started from its process, where earlier tests have imported JAX, which warns of every fork.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
 
 
 @pytest.fixture
