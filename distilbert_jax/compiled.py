@@ -1,8 +1,9 @@
 """Compiled programs, kept from one command to the next."""
 
 import os
-import pathlib
 import sys
+
+from distilbert_jax import caches
 
 MOST = 2**31  # bytes; what was not used for longest goes first
 
@@ -13,8 +14,7 @@ def keep() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
-    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    folder = caches / "distilbert_jax" / "compiled"
+    folder = caches.folder("compiled")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -10,7 +10,6 @@ A store has no rename that could make a folder appear at once, and nothing in it
 import concurrent.futures
 import contextlib
 import dataclasses
-import os
 import pathlib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -18,7 +17,7 @@ from typing import TypedDict
 
 import filelock
 
-from distilbert_jax import files, untrusted
+from distilbert_jax import caches, files, untrusted
 from distilbert_jax.bucket import Bucket
 from distilbert_jax.progress import bar
 
@@ -49,8 +48,7 @@ def at(name: str | None) -> "Stored | None":
     if not parts or ".." in parts[2].split("/"):
         raise ValueError(f"{name} is no address of a folder: write gs://BUCKET/FOLDER or s3://BUCKET/FOLDER")
     bucket, path = parts.groups()
-    caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
-    return Stored(Bucket(bucket), path, caches / "distilbert_jax" / "stored" / bucket.replace("://", "/") / path)
+    return Stored(Bucket(bucket), path, caches.folder("stored") / bucket.replace("://", "/") / path)
 
 
 def local(name: str) -> pathlib.Path:
@@ -107,9 +105,11 @@ class Stored:
             files.write_json(record, tags)
             return bool(tags)
 
-    def put(self) -> None:
-        """Makes the folder in the store what the copy is. What a killed one left is not sent again."""
-        sums = files.sums(self.copy)
+    def put(self, sums: dict[str, str] | None = None) -> None:
+        """Makes the folder in the store what the copy is, whose `sums` may be known. What a killed one left is not sent
+        again.
+        """
+        sums = sums or files.sums(self.copy)
         before = self.bucket.read(self._sums)
         if before is not None and self._parsed(before) == sums:
             return

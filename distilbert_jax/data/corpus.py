@@ -47,7 +47,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def read(self, path: pathlib.Path) -> Iterator[str]:
-        """The documents of one of its files. NotImplementedError where a file cannot be read by itself."""
+        """The documents of one of its files. ValueError where a file cannot be read by itself."""
 
     def documents(self) -> Iterator[str]:
         """The documents of all files, one at a time."""
@@ -173,7 +173,7 @@ class Tfds(Source):
         )
 
     def read(self, path: pathlib.Path) -> Iterator[str]:
-        raise NotImplementedError("TFDS reads its files together")
+        raise ValueError(f"TFDS {self.name}: its files are read together, by one machine: leave --cluster out")
 
     def documents(self) -> Iterator[str]:
         for record in self._builder().as_data_source(split=self.split):

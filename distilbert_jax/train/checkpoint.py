@@ -134,10 +134,11 @@ class Checkpoints:
         saving.result()
         if not is_first():
             return
-        files.write_json(self._sums(step), files.sums(self._folder / str(step)))
+        sums = files.sums(self._folder / str(step))
+        files.write_json(self._sums(step), sums)
         self._remove_old()
         if self._stored:
-            (self._stored / str(step)).put()
+            (self._stored / str(step)).put(sums)
             for old in sorted(map(int, self._stored.whole()))[: -self._keep]:
                 (self._stored / str(old)).remove()
 

@@ -21,6 +21,7 @@ from jax._src import clusters  # what jax.distributed.initialize asks where it i
 
 from distilbert_jax.progress import console
 from distilbert_jax.train import roll
+from distilbert_jax.train.lines import receive, send
 
 ALONE = 1  # process
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
@@ -31,7 +32,6 @@ FINDING = 300.0  # seconds until all have found each other
 CALLING = 10.0  # seconds to say who is calling
 SAME_ERROR = 3.0  # seconds for an error that all come to, each by itself
 LEAVING = 60.0  # seconds that process 0 stays for the others at the end
-LONGEST = 1_024  # bytes of a line
 
 GO, BYE, LOST = "go", "bye", "lost"
 
@@ -134,13 +134,13 @@ class Hosts:
             while len(self._lines) < jax.process_count() - 1:
                 line = listening.accept()[0]
                 line.settimeout(CALLING)
-                said, _, process = _receive(line).rpartition(" ")
+                said, _, process = receive(line).rpartition(" ")
                 if said == word:
                     self._lines[int(process)] = line
             listening.close()
         else:
             self._lines[0] = socket.create_connection((host, int(port)))
-            _send(self._lines[0], f"{word} {jax.process_index()}")
+            send(self._lines[0], f"{word} {jax.process_index()}")
         for line in self._lines.values():
             line.settimeout(None)
             line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -152,7 +152,7 @@ class Hosts:
         said = ""
         while said != BYE:
             try:
-                said, _, who = _receive(line).partition(" ")
+                said, _, who = receive(line).partition(" ")
             except OSError as error:
                 said, who = "", f"{process} ({error})"
             if said == GO:
@@ -176,24 +176,10 @@ class Hosts:
         for process, line in self._lines.items():
             if process != but:
                 with contextlib.suppress(OSError):  # it has ended, which its listener hears
-                    _send(line, word)
+                    send(line, word)
 
 
 def _end(message: str) -> None:
     """From whichever thread: the main one may be in a collective that never returns."""
     print(f"error: {message}", file=sys.stderr, flush=True)  # noqa: T201
     os._exit(1)
-
-
-def _send(line: socket.socket, word: str) -> None:
-    line.sendall(f"{word}\n".encode())
-
-
-def _receive(line: socket.socket) -> str:
-    """One line, without its end; "" where the connection is closed."""
-    received = b""
-    while not received.endswith(b"\n"):
-        if not (byte := line.recv(1)) or len(received) > LONGEST:
-            return ""
-        received += byte
-    return received.decode(errors="replace").rstrip("\n")

@@ -9,10 +9,11 @@ import re
 import socket
 import time
 
+from distilbert_jax.train import lines
+
 GO = "go"
 ANSWER = 10.0  # seconds that process 0 may take to answer beyond the others' patience, and others to say who they are
 RETRY = 0.2  # seconds between two tries to reach process 0
-LONGEST = 1_024  # bytes of a line
 
 
 def call(address: str, process: int, of: int, *, patience: float) -> None:
@@ -87,7 +88,7 @@ def _say(host: str, port: int, process: int, of: int, until: float, patience: fl
                 ) from None
             time.sleep(RETRY)
     with line:
-        line.sendall(f"{process}/{of}\n".encode())
+        lines.send(line, f"{process}/{of}")
         told = _line(line, max(0.0, until - time.monotonic()) + ANSWER)
     if told != GO:
         raise ValueError(told or f"process 0 at {host}:{port} ended before all had come; its own output says why")
@@ -95,19 +96,16 @@ def _say(host: str, port: int, process: int, of: int, until: float, patience: fl
 
 def _tell(line: socket.socket, said: str) -> None:
     with contextlib.suppress(OSError):  # who has ended meanwhile needs no answer; JAX misses it, too
-        line.sendall(f"{said}\n".encode())
+        lines.send(line, said)
 
 
 def _line(line: socket.socket, patience: float) -> str:
-    """One line, without its end; "" where there is none."""
-    received = b""
+    """One line, or "" where there is none in this time."""
     line.settimeout(patience)
     try:
-        while not received.endswith(b"\n") and len(received) < LONGEST and (byte := line.recv(1)):
-            received += byte
+        return lines.receive(line)
     except OSError:  # it closed, or says nothing
         return ""
-    return received.decode(errors="replace").rstrip("\n")
 
 
 def _named(numbers: list[int]) -> str:
