@@ -1,6 +1,6 @@
 """Sides of a comparison, each a process of its own, that take turns: the machine's noise falls on all of them.
 
-    python benchmarks/turns.py MODULE SIDE SETTINGS        # what such a process runs, with huge pages for all sides
+    python benchmarks/turns.py MODULE SIDE SETTINGS        # what such a process runs
 
 A benchmark is a module of this folder with SIDES, {name: make}: make(**settings) gets ready and returns the turn, which
 does the work once and gives its figures. The peak of the process's memory is added to them.
@@ -9,7 +9,6 @@ does the work once and gives its figures. The peak of the process's memory is ad
 import dataclasses
 import importlib
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -17,8 +16,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-from distilbert_jax import huge_pages
 
 Turn = Callable[[], dict[str, float]]
 WARM = 2  # turns that are not counted: they compile
@@ -69,8 +66,7 @@ class _Worker:
 
     def __init__(self, label: str, side: Side):
         self._label = label
-        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._process = subprocess.Popen(side.command, env=os.environ | huge_pages.environment(), **pipes)
+        self._process = subprocess.Popen(side.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._answer("ready")
 
     def turn(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from distilbert_jax import compiled, huge_pages
+from distilbert_jax import compiled
 from distilbert_jax.arguments import parser
 
 LONGEST = 2_000  # characters of an error
@@ -20,8 +20,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     elif rest:
         args.overrides += rest
-    if arguments is None:
-        huge_pages.start_again()
     compiled.keep()
     try:
         args.command(args)

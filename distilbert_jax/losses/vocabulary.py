@@ -21,15 +21,15 @@ Scores = Float[Array, "b p v"]
 Answer = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
 """(student's scores, scores of each teacher, labels) -> one value for each place."""
 
-CPU_ROWS, ROWS = 128, 512
-
 
 def rows_at_once(platform: str, dtype: Any) -> int:
-    """Rows of scores that stand in memory at once on a device of this platform: enough for a full matrix product, few
-    enough for a CPU's cache. On others every block reads the table and adds to its gradient in memory, so it should be
-    worth it; more than these (half of them in float32) would take more than some 3 % of what 32 × 512 rows do.
+    """Rows of scores that stand in memory at once on a device of this platform. Every block reads the table and adds to
+    its gradient in memory, so it should be worth it; more than these would take more than some 3 % of what 32 × 512
+    rows do. A CPU has scores of bfloat16 in float32, too.
     """
-    return CPU_ROWS if platform == "cpu" else ROWS * 2 // jnp.dtype(dtype).itemsize
+    if jnp.dtype(dtype) == jnp.float32:
+        return 256
+    return 128 if platform == "cpu" else 512
 
 
 def total(

@@ -54,7 +54,7 @@ def dense(student, teacher, labels, weights):
 
 @pytest.mark.parametrize("rows", [1, 3, 9, 12, 1_000])  # 10 places in blocks of 1, 1, 3, 4 and all
 def test_equals_the_dense_pass(monkeypatch, rows):
-    monkeypatch.setattr(vocabulary, "CPU_ROWS", rows)
+    monkeypatch.setattr(vocabulary, "rows_at_once", lambda platform, dtype: rows)
     student, *rest = inputs()
     both = [jax.jit(jax.value_and_grad(f, has_aux=True))(student, *rest) for f in (blockwise, dense)]
     assert_close(*both, rtol=1e-5, atol=1e-6)
@@ -75,7 +75,7 @@ def test_no_gradient_reaches_the_teacher():
 
 @pytest.mark.parametrize("case", ["nothing asked", "one place", "scores of 1e4"])
 def test_edges(monkeypatch, case):
-    monkeypatch.setattr(vocabulary, "CPU_ROWS", 4)
+    monkeypatch.setattr(vocabulary, "rows_at_once", lambda platform, dtype: 4)
     student, teacher, labels, weights = inputs(1, 1) if case == "one place" else inputs()
     if case == "nothing asked":
         weights = jax.tree.map(jnp.zeros_like, weights)
