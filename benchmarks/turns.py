@@ -9,13 +9,14 @@ does the work once and gives its figures. The peak of the process's memory is ad
 import dataclasses
 import importlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from distilbert_jax.train import resident
 
 Turn = Callable[[], dict[str, float]]
 WARM = 2  # turns that are not counted: they compile
@@ -107,8 +108,7 @@ def serve(module: str, side: str, settings: str) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         figures = turn()
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
-        print("turn " + json.dumps(figures | {"memory": memory}), flush=True)
+        print("turn " + json.dumps({"memory": resident.most()} | figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,13 @@
 """How fast and how large the devices at hand are: what a run is measured against."""
 
 import functools
-import resource
 import statistics
-import sys
 import time
 
 import jax
 import jax.numpy as jnp
 
-from distilbert_jax.train import devices
+from distilbert_jax.train import devices, resident
 
 SIZE, REPEATS = 1_024, 9
 
@@ -43,4 +41,4 @@ def memory() -> int:
     stats = [device.memory_stats() for device in jax.local_devices()]
     if all(stats):
         return int(max(each["peak_bytes_in_use"] for each in stats))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+    return resident.most()

@@ -140,5 +140,5 @@ def test_a_bad_address_is_said_in_one_line_on_every_process(machines):
 def test_an_address_of_nothing(machines, monkeypatch, capsys, change, told):
     for name, value in machines.store.environment(machines.folder / "alone").items():
         monkeypatch.setenv(name, value)
-    assert main(["distill", machines.file, *FEW, f"workdir={machines.folder / 'alone'}", change]) == 1
+    assert main(["distill", str(machines.file), *FEW, f"workdir={machines.folder / 'alone'}", change]) == 1
     assert message(capsys.readouterr().err).startswith(told)
