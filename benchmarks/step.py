@@ -57,7 +57,7 @@ class Case:
 
     @property
     def student(self) -> "TransformerConfig":
-        """(The package is imported where it is used: the peer's process has none of it.)"""
+        """(The package is imported where it is used: the peer's process has no JAX.)"""
         from distilbert_jax.models.families import distilbert
 
         return self._shape(distilbert.BASE, self.hidden, self.student_layers, 0.0)
