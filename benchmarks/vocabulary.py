@@ -54,8 +54,6 @@ def side(*, blockwise: bool, rows: int, tokens: int, dtype: str) -> Turn:
     import jax
     import jax.numpy as jnp
 
-    from distilbert_jax.train import peak
-
     run, shapes = program(blockwise, rows, tokens, dtype)
     random = lambda x: (
         jax.random.randint(jax.random.key(0), x.shape, 0, VOCABULARY)
@@ -66,7 +64,7 @@ def side(*, blockwise: bool, rows: int, tokens: int, dtype: str) -> Turn:
     large, large_shapes = program(blockwise, *LARGE, dtype)
     temporaries = large.lower(*large_shapes).compile().memory_analysis().temp_size_in_bytes
     work = lambda: jax.block_until_ready(run(*arguments))
-    return lambda: {"seconds": seconds(work), "temporaries": temporaries, "memory": peak.memory()}
+    return lambda: {"seconds": seconds(work), "temporaries": temporaries}
 
 
 SIDES = {

@@ -1,4 +1,4 @@
-"""The memory of this process."""
+"""The memory of this process. It needs no JAX: what is compared with us has none."""
 
 import pathlib
 import re
