@@ -18,14 +18,15 @@ from turns import Side, Table, Turn, seconds, spread, take_turns
 
 def rows_of(model: str, glue: str, batches: int, dtype: Any) -> Any:
     """(what fine-tuning turns, its first batches)."""
-    from distilbert_jax.config import Pretrained, fine_tune
-    from distilbert_jax.data.tasks import catalogue
+    from distilbert_jax.config.experiment import Pretrained
+    from distilbert_jax.config.finetune import fine_tune
+    from distilbert_jax.data.tasks import registry
     from distilbert_jax.data.tasks.batches import TaskBatches
-    from distilbert_jax.train import tuning
+    from distilbert_jax.train.finetune import setup
 
-    task = catalogue.find("sst2", pathlib.Path(glue))
+    task = registry.find("sst2", pathlib.Path(glue))
     plan = fine_tune(task, folder=glue, model=Pretrained(model))
-    turned = tuning.build(dataclasses.replace(plan, dtype=dtype), task)
+    turned = setup.build(dataclasses.replace(plan, dtype=dtype), task)
     all_batches = TaskBatches(rows=turned.train.encoded.rows, seed=0, size=turned.plan.batch, layout=turned.layout)
     return turned, list(itertools.islice(all_batches.epoch(0), batches))
 
@@ -34,7 +35,7 @@ def ours(model: str, glue: str, batches: int, *, dtype: str) -> Turn:
     """A pass over the batches."""
     import jax
 
-    from distilbert_jax.train.mesh import place
+    from distilbert_jax.devices.mesh import place
     from distilbert_jax.types import Batch
 
     turned, made = rows_of(model, glue, batches, dtype)

@@ -65,8 +65,8 @@ def ours(folder: str, passes: Any, *, bucket: int = 1) -> Turn:
     import jax
     import jax.numpy as jnp
 
-    from distilbert_jax.config import Pretrained
-    from distilbert_jax.hub.read import read
+    from distilbert_jax.config.experiment import Pretrained
+    from distilbert_jax.hub.load import read
     from distilbert_jax.types import Batch
 
     model = read(Pretrained(folder), head="sequence_classification")

@@ -26,7 +26,7 @@ def write_text(path: pathlib.Path, *, megabytes: int) -> None:
     """Articles of sentences drawn at random from the prose that comes with Python, an empty line between them."""
     import numpy as np
 
-    from distilbert_jax.data.prose import InstalledProse
+    from distilbert_jax.data.sources.installed_prose import InstalledProse
 
     prose = " ".join(document.replace("\n", " ") for document in InstalledProse().documents())
     sentences = np.array([sentence.strip(" .") + "." for sentence in prose.split(". ")], dtype=object)
@@ -39,9 +39,9 @@ def write_text(path: pathlib.Path, *, megabytes: int) -> None:
 
 def ours(text: str, tokenizer: str) -> Turn:
     """`prepare`."""
-    from distilbert_jax.data import tokens
-    from distilbert_jax.data.corpus import Files
-    from distilbert_jax.data.prepare import Corpus, prepare
+    from distilbert_jax.data.shards.prepare import Corpus, prepare
+    from distilbert_jax.data.sources.files import Files
+    from distilbert_jax.data.tokenizer import tokenizer as tokens
 
     words = tokens.load(pathlib.Path(tokenizer))
 

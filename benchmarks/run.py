@@ -82,11 +82,11 @@ def on_a_gpu() -> Benchmarks:
 
 def lengths_of_stsb(glue: pathlib.Path, model: pathlib.Path) -> list[int]:
     """Tokens of each pair of the development set."""
-    from distilbert_jax.data import tokens
-    from distilbert_jax.data.tasks import catalogue
+    from distilbert_jax.data.tasks import registry
+    from distilbert_jax.data.tokenizer import tokenizer
 
-    words = tokens.load(model).backend
-    return [len(words.encode(*example.texts).ids) for example in catalogue.find("stsb", glue).read("dev")]
+    words = tokenizer.load(model).backend
+    return [len(words.encode(*example.texts).ids) for example in registry.find("stsb", glue).read("dev")]
 
 
 def machine() -> str:

@@ -48,8 +48,8 @@ def python(code: str) -> Turn:
 SIDES = {
     "to the first step, nothing compiled": lambda: first_step(warm=False),
     "to the first step, compiled before": lambda: first_step(warm=True),
-    "--help": lambda: python("import distilbert_jax.__main__ as m; m.parser().format_help()"),
-    "import of the training": lambda: python("import distilbert_jax.train.loop"),
+    "--help": lambda: python("import distilbert_jax.cli.parser as m; m.make_parser().format_help()"),
+    "import of the training": lambda: python("import distilbert_jax.train.distill.loop"),
     "import of jax and flax": lambda: python("import jax, flax.linen"),
     "import of torch and transformers' models": lambda: python(
         "import torch; from transformers import BertForMaskedLM, DistilBertForMaskedLM"

@@ -84,10 +84,10 @@ class Case:
 
     @property
     def flops(self) -> int:
-        from distilbert_jax.models import cost
+        from distilbert_jax.models import cost_model
 
         places = self.tokens if self.everywhere else self.asked
-        return cost.of_update(self.student, self.teacher, rows=self.rows, length=self.tokens, places=places)
+        return cost_model.of_update(self.student, self.teacher, rows=self.rows, length=self.tokens, places=places)
 
 
 def ours(**settings: Any) -> Turn:
@@ -96,15 +96,16 @@ def ours(**settings: Any) -> Turn:
     import jax.numpy as jnp
 
     from distilbert_jax.data.masking import MaskedWords, log_preference
+    from distilbert_jax.devices import peak
+    from distilbert_jax.devices.mesh import make_mesh, over_rows, replicated
     from distilbert_jax.heads.masked_lm import MaskedLM
-    from distilbert_jax.hub.read import parameter_shapes
-    from distilbert_jax.losses.cosine import Cosine
+    from distilbert_jax.hub.load import parameter_shapes
     from distilbert_jax.losses.hard_targets import HardTargets
+    from distilbert_jax.losses.hidden_cosine import Cosine
     from distilbert_jax.losses.soft_targets import SoftTargets
     from distilbert_jax.optimizer import AdamW
-    from distilbert_jax.train import peak
-    from distilbert_jax.train.mesh import make_mesh, over_rows, replicated
-    from distilbert_jax.train.step import Objective, make_gradients, make_train_step, start
+    from distilbert_jax.train.objective import Objective
+    from distilbert_jax.train.step import make_gradients, make_train_step, start
     from distilbert_jax.types import Rows
 
     case = Case(**settings)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distilbert_jax.train import resident
+from distilbert_jax.devices import host_memory
 
 Turn = Callable[[], dict[str, float]]
 WARM = 2  # turns that are not counted: they compile
@@ -108,7 +108,7 @@ def serve(module: str, side: str, settings: str) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         figures = turn()
-        print("turn " + json.dumps({"memory": resident.most()} | figures), flush=True)
+        print("turn " + json.dumps({"memory": host_memory.most()} | figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ def program(blockwise: bool, rows: int, tokens: int, dtype: str) -> tuple[Any, A
     import jax
     import jax.numpy as jnp
 
-    from distilbert_jax.losses import vocabulary
+    from distilbert_jax.losses import blockwise_logits
     from distilbert_jax.losses.hard_targets import HardTargets
     from distilbert_jax.losses.soft_targets import SoftTargets
     from distilbert_jax.types import Factored
 
     soft, hard = SoftTargets(), HardTargets()
-    answers: dict[str, vocabulary.Answer] = {
+    answers: dict[str, blockwise_logits.Answer] = {
         "soft": lambda z_s, z_t, labels: soft.answer(z_s, z_t["teacher"], labels),
         "hard": lambda z_s, z_t, labels: hard.answer(z_s, None, labels),
     }
@@ -37,7 +37,9 @@ def program(blockwise: bool, rows: int, tokens: int, dtype: str) -> tuple[Any, A
 
     def by_blocks(student: Factored, teacher: Factored, labels: Any, weights: Any) -> Any:
         both = dict.fromkeys(answers, weights)
-        return vocabulary.total(answers, {"soft": 5.0, "hard": 2.0}, student, {"teacher": teacher}, labels, both)[0]
+        return blockwise_logits.total(answers, {"soft": 5.0, "hard": 2.0}, student, {"teacher": teacher}, labels, both)[
+            0
+        ]
 
     shape = lambda *sizes, dtype=dtype: jax.ShapeDtypeStruct(sizes, dtype)
     factors = Factored(

@@ -6,14 +6,14 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "distill": "distilbert_jax.train.loop",
-    "load": "distilbert_jax.experiment_file",
-    "describe": "distilbert_jax.experiment_file",
-    "Experiment": "distilbert_jax.config",
-    "Pretrained": "distilbert_jax.config",
-    "Student": "distilbert_jax.config",
-    "read": "distilbert_jax.hub.read",
-    "scores": "distilbert_jax.evaluate.ask",
+    "distill": "distilbert_jax.train.distill.loop",
+    "load": "distilbert_jax.config.experiment_file",
+    "describe": "distilbert_jax.config.experiment_file",
+    "Experiment": "distilbert_jax.config.experiment",
+    "Pretrained": "distilbert_jax.config.experiment",
+    "Student": "distilbert_jax.config.experiment",
+    "read": "distilbert_jax.hub.load",
+    "scores": "distilbert_jax.inference.predict",
 }
 __all__ = list(_HOME)
 

@@ -7,6 +7,7 @@ Dimension names used everywhere, in annotations, in `einsum` and in comments:
     f  MLP size      l  layers
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -90,6 +91,13 @@ class Outputs:
     def at_places(self) -> Float[Array, "b n d"]:
         """The last hidden state where something is asked."""
         return jnp.take_along_axis(self.hidden[-1], self.batch.predict_at[..., None], axis=1)
+
+
+Apply = Callable[..., Outputs]
+"""The forward pass of a model: apply({"params": params}, batch, keys=…) -> Outputs."""
+
+Metrics = dict[str, Array]
+"""Logged numbers by name."""
 
 
 @flax.struct.dataclass

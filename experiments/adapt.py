@@ -10,9 +10,9 @@ the Python installation. 3 minutes on two cores; held-out masked words from 3.0 
 from one set of installed packages to another, and the figures with it.
 """
 
-from distilbert_jax.config import Experiment, Masking, Pretrained, Student
-from distilbert_jax.data.prepare import Corpus
-from distilbert_jax.data.prose import InstalledProse
+from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, Student
+from distilbert_jax.data.shards.prepare import Corpus
+from distilbert_jax.data.sources.installed_prose import InstalledProse
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.optimizer import AdamW
 

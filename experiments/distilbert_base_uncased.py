@@ -12,11 +12,11 @@ by PG-19 (28,602 books from before 1919, 11.4 GB, 2.0): 5.3 thousand million wor
 is that of three epochs over 3.3.
 """
 
-from distilbert_jax.config import Experiment, Pretrained, Student
-from distilbert_jax.data.corpus import HubDataset
-from distilbert_jax.data.prepare import Corpus
-from distilbert_jax.losses.cosine import Cosine
+from distilbert_jax.config.experiment import Experiment, Pretrained, Student
+from distilbert_jax.data.shards.prepare import Corpus
+from distilbert_jax.data.sources.hub import HubDataset
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_cosine import Cosine
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.models.families import bert
 from distilbert_jax.optimizer import AdamW

@@ -11,11 +11,11 @@ experiments/minilm_wikipedia_control.py is the same without the teacher's help.
 
 import dataclasses
 
-from distilbert_jax.config import Experiment, Masking, Pretrained, Student
-from distilbert_jax.data.corpus import Files
-from distilbert_jax.data.prepare import Corpus
-from distilbert_jax.losses.cosine import Cosine
+from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, Student
+from distilbert_jax.data.shards.prepare import Corpus
+from distilbert_jax.data.sources.files import Files
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_cosine import Cosine
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.models.families import bert
 from distilbert_jax.optimizer import AdamW

@@ -10,7 +10,7 @@ import dataclasses
 
 import minilm_wikipedia
 
-from distilbert_jax.config import Experiment
+from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.losses.hard_targets import HardTargets
 
 

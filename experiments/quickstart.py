@@ -7,11 +7,11 @@ prose of the Python installation. 2 minutes on two cores, 5 minutes with the ada
 the same first word as the teacher at 61.6 % of them. The teacher, hardly trained itself, has 26.6 %.
 """
 
-from distilbert_jax.config import Experiment, Masking, Pretrained, Student
-from distilbert_jax.data.prepare import Corpus
-from distilbert_jax.data.prose import InstalledProse
-from distilbert_jax.losses.cosine import Cosine
+from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, Student
+from distilbert_jax.data.shards.prepare import Corpus
+from distilbert_jax.data.sources.installed_prose import InstalledProse
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_cosine import Cosine
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.optimizer import AdamW
 

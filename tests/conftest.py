@@ -25,8 +25,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 import pytest
 
-from distilbert_jax.config import Pretrained
-from distilbert_jax.hub import read, smoke
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.hub import load, smoke
 from distilbert_jax.models.transformer import TransformerConfig
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     """The long files first: then no worker is left alone with one at the end."""
-    order = ("train", "reliability", "tests")
+    order = ("distill", "finetune", "replay", "train", "devices", "runtime", "reliability", "tests")
     last = len(order)
     items.sort(key=lambda item: {name: i for i, name in enumerate(order)}.get(item.path.parent.name, last))
 
@@ -99,8 +99,8 @@ def distilbert_folder(tmp_path_factory, tokenizer):
 
 
 @pytest.fixture(scope="session")
-def bert(bert_folder) -> read.Model:
-    return read.read(Pretrained(str(bert_folder)))
+def bert(bert_folder) -> load.Model:
+    return load.read(Pretrained(str(bert_folder)))
 
 
 def shared(path: str) -> pathlib.Path:

@@ -1,19 +1,19 @@
 """Every file in experiments/: its description is what tests/golden/ keeps, it opens as it should, and it runs tiny."""
 
 import ast
-import pathlib
 import re
 
 import pytest
 
-from distilbert_jax import experiment_file
-from distilbert_jax.config import Pretrained
-from distilbert_jax.evaluate import report
-from distilbert_jax.hub import read
+from distilbert_jax.config import experiment_file
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.hub import load
 from distilbert_jax.hub.smoke import smoke
-from distilbert_jax.train import log, loop
+from distilbert_jax.report import run_report
+from distilbert_jax.runtime import metrics_log
+from distilbert_jax.train.distill import loop
+from tests.conftest import ROOT
 
-ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted((ROOT / "experiments").glob("*.py"))
 
 
@@ -37,12 +37,12 @@ def test_it_opens_with_what_it_is_its_command_and_what_to_expect(path):
 def test_it_runs_tiny(path, tmp_path, capsys):
     experiment = smoke(experiment_file.load(path), tmp_path)
     folder = loop.distill(experiment)
-    assert [entry["step"] for entry in log.read(folder, "train")] == [1, 2, 3, 4]
-    exported = read.read(Pretrained(str(folder / "export")))
+    assert [entry["step"] for entry in metrics_log.read(folder, "train")] == [1, 2, 3, 4]
+    exported = load.read(Pretrained(str(folder / "export")))
     assert experiment.student.family == exported.family.MODEL_TYPE
     if experiment.student.layers != "all":
         assert exported.cfg.num_layers == len(experiment.student.layers)
-    report.show(folder)
+    run_report.show(folder)
     said = capsys.readouterr().out
     assert "accuracy" in said
     assert ("same first word" in said) == (experiment.teacher is not None)

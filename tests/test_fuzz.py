@@ -17,20 +17,23 @@ import pyarrow.parquet
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from distilbert_jax import files, untrusted
-from distilbert_jax.__main__ import _in_words
-from distilbert_jax.config import Pretrained
-from distilbert_jax.data import manifest, readers, tokens
+from distilbert_jax.cli.main import format_error
+from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.batches import Shards
-from distilbert_jax.data.corpus import HubDataset
-from distilbert_jax.data.tasks import catalogue
-from distilbert_jax.data.tasks.form import Reading
-from distilbert_jax.evaluate import report, retention
-from distilbert_jax.hub import read, weights
-from distilbert_jax.train import log
-from distilbert_jax.train.checkpoint import Checkpoints
-from tests import fuzz
+from distilbert_jax.data.shards import manifest
+from distilbert_jax.data.sources import readers
+from distilbert_jax.data.sources.hub import HubDataset
+from distilbert_jax.data.tasks import registry
+from distilbert_jax.data.tasks.task_types.base import Reading
+from distilbert_jax.data.tokenizer import tokenizer as tokens
+from distilbert_jax.evaluate import retention
+from distilbert_jax.hub import load, safetensors_files
+from distilbert_jax.io import files, untrusted
+from distilbert_jax.report import run_report
+from distilbert_jax.runtime import metrics_log
+from distilbert_jax.runtime.checkpoint import Checkpoints
 from tests.evaluate.test_retention import write as write_results
+from tests.helpers import fuzz
 
 SECONDS = 10  # for one input
 MEMORY = 2**32  # more than the tests take themselves
@@ -68,7 +71,7 @@ def table(tmp_path_factory, bert_folder, tokenizer):
     """{reader: (the file that is damaged, what reads it)}."""
     base = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(read, "parameter_shapes", functools.cache(read.parameter_shapes))  # a second each, the same
+        patch.setattr(load, "parameter_shapes", functools.cache(load.parameter_shapes))  # a second each, the same
         yield of_models(base, bert_folder) | of_corpora(base) | of_tasks(base, tokenizer) | of_runs(base)
 
 
@@ -85,7 +88,7 @@ def of_models(base, bert_folder):
 
     def config():
         for head in ("masked_lm", "sequence_classification", "question_answering"):
-            read.read_config(folders["config"], head)
+            load.read_config(folders["config"], head)
 
     def tokenizer(name):
         ids = [one.ids for one in tokens.load(folders[name]).encode([TEXT, "x" * 5_000])]
@@ -95,9 +98,9 @@ def of_models(base, bert_folder):
         "config.json": (folders["config"] / "config.json", config),
         "model.safetensors": (
             folders["weights"] / "model.safetensors",
-            lambda: read.read(whole),
+            lambda: load.read(whole),
         ),
-        "index.json": (index / "model.safetensors.index.json", lambda: weights.locate(index)),
+        "index.json": (index / "model.safetensors.index.json", lambda: safetensors_files.locate(index)),
         "tokenizer.json": (folders["tokenizer"] / "tokenizer.json", lambda: tokenizer("tokenizer")),
         "tokenizer_config.json": (folders["settings"] / "tokenizer_config.json", lambda: tokenizer("settings")),
         "vocab.txt": (folders["vocabulary"] / "vocab.txt", lambda: tokenizer("vocabulary")),
@@ -176,7 +179,7 @@ def of_tasks(base, tokenizer):
     }
 
     def task(name):
-        found = catalogue.find(name, base / name)
+        found = registry.find(name, base / name)
         for split in (*found.dev, "train"):
             found.form.rows(found.read(split), reading)
 
@@ -194,14 +197,14 @@ def of_runs(base):
     kept = Checkpoints(checkpoints, keep=1)
 
     def logged():
-        log.read(run, "eval", wanted=["accuracy"])
-        log.read(run, "train")
-        log.cut_back(run / "log.jsonl", 1)
+        metrics_log.read(run, "eval", wanted=["accuracy"])
+        metrics_log.read(run, "train")
+        metrics_log.cut_back(run / "log.jsonl", 1)
 
     return {
         "seed0.json": (results / "sst2" / "seed0.json", lambda: retention.load(results)),
         "units.json": (results / "sst2" / "seed0" / "units.json", lambda: retention.load(results)),
-        "results.json": (run / "results.json", lambda: report.read_results(run / "results.json")),
+        "results.json": (run / "results.json", lambda: run_report.read_results(run / "results.json")),
         "log.jsonl": (run / "log.jsonl", logged),
         "1.sha256": (checkpoints / "1.sha256", lambda: kept._damage(1)),
     }
@@ -260,7 +263,7 @@ def refused(path, run) -> bool:
         try:
             run()
         except (ValueError, OSError) as error:
-            said = _in_words(error)
+            said = format_error(error)
             plain = type(error) is ValueError or isinstance(error, OSError)
             if not plain or str(path.parent) not in said:
                 raise AssertionError(f"no clear error that names the file: {error!r}") from error

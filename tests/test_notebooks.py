@@ -1,12 +1,9 @@
 """Every notebook runs from top to bottom, on a tiny run."""
 
-import pathlib
-
 import pytest
 
-from distilbert_jax.__main__ import main
-
-ROOT = pathlib.Path(__file__).parent.parent
+from distilbert_jax.cli.main import main
+from tests.conftest import ROOT
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the notebook machinery's own

@@ -1,6 +1,5 @@
 """The README is true to the letter: every command in it runs, or runs tiny where it would take long."""
 
-import pathlib
 import re
 import shlex
 import shutil
@@ -9,14 +8,15 @@ import tomllib
 
 import pytest
 
-from distilbert_jax import commands, experiment_file, storage
-from distilbert_jax.__main__ import main
-from distilbert_jax.arguments import parser
+from distilbert_jax.cli.commands import distill
+from distilbert_jax.cli.main import main
+from distilbert_jax.cli.parser import make_parser
+from distilbert_jax.config import experiment_file
+from distilbert_jax.devices import processes
 from distilbert_jax.hub import smoke
-from distilbert_jax.train import hosts
-from tests.conftest import tiny_config
+from distilbert_jax.io import remote_folder
+from tests.conftest import ROOT, tiny_config
 
-ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PYTHON = ".venv/bin/python -m distilbert_jax "
 
@@ -65,14 +65,14 @@ SEVERAL = [c for c in COMMANDS if "--process" in c or "--cluster" in c]
 
 @pytest.mark.parametrize("command", SEVERAL)
 def test_several_processes(command):
-    """That they make one run, or one corpus, is tested in tests/train/test_hosts.py and test_stored.py and in
-    tests/data/test_cluster.py, with the same commands on tiny models.
+    """That they make one run, or one corpus, is tested in tests/devices/test_processes.py, in
+    tests/runtime/test_remote_run.py and in tests/data/shards/test_ray_engine.py, with the same commands on tiny models.
     """
-    args = parser().parse_args(shlex.split(command.removeprefix(PYTHON)))
+    args = make_parser().parse_args(shlex.split(command.removeprefix(PYTHON)))
     experiment = experiment_file.override(experiment_file.load(ROOT / args.file), args.overrides)
-    storage.at(experiment.workdir)
-    if args.command is commands.distill:
-        hosts.place_of(args.process)
+    remote_folder.at(experiment.workdir)
+    if args.run is distill.run:
+        processes.place_of(args.process)
 
 
 @pytest.fixture(scope="module")

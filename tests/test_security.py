@@ -17,16 +17,17 @@ import pyarrow.parquet
 import pytest
 
 import distilbert_jax
-from distilbert_jax import untrusted
-from distilbert_jax.__main__ import _in_words
-from distilbert_jax.config import Pretrained
-from distilbert_jax.data import manifest, tokens
-from distilbert_jax.data.corpus import HubDataset
-from distilbert_jax.data.tasks import catalogue
-from distilbert_jax.data.tasks.choices import Choices
+from distilbert_jax.cli.main import format_error
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.config.experiment_file import load
+from distilbert_jax.data.shards import manifest
+from distilbert_jax.data.sources.hub import HubDataset
+from distilbert_jax.data.tasks import registry
+from distilbert_jax.data.tasks.task_types.choice_selection import Choices
+from distilbert_jax.data.tokenizer import tokenizer
 from distilbert_jax.evaluate.task import evaluate
-from distilbert_jax.experiment_file import load
-from distilbert_jax.hub import read
+from distilbert_jax.hub import load as read
+from distilbert_jax.io import untrusted
 from tests.conftest import ROOT
 from tests.test_fuzz import prepared
 
@@ -113,10 +114,10 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
     for name in ("../x", "/x", "a/b", "..", "", "x\0", "a\\b", "x" * 300):
         tried += 3
         with pytest.raises(ValueError, match="cannot name a file"):
-            catalogue.find(name, tmp_path)
+            registry.find(name, tmp_path)
         with pytest.raises(ValueError, match="cannot name a file"):
             dataclasses.replace(load(ROOT / "experiments/quickstart.py"), name=name)
-        task = catalogue.Task(name="mine", form=Choices(), read=list)
+        task = registry.Task(name="mine", form=Choices(), read=list)
         with pytest.raises(ValueError, match="--split .* cannot name a file"):
             evaluate(Pretrained(str(bert_folder)), task, split=name, into=tmp_path)
     for name in ("../train-00001", "/train-00001", "train-00001/../../x", "other-00001", "train-1", "train-00001\n"):
@@ -150,7 +151,7 @@ BOUND = 2**28  # bytes of memory beyond what Python and its libraries take
 READ = """
 import pathlib, resource, sys
 import pyarrow, pyarrow.parquet, lzma
-from distilbert_jax.data import readers
+from distilbert_jax.data.sources import readers
 pages = int(pathlib.Path("/proc/self/statm").read_text().split()[0])
 most = pages * resource.getpagesize() + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -208,7 +209,7 @@ def test_files_that_are_too_large_or_no_files(tmp_path):
     (tmp_path / "endless").symlink_to("/dev/zero")
     with pytest.raises(ValueError, match="endless is no plain file"):
         untrusted.text(tmp_path / "endless")
-    assert len(_in_words(ValueError("x" * 10**6))) < 2_000
+    assert len(format_error(ValueError("x" * 10**6))) < 2_000
 
 
 def test_a_shape_that_no_weights_have_is_refused_before_memory_is_taken(bert_folder, tmp_path):
@@ -268,7 +269,7 @@ def test_tokenizers_that_could_take_for_ever_are_refused(name, bert_folder, tmp_
         changes = {"model": json.loads(path.read_text())["model"] | changes}
     write_json(path, **changes)
     with pytest.raises(ValueError, match=said) as caught:
-        tokens.load(folder)
+        tokenizer.load(folder)
     assert str(path) in str(caught.value)
     figures("test_tokenizers_that_could_take_for_ever_are_refused", f"{len(SLOW)} ways to, {len(SLOW)} refused")
 
@@ -279,4 +280,4 @@ def test_numbers_of_words_beyond_their_count_are_refused(bert_folder, tmp_path):
     model["vocab"]["zebra"] = 70_000
     write_json(folder / "tokenizer.json", model=model)
     with pytest.raises(ValueError, match="numbers them up to 70,000"):
-        tokens.load(folder)
+        tokenizer.load(folder)

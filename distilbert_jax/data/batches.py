@@ -9,8 +9,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from distilbert_jax import files, untrusted
-from distilbert_jax.progress import bar
+from distilbert_jax.io import files, untrusted
+from distilbert_jax.io.console import bar
 
 ROUNDS = 4  # of the permutation's cipher
 

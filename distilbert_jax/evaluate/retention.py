@@ -12,12 +12,12 @@ from typing import TypedDict
 
 import numpy as np
 
-from distilbert_jax import untrusted
 from distilbert_jax.data.tasks import metrics
-from distilbert_jax.data.tasks.catalogue import form_of
-from distilbert_jax.data.tasks.form import Form
-from distilbert_jax.data.tasks.spans import Spans
-from distilbert_jax.data.tasks.tags import Tags
+from distilbert_jax.data.tasks.registry import form_of
+from distilbert_jax.data.tasks.task_types.base import Form
+from distilbert_jax.data.tasks.task_types.span_extraction import Spans
+from distilbert_jax.data.tasks.task_types.tagging import Tags
+from distilbert_jax.io import untrusted
 
 DRAWS = 1_000
 OWN = ("class: FineTune", "model.", "random_start: ", "teacher", "losses.", "folder: ")

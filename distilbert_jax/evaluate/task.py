@@ -4,17 +4,17 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from distilbert_jax import files, untrusted
-from distilbert_jax.config import Pretrained
+from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.batches import Layout
-from distilbert_jax.data.tasks.catalogue import Task
-from distilbert_jax.data.tasks.spans import Spans
-from distilbert_jax.hub.read import read
-from distilbert_jax.progress import console
-from distilbert_jax.train.mesh import make_mesh
-from distilbert_jax.train.scores import make_scorer, score
-from distilbert_jax.train.task_models import with_labels
-from distilbert_jax.train.tuning import has_labels, make_reading, read_split
+from distilbert_jax.data.tasks.registry import Task
+from distilbert_jax.data.tasks.task_types.span_extraction import Spans
+from distilbert_jax.devices.mesh import make_mesh
+from distilbert_jax.hub.load import read
+from distilbert_jax.inference.logits import make_scorer, score
+from distilbert_jax.io import files, untrusted
+from distilbert_jax.io.console import console
+from distilbert_jax.train.finetune.models import with_labels
+from distilbert_jax.train.finetune.setup import has_labels, make_reading, read_split
 
 ROWS = 32  # a device, of a batch
 

@@ -5,7 +5,7 @@ import dataclasses
 import flax.linen as nn
 import jax.numpy as jnp
 
-from distilbert_jax.heads.classifier import classify, summarize
+from distilbert_jax.heads.common import classify, summarize
 from distilbert_jax.models.transformer import HeadConfig, Transformer, TransformerConfig
 from distilbert_jax.types import Batch, Outputs, RowKeys
 

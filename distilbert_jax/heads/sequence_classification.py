@@ -4,7 +4,7 @@ import dataclasses
 
 import flax.linen as nn
 
-from distilbert_jax.heads.classifier import classify, summarize
+from distilbert_jax.heads.common import classify, summarize
 from distilbert_jax.models.transformer import HeadConfig, Transformer, TransformerConfig
 from distilbert_jax.types import Batch, Outputs, RowKeys
 

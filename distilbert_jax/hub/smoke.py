@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import tokenizers
 
-from distilbert_jax.config import Experiment, Pretrained
-from distilbert_jax.data import tokens
-from distilbert_jax.data.corpus import Files
-from distilbert_jax.data.prepare import Corpus
-from distilbert_jax.hub import read, write
+from distilbert_jax.config.experiment import Experiment, Pretrained
+from distilbert_jax.data.shards.prepare import Corpus
+from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.tokenizer import tokenizer as tokens
+from distilbert_jax.hub import load, save
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 WORDS = [
@@ -103,10 +103,10 @@ def tiny_model(
     """A Hub folder of random weights; a head of classes or tags has two of them."""
     random = np.random.default_rng(seed)
     head_cfg = HeadConfig(labels=("no", "yes") if head.endswith("classification") else ())
-    shapes = read.parameter_shapes(cfg, head, head_cfg)
+    shapes = load.parameter_shapes(cfg, head, head_cfg)
     params = jax.tree.map(lambda x: random.normal(0.0, 0.1, x.shape).astype(np.float32), shapes)
     module = importlib.import_module(f"distilbert_jax.models.families.{family}")
-    write.write(
+    save.write(
         folder,
         family=module,
         cfg=cfg,

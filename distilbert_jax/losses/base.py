@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distilbert_jax.losses import vocabulary
+from distilbert_jax.losses import blockwise_logits
 from distilbert_jax.types import Batch, Factored, Outputs
 
 Params = Any
@@ -24,6 +24,14 @@ Means = dict[str, Float[Array, ""]]
 LOSSES = 2  # what a seed is for; 0 and 1 are masks and dropout
 FORBIDDEN = -1e30
 """The score of an answer that is not permitted: finite, so that no difference of two becomes NaN."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelSizes:
+    """The sizes of a model that a loss may depend on."""
+
+    hidden_size: int
+    num_layers: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +51,10 @@ class Loss:
         """
         del key, student_size, teacher_size
         return {}
+
+    def check_models(self, student: ModelSizes, teacher: ModelSizes) -> None:
+        """Raises ValueError if the loss cannot compare models of these sizes. By default it can compare any two."""
+        del student, teacher
 
     def weights(self, batch: Batch) -> Float[Array, "b ..."]:
         """How much each value counts. Sees no outputs."""
@@ -109,7 +121,7 @@ def total(
     means: Means = {}
     if over_words or watched:
         assert student.scores is not None, "a loss of score rows, but a model without a head"
-        in_one_pass: Any = vocabulary.total
+        in_one_pass: Any = blockwise_logits.total
         if not isinstance(student.scores, Factored):
             in_one_pass = functools.partial(_dense_total, batch.allowed)
         objective, means = in_one_pass(
@@ -130,7 +142,7 @@ def total(
 
 def _dense_total(
     allowed: Array | None,
-    answers: Mapping[str, vocabulary.Answer],
+    answers: Mapping[str, blockwise_logits.Answer],
     coefficients: Mapping[str, float],
     student: Array,
     teachers: Mapping[str, Array],

@@ -37,6 +37,9 @@ class HiddenMSE(Loss):
             )
         return self.layers
 
+    def check_models(self, student, teacher):
+        self.of_teacher(student_layers=student.num_layers, teacher_layers=teacher.num_layers)
+
     def weights(self, batch):
         return batch.real.astype(jnp.float32)
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from distilbert_jax.models.dropout import drop
-from distilbert_jax.models.products import product
+from distilbert_jax.models.matmul import product
 from distilbert_jax.types import RowKeys
 
 PROBABILITIES = 0  # the dropout site
 Kernel = Literal["xla", "cudnn"]
 """Who computes it: XLA, with [b h t t] probabilities in memory; or cuDNN's fused kernel, which keeps none, knows no
-dropout, and runs on NVIDIA GPUs in 16 bits. `train/kernels.py` chooses.
+dropout, and runs on NVIDIA GPUs in 16 bits. `models/attention_kernel.py` chooses.
 """
 
 

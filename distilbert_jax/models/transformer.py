@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 
 from distilbert_jax.models.attention import Kernel, attend, sees
 from distilbert_jax.models.dropout import drop, fold
-from distilbert_jax.models.products import matrices
+from distilbert_jax.models.matmul import matrices
 from distilbert_jax.types import Batch, Factored, Outputs, RowKeys
 
 INIT = nn.initializers.normal(0.02)

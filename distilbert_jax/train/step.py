@@ -1,6 +1,5 @@
 """One pure update, and the measuring of held-out rows."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,59 +8,21 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int
 
+from distilbert_jax.devices.sharding import on_devices, over_devices, shardings
 from distilbert_jax.losses import base
-from distilbert_jax.train import scaling
-from distilbert_jax.train.sharding import on_devices, over_devices, shardings
-from distilbert_jax.types import Batch, Outputs, RowKeys, Rows, TrainState
+from distilbert_jax.train import loss_scaling
+from distilbert_jax.train.objective import DROPOUT, MASKS, Ask, Objective, Seed, row_keys
+from distilbert_jax.types import Apply, Batch, Metrics, Rows, TrainState
 
-MASKS, DROPOUT = 0, 1  # what a row's randomness is for
-
-Apply = Callable[..., Outputs]
-Ask = Callable[[RowKeys, Any], Batch]  # of Rows; or of a Batch, where a task asks the same whatever the key
-Seed = int | Int[Array, ""]
-Metrics = dict[str, jax.Array]
 Gradients = Callable[..., tuple[Any, Metrics]]
-
-
-def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
-    """A key per row from (seed, purpose, epoch, row): the step, the place in the batch and the devices have no say."""
-    root = jax.random.fold_in(jax.random.key(seed), purpose)
-    return jax.vmap(lambda epoch, row: jax.random.fold_in(jax.random.fold_in(root, epoch), row))(
-        batch.epochs, batch.rows
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Objective:
-    """What a student learns from: who answers, what is asked of every row, and how the answers are judged."""
-
-    student: Apply
-    teachers: Mapping[str, Apply]
-    losses: Mapping[str, base.Loss]
-    watched: Mapping[str, base.ScoreLoss] = dataclasses.field(default_factory=dict)  # not learned from
-    ask: Ask
-    seed: Seed
-
-    def targets(self, teacher_params: Mapping[str, Any], batch: Batch) -> dict[str, Outputs]:
-        return {name: apply({"params": teacher_params[name]}, batch) for name, apply in self.teachers.items()}
-
-    def answers(self, params: Any, batch: Batch) -> Outputs:
-        """The student's, with dropout."""
-        return self.student({"params": params}, batch, keys=row_keys(self.seed, batch, DROPOUT))
-
-    def asked(self, rows: Rows | Batch) -> tuple[Batch, dict[str, jax.Array]]:
-        """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
-        batches = jax.vmap(lambda r: self.ask(row_keys(self.seed, r, MASKS), r))(rows)
-        return batches, over_devices(base.weight_sums({**self.losses, **self.watched}, batches))
 
 
 def start(params: Any, tx: optax.GradientTransformation, mesh: Mesh, *, dtype: str = "float32") -> TrainState:
     """The state before the first update of a computation in this type, cut over the mesh."""
 
     def fresh(params):
-        zero, scale = jnp.zeros((), jnp.int32), scaling.first() if dtype == "float16" else None
+        zero, scale = jnp.zeros((), jnp.int32), loss_scaling.first() if dtype == "float16" else None
         return TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero, scale=scale)
 
     return jax.jit(fresh, out_shardings=shardings(jax.eval_shape(fresh, params), mesh))(params)
@@ -140,7 +101,7 @@ def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, go
     params, opt_state = jax.lax.cond(good, update, lambda *old: old, state.params, state.opt_state)
     bad, scale = ~good, state.scale
     if scale is not None:
-        bad, scale = bad & ~scaling.overflowed(scale, good), scaling.after(scale, good)
+        bad, scale = bad & ~loss_scaling.overflowed(scale, good), loss_scaling.after(scale, good)
     return TrainState(
         step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + bad, scale=scale
     )

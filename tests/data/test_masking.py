@@ -7,7 +7,7 @@ import pytest
 
 from distilbert_jax.data.masking import MaskedWords, log_preference, places, positions
 from distilbert_jax.types import Rows
-from tests.batches import MASK, SPECIAL, VOCABULARY, assert_same, make_rows, masked
+from tests.helpers.batches import MASK, SPECIAL, VOCABULARY, assert_same, make_rows, masked
 
 ROWS = 4_000
 

@@ -6,8 +6,9 @@ import statistics
 import numpy as np
 import pytest
 
-from distilbert_jax.__main__ import main
-from distilbert_jax.evaluate import retention, retention_report
+from distilbert_jax.cli.main import main
+from distilbert_jax.evaluate import retention
+from distilbert_jax.report import retention_table
 
 PLAN = ["class: FineTune", "model.folder: {}", "epochs: 3", "batch: 32", "optimizer.peak_lr: 3e-05", "max_length: 128"]
 
@@ -124,7 +125,7 @@ def test_unlike_things_are_not_compared(folders, tmp_path):
 
 
 def test_a_claim_is_written_only_where_it_holds(folders, tmp_path):
-    said = lambda folders: "\n".join(retention_report.notes(compare(folders)))
+    said = lambda folders: "\n".join(retention_table.notes(compare(folders)))
     assert "≥ 97 %" not in said(folders)
     for task in ("sst2", "rte"):
         write(tmp_path / "twin", task, 0.9)

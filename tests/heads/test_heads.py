@@ -9,7 +9,7 @@ import pytest
 
 from distilbert_jax import heads
 from distilbert_jax.data.masking import positions
-from distilbert_jax.hub.read import parameter_shapes
+from distilbert_jax.hub.load import parameter_shapes
 from distilbert_jax.models.families import distilbert
 from distilbert_jax.models.transformer import HeadConfig
 from distilbert_jax.types import Batch

@@ -13,7 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+from tests.conftest import ROOT
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -100,8 +101,8 @@ def python(code, environment):
 
 
 MODEL = """
-from distilbert_jax.config import Pretrained
-from distilbert_jax.hub.read import read
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.hub.load import read
 model = read(Pretrained({name!r}, revision={revision!r}))
 print(model.hub_id, model.sha256)
 """
@@ -135,7 +136,7 @@ def test_what_the_hub_does_not_have(hub):
 
 
 DATASET = """
-from distilbert_jax.data.corpus import HubDataset
+from distilbert_jax.data.sources.hub import HubDataset
 source = HubDataset("org/texts", configuration="20231101.en")
 print(list(source.documents()), source.license())
 """

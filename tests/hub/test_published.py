@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from distilbert_jax.config import Pretrained
-from distilbert_jax.data.tasks import catalogue
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.data.tasks import registry
 from distilbert_jax.evaluate.task import evaluate
-from distilbert_jax.hub.read import Model, read
+from distilbert_jax.hub.load import Model, read
 from distilbert_jax.types import Batch
 
 BASE = "distilbert/distilbert-base-uncased"
@@ -30,7 +30,7 @@ def fetched(name, **how) -> Model:
 def task(name):
     """Of TFDS, which fetches it."""
     try:
-        return catalogue.find_in_tfds(name)
+        return registry.find_in_tfds(name)
     except Exception as error:  # whatever a download may raise
         pytest.skip(f"{name} cannot be fetched: {error!r}")
 

@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_cosine import Cosine
 from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.logit_mse import LogitMSE
 from distilbert_jax.losses.metrics import TEACHER
-from distilbert_jax.losses.several_labels import SeveralLabels
+from distilbert_jax.losses.multi_label import SeveralLabels
+from distilbert_jax.losses.regression_mse import SquaredError
 from distilbert_jax.losses.soft_targets import SoftTargets
-from distilbert_jax.losses.squared_error import SquaredError
 from distilbert_jax.types import Outputs
-from tests.batches import make_rows, plain
+from tests.helpers.batches import make_rows, plain
 
 RANDOM = np.random.default_rng(0)
 Z_S, Z_T = RANDOM.normal(size=(2, 5, 11)) * 3

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from distilbert_jax.hub.read import parameter_shapes
+from distilbert_jax.hub.load import parameter_shapes
 from distilbert_jax.models import convert
 from distilbert_jax.models.families import bert, distilbert
-from tests.batches import assert_same
 from tests.conftest import tiny_config
+from tests.helpers.batches import assert_same
 
 FAMILIES = {"bert": bert, "distilbert": distilbert}
 

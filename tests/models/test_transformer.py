@@ -13,9 +13,9 @@ from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.models.attention import PROBABILITIES, attend
 from distilbert_jax.models.dropout import drop, fold, uint16s
 from distilbert_jax.models.transformer import EMBEDDINGS, LAYERS, MLP, PROJECTION
-from distilbert_jax.train.step import DROPOUT, row_keys
-from tests.batches import VOCABULARY, assert_close, make_rows, plain
+from distilbert_jax.train.objective import DROPOUT, row_keys
 from tests.conftest import tiny_config
+from tests.helpers.batches import VOCABULARY, assert_close, make_rows, plain
 
 CFG = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import safetensors.numpy
 
-from distilbert_jax.train import log
+from distilbert_jax.runtime import metrics_log
 from tests.conftest import ROOT
 
 TIMED = {"tokens_per_second", "waiting_for_data", "padding", "memory", "mfu", "mfu_everywhere"}
@@ -221,11 +221,14 @@ def half_saved(folder: pathlib.Path) -> bool:
 # What is the same
 
 
-def same_log(a: pathlib.Path, b: pathlib.Path, *, steps: dict[log.Kind, list[int]]) -> None:
+def same_log(a: pathlib.Path, b: pathlib.Path, *, steps: dict[metrics_log.Kind, list[int]]) -> None:
     """The same numbers to the last digit, and each step once."""
     for kind, wanted in steps.items():
         ours, theirs = (
-            [{name: value for name, value in entry.items() if name not in TIMED} for entry in log.read(folder, kind)]
+            [
+                {name: value for name, value in entry.items() if name not in TIMED}
+                for entry in metrics_log.read(folder, kind)
+            ]
             for folder in (a, b)
         )
         assert [entry["step"] for entry in theirs] == wanted

@@ -156,8 +156,8 @@ def test_a_second_signal_ends_at_once(number):
     """Whatever is being saved: here a save of a minute."""
     code = """
 import contextlib, sys, time
-from distilbert_jax.train.mesh import make_mesh
-from distilbert_jax.train.stop import Stop
+from distilbert_jax.devices.mesh import make_mesh
+from distilbert_jax.runtime.stop_signal import Stop
 with contextlib.ExitStack() as save, Stop(make_mesh()) as stop:
     save.callback(time.sleep, 60)
     print("ready", flush=True)
@@ -176,7 +176,7 @@ with contextlib.ExitStack() as save, Stop(make_mesh()) as stop:
 
 def test_a_model_folder_is_old_or_new_whenever_it_is_looked_at(tmp_path, monkeypatch, bert_folder):
     """Every step of the swap is a kill: what is there is whole, and the next swap goes through."""
-    from distilbert_jax import files
+    from distilbert_jax.io import files
 
     swaps = 0
     for fatal in range(1, 10):

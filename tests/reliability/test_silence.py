@@ -6,9 +6,9 @@ import textwrap
 from tests.conftest import ROOT
 
 MEANT = {
-    "distilbert_jax/bucket.py:delete": "what is to go is gone",
-    "distilbert_jax/train/roll.py:_tell": "a process that has ended needs no answer, and its end is missed by JAX",
-    "distilbert_jax/train/hosts.py:_tell": "a process that has ended is missed by the thread that listens to it",
+    "distilbert_jax/io/object_store.py:delete": "what is to go is gone",
+    "distilbert_jax/devices/rendezvous.py:_tell": "JAX notices the end of a process that has ended",
+    "distilbert_jax/devices/processes.py:_tell": "a process that has ended is missed by the thread that listens to it",
 }
 """Where silence is meant: `file.py:function` and the reason."""
 

@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from distilbert_jax import files
-from distilbert_jax.train.checkpoint import Checkpoints
-from tests.batches import assert_same
+from distilbert_jax.io import files
+from distilbert_jax.runtime.checkpoint import Checkpoints
 from tests.conftest import ROOT
+from tests.helpers.batches import assert_same
 from tests.reliability import harness
-from tests.train.test_checkpoint import save, state
+from tests.runtime.test_checkpoint import save, state
 
 QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
 

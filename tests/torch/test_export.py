@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tokenizers
 
-from distilbert_jax.config import Pretrained
-from distilbert_jax.data import tokens
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.heads.masked_lm import MaskedLM
-from distilbert_jax.hub import read, smoke
+from distilbert_jax.hub import load, smoke
 from tests.conftest import shared, tiny_config
 from tests.torch.models import EVERY, batch_of, random_model, torch, transformers, write
 
@@ -29,7 +29,7 @@ def whole(folder, auto):
 
 
 def ours(folder, encoded):
-    model = read.read(Pretrained(str(folder)))
+    model = load.read(Pretrained(str(folder)))
     ids, mask = encoded["input_ids"].numpy(), encoded["attention_mask"].numpy()
     types = encoded["token_type_ids"].numpy() if "token_type_ids" in encoded else np.zeros_like(ids)
     return jax.jit(MaskedLM(model.cfg).apply)(
@@ -93,10 +93,10 @@ def test_the_conversion_of_a_pickle_works_as_printed(tmp_path):
     (folder / "model.safetensors").unlink()
     (folder / "vocab.txt").write_text("x\n")
     with pytest.raises(ValueError, match="is a pickle") as caught:
-        read.read(Pretrained(str(folder)))
+        load.read(Pretrained(str(folder)))
     for line in str(caught.value).splitlines()[2:]:
         subprocess.run(line.replace("python ", f"{sys.executable} ", 1), shell=True, check=True, capture_output=True)
-    converted = read.read(Pretrained(f"{folder}-safe"))
+    converted = load.read(Pretrained(f"{folder}-safe"))
     assert converted.has_head
 
 
@@ -126,5 +126,5 @@ def test_flax_names_would_be_reinitialised_in_silence(distilbert_folder, tmp_pat
     _, info = transformers.AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert info["missing_keys"]
     with pytest.raises(ValueError, match="missing from the encoder"):
-        read.read(Pretrained(str(folder)))
+        load.read(Pretrained(str(folder)))
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["DistilBertForMaskedLM"]

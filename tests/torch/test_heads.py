@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.config import Pretrained
+from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.masking import positions
-from distilbert_jax.hub import read
-from distilbert_jax.hub import write as hub_write
+from distilbert_jax.hub import load
+from distilbert_jax.hub import save as hub_write
 from distilbert_jax.losses import base
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.several_labels import SeveralLabels
-from distilbert_jax.losses.squared_error import SquaredError
+from distilbert_jax.losses.multi_label import SeveralLabels
+from distilbert_jax.losses.regression_mse import SquaredError
 from distilbert_jax.models import convert
 from distilbert_jax.types import Batch
 from tests.torch.models import EVERY, random_model, text, torch, transformers, write
@@ -53,7 +53,7 @@ def both(family, case):
     named = {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
     theirs = random_model(family, AUTO[head], **{**changes, **named})
     with tempfile.TemporaryDirectory() as folder:
-        return theirs, read.read(Pretrained(str(write(theirs, pathlib.Path(folder)))), head=head)
+        return theirs, load.read(Pretrained(str(write(theirs, pathlib.Path(folder)))), head=head)
 
 
 def labels_of(case, b, t):
@@ -232,7 +232,7 @@ def test_transformers_loads_what_we_write(family, case, tmp_path):
         assert loaded.config.id2label == theirs.config.id2label
         assert loaded.config.label2id == theirs.config.label2id
         assert loaded.config.problem_type == theirs.config.problem_type
-    again = read.read(Pretrained(str(tmp_path / "model")), head=ours.head)
+    again = load.read(Pretrained(str(tmp_path / "model")), head=ours.head)
     assert again.head_cfg == ours.head_cfg
     assert again.has_head
 
@@ -240,7 +240,7 @@ def test_transformers_loads_what_we_write(family, case, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_masked_word_model_has_no_such_head_yet(family, tmp_path, bert_folder, distilbert_folder):
     folder = {"bert": bert_folder, "distilbert": distilbert_folder}[family]
-    model = read.read(Pretrained(str(folder)), head="question_answering")
+    model = load.read(Pretrained(str(folder)), head="question_answering")
     assert not model.has_head
     assert set(model.params) == {"encoder"}
 
@@ -249,10 +249,10 @@ def test_a_pretrained_pooler_comes_along(tmp_path):
     """BERT's own checkpoint has a pooler and no classifier: the one is kept, the other is new."""
     theirs, _ = both("bert", "one class")
     folder = write(theirs.bert, tmp_path)
-    model = read.read(Pretrained(str(folder)), head="sequence_classification")
+    model = load.read(Pretrained(str(folder)), head="sequence_classification")
     assert not model.has_head
     assert set(model.params) == {"encoder", "summary"}
-    assert read.read(Pretrained(str(folder)), head="token_classification").params.keys() == {"encoder"}
+    assert load.read(Pretrained(str(folder)), head="token_classification").params.keys() == {"encoder"}
 
 
 def test_labels_that_skip_a_number(tmp_path):
@@ -262,6 +262,6 @@ def test_labels_that_skip_a_number(tmp_path):
     config["id2label"] = {"0": "no", "2": "yes"}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="id2label numbers 2 labels 0, 2, not 0 to 1"):
-        read.read(Pretrained(str(folder)), head="sequence_classification")
+        load.read(Pretrained(str(folder)), head="sequence_classification")
     with pytest.raises(ValueError, match="no head 'summarization': choose one of masked_lm, sequence_classification"):
-        read.read(Pretrained(str(folder)), head="summarization")
+        load.read(Pretrained(str(folder)), head="summarization")

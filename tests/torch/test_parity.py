@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.config import Pretrained
+from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.heads.masked_lm import MaskedLM
-from distilbert_jax.hub import read
+from distilbert_jax.hub import load
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.models import convert
 from tests.torch.models import EVERY, batch_of, random_model, text, torch, write
@@ -29,7 +29,7 @@ def both(family, gelu="gelu"):
     """(transformers' model, ours)."""
     theirs = random_model(family, **{"hidden_act" if family == "bert" else "activation": gelu})
     with tempfile.TemporaryDirectory() as folder:
-        return theirs, read.read(Pretrained(str(write(theirs, pathlib.Path(folder)))))
+        return theirs, load.read(Pretrained(str(write(theirs, pathlib.Path(folder)))))
 
 
 def their_outputs(model, ids, mask, types):

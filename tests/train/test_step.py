@@ -10,20 +10,21 @@ import numpy as np
 import optax
 import pytest
 
+from distilbert_jax.devices.mesh import make_mesh, over_rows, replicated, split
 from distilbert_jax.heads.masked_lm import MaskedLM
-from distilbert_jax.hub.read import parameter_shapes
+from distilbert_jax.hub.load import parameter_shapes
 from distilbert_jax.losses import metrics
 from distilbert_jax.losses.base import first_params
-from distilbert_jax.losses.cosine import Cosine
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_cosine import Cosine
 from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.soft_targets import SoftTargets
-from distilbert_jax.train.mesh import make_mesh, over_rows, replicated, split
-from distilbert_jax.train.step import DROPOUT, Objective, make_gradients, make_train_step, row_keys
+from distilbert_jax.train.objective import DROPOUT, Objective, row_keys
+from distilbert_jax.train.step import make_gradients, make_train_step
 from distilbert_jax.types import TrainState
-from tests.batches import VOCABULARY, assert_close, assert_same, make_rows, masked, plain, stack
 from tests.conftest import tiny_config
-from tests.losses.variation import TotalVariation
+from tests.helpers.batches import VOCABULARY, assert_close, assert_same, make_rows, masked, plain, stack
+from tests.helpers.variation import TotalVariation
 
 TEACHER = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
 STUDENT = dataclasses.replace(TEACHER, num_layers=1, num_token_types=0)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from distilbert_jax.data.batches import Layout
-from distilbert_jax.data.tasks.form import Row
+from distilbert_jax.data.tasks.task_types.base import Row
 
 POOL = 32  # batches whose rows are sorted by length among themselves
 SHORTEST = 8

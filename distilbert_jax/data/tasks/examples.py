@@ -1,4 +1,4 @@
-"""What a task of texts and labels hands on."""
+"""The examples of every kind of task, as data sets give them and task types read them."""
 
 import dataclasses
 import math
@@ -14,6 +14,37 @@ class Example:
     id: str
     texts: tuple[str, ...]
     label: int | float | tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpanQuestion:
+    """A question, the paragraph that answers it, and the answers people gave: text and first character. None where the
+    paragraph does not answer it (v2.0). `known` is whether anybody was asked: in a file, whether there are `answers`.
+    """
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[str, ...] = ()
+    starts: tuple[int, ...] = ()
+    known: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TaggedSentence:
+    """Its words, and a tag for each: O, B-TYPE, I-TYPE; no tags where they are not known."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChoiceQuestion:
+    """What comes first, how each choice goes on, and the number of the right one; None where it is not known."""
+
+    first: str
+    choices: tuple[str, ...]
+    label: int | None
 
 
 def finite(x: Any) -> float:

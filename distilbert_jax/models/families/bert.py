@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from distilbert_jax.models.families.activations import ACTIVATIONS, gelu_of
-from distilbert_jax.models.families.labels import labels_of, labels_to_hub
+from distilbert_jax.models.families.common import ACTIVATIONS, gelu_of, labels_of, labels_to_hub
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 MODEL_TYPE = "bert"

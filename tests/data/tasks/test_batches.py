@@ -7,7 +7,7 @@ import pytest
 
 from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.batches import TaskBatches, by_length, padded_length, stack
-from distilbert_jax.data.tasks.form import Row
+from distilbert_jax.data.tasks.task_types.base import Row
 
 
 def row(length, *, tags=False):

@@ -1,0 +1,76 @@
+"""Arguments that several commands share: experiment files, folders, tasks and run folders."""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distilbert_jax.data.tasks.registry import Task
+
+_FILE_HELP = "an experiment file, such as experiments/quickstart.py; it is code, so run only those you trust"
+_OVERRIDES_HELP = (
+    "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR; "
+    "folders may be gs:// and s3:// addresses"
+)
+_TASK_HELP = (
+    "a task and the folder of its files as they were released (of TensorFlow Datasets, where that is left out): cola "
+    "sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb squad squad2 conll2003 wnut17 swag codah piqa; any other name is a "
+    "task of your own, with train.csv and dev.csv, or .jsonl, of columns text, text_pair if there are two, and label, "
+    "score, labels or probabilities. May be given several times"
+)
+
+
+def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the experiment file and the fields to change in it."""
+    parser.add_argument("file", metavar="EXPERIMENT.py", help=_FILE_HELP)
+    parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
+
+
+def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds a pretrained model and the tasks to use it on."""
+    parser.add_argument("model", metavar="MODEL", help="a Hub folder or id, such as runs/quickstart/export")
+    parser.add_argument("--task", metavar="NAME[=FOLDER]", action="append", required=True, help=_TASK_HELP)
+    parser.add_argument(
+        "--windows",
+        metavar="N",
+        type=int,
+        help="read long texts in windows that share N tokens, instead of cutting them",
+    )
+
+
+def parse_local_folder(text: str) -> str:
+    """Parses a folder that has to be on this machine's disk."""
+    if "://" in text:
+        raise argparse.ArgumentTypeError(f"{text} is an address; only runs, shards and models may have one")
+    return text
+
+
+def load_tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
+    """Loads the tasks that `--task` names.
+
+    Args:
+        named: NAME=FOLDER for files on disk, or NAME alone for TensorFlow Datasets.
+
+    Returns:
+        Each task with its folder, or "TFDS".
+    """
+    from distilbert_jax.data.tasks import registry
+
+    tasks = []
+    for text in named:
+        name, equals, folder = text.partition("=")
+        task = registry.find(name, pathlib.Path(folder)) if equals else registry.find_in_tfds(name)
+        tasks.append((task, folder or "TFDS"))
+    return tasks
+
+
+def fetch_run(run: str) -> pathlib.Path:
+    """Returns the folder of a run. A run in an object store is first copied to this machine, as it is there now."""
+    from distilbert_jax.io import remote_folder
+
+    if stored := remote_folder.at(run):
+        from distilbert_jax.runtime.remote_run import bring
+
+        bring(stored, every=True)
+    return remote_folder.local(run)

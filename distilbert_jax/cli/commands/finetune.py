@@ -1,0 +1,60 @@
+"""Fine-tune a model on tasks, several seeds each. Results that are there already are kept."""
+
+import argparse
+import pathlib
+
+from distilbert_jax.cli import arguments
+
+_OVERRIDES_HELP = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    arguments.add_model_and_task_arguments(parser)
+    parser.add_argument(
+        "--seeds", metavar="N", type=int, default=1, help="how many; each starts a new head (default 1)"
+    )
+    parser.add_argument(
+        "--teacher", metavar="MODEL", help="a model fine-tuned on the same task, to be distilled as well"
+    )
+    parser.add_argument(
+        "--loss",
+        action="append",
+        default=[],
+        choices=("cosine", "hidden_mse"),
+        help="what the teacher shows beside its answers: its hidden states; may be repeated",
+    )
+    parser.add_argument(
+        "--into",
+        metavar="DIR",
+        type=arguments.parse_local_folder,
+        help="where results go (default: tasks/ in the run of the model)",
+    )
+    parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    from distilbert_jax.config import experiment_file
+    from distilbert_jax.config.experiment import Pretrained
+    from distilbert_jax.config.finetune import fine_tune
+    from distilbert_jax.report import retention_table
+    from distilbert_jax.train.finetune.loop import finetune
+
+    into = pathlib.Path(args.into) if args.into else _run_of(args.model) / "tasks"
+    teacher = Pretrained(args.teacher) if args.teacher else None
+    results = []
+    for task, folder in arguments.load_tasks(args.task):
+        plan = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher, beside=args.loss)
+        plan = experiment_file.override(plan, [*args.overrides, *([f"windows={args.windows}"] if args.windows else [])])
+        results += finetune(plan, task, folder=into / task.name, seeds=args.seeds)
+    retention_table.show_runs(results)
+
+
+def _run_of(model: str) -> pathlib.Path:
+    """Returns the run that exported a model, or else a folder with the model's name under runs/."""
+    from distilbert_jax.io import remote_folder
+
+    folder = pathlib.Path(model)
+    run = folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
+    return pathlib.Path("runs") / run.name if remote_folder.is_address(model) else run

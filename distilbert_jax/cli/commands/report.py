@@ -1,0 +1,17 @@
+"""Teacher beside student in one table, their words for a gap, and a picture of the losses."""
+
+import argparse
+
+from distilbert_jax.cli import arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("folder", metavar="RUN", help="the folder of a finished run, such as runs/quickstart")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Runs the command."""
+    from distilbert_jax.report import run_report
+
+    run_report.show(arguments.fetch_run(args.folder))

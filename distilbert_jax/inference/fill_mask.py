@@ -1,0 +1,70 @@
+"""A model's best words for a gap in a sentence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from distilbert_jax.data.masking import positions
+from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
+from distilbert_jax.hub.load import Model
+from distilbert_jax.types import Batch
+
+LENGTH = 128  # of the compiled row; shorter texts are padded
+
+SENTENCES = (
+    "The function returns a list of [MASK].",
+    "If the file does not [MASK], an error is raised.",
+    "He opened the door and walked into the [MASK].",
+)
+
+Ask = Callable[[np.ndarray, int], Float[Array, " v"]]
+
+
+def ask(model: Model) -> Ask:
+    """A compiled function (ids of one text, place) -> the scores of every word there."""
+    params = jax.tree.map(jnp.asarray, model.params)
+    length = min(LENGTH, model.cfg.max_tokens)
+
+    @jax.jit
+    def scores(ids: Array, segments: Array, at: Array) -> Array:
+        zeros, one = jnp.zeros_like(ids), jnp.ones((1, 1))
+        batch = Batch(
+            rows=zeros[:, 0],
+            epochs=zeros[:, 0],
+            tokens=ids,
+            segments=segments,
+            positions=positions(segments),
+            token_types=zeros,
+            predict_at=at,
+            asked=one,
+            weights=one,
+            labels=zeros[:, :1],
+        )
+        outputs: Any = model.module.apply({"params": params}, batch)
+        return outputs.scores.dense()[0, 0]
+
+    def run(ids: np.ndarray, at: int) -> Array:
+        if len(ids) > length:
+            raise ValueError(f"a text of {len(ids)} tokens is too long: the model reads {length}")
+        padded = np.zeros((2, 1, length), np.int32)
+        padded[0, 0, : len(ids)], padded[1, 0, : len(ids)] = ids, 1
+        return scores(padded[0], padded[1], np.array([[at]]))
+
+    return run
+
+
+def best_words(asked: Ask, tokenizer: Tokenizer, sentence: str, *, count: int = 5) -> list[tuple[str, float]]:
+    """The most probable words for the one gap of `sentence`, with their probabilities. ValueError unless it has one."""
+    ids = np.array(tokenizer.backend.encode(sentence).ids)
+    places = np.flatnonzero(ids == tokenizer.mask)
+    if len(places) != 1:
+        raise ValueError(
+            f"{sentence!r} has {len(places)} gaps; write one as {tokenizer.backend.id_to_token(tokenizer.mask)}"
+        )
+    probabilities = np.asarray(jax.nn.softmax(asked(ids, int(places[0]))))
+    order = np.argsort(-probabilities)[:count]
+    return [(str(tokenizer.backend.id_to_token(int(i))), float(probabilities[i])) for i in order]

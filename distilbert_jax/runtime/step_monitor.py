@@ -1,0 +1,154 @@
+"""What each step did: read a step late, so the host never holds up the device."""
+
+import dataclasses
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+
+from distilbert_jax.devices.peak import memory
+from distilbert_jax.io.console import console
+from distilbert_jax.losses.base import Loss
+from distilbert_jax.runtime.checkpoint import Checkpoints
+from distilbert_jax.runtime.metrics_log import Log, Silent
+from distilbert_jax.types import Metrics
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What updates have to do."""
+
+    tokens: int  # padding included
+    real: int
+    flops: Mapping[str, float]  # by the name under which their share of the peak is logged
+
+    @classmethod
+    def of(cls, batch: Mapping[str, np.ndarray], flops: Mapping[str, float]) -> "Work":
+        """Of one update, from this process's rows of a global batch: all processes have alike much."""
+        processes, real = jax.process_count(), int((batch["segments"] > 0).sum())
+        return cls(processes * batch["tokens"].size, processes * real, flops)
+
+    def plus(self, other: "Work") -> "Work":
+        flops = {name: self.flops.get(name, 0.0) + value for name, value in other.flops.items()}
+        return Work(self.tokens + other.tokens, self.real + other.real, flops)
+
+
+class Meter:
+    """Logs every `log_every`-th step, and stops the run at the first that is not finite and not allowed.
+
+    `run` is the folder of a run that `replay` can go back to; `peak` the FLOP/s that the devices could make of it.
+    """
+
+    def __init__(
+        self,
+        log: Log | Silent,
+        checkpoints: Checkpoints,
+        *,
+        losses: Mapping[str, Loss],
+        schedule: Callable[[int], Any],
+        log_every: int,
+        bad_steps_allowed: int = 0,
+        run: pathlib.Path | None = None,
+        peak: float | None = None,
+    ):
+        self.note = ""  # for the progress bar
+        self._log = log
+        self._checkpoints = checkpoints
+        self._losses = losses
+        self._schedule = schedule
+        self._log_every = log_every
+        self._bad_steps_allowed = bad_steps_allowed
+        self._run = run
+        self._peak = peak
+        self._pending: tuple[int, Metrics, float, Work] | None = None
+        self._compiled = False
+        self.restart()
+
+    def restart(self) -> None:
+        """Takes the time anew: after compiling, measuring, or anything else that is no training."""
+        self._since, self._waited = time.perf_counter(), 0.0
+        self._work = Work(0, 0, {})
+
+    def after(self, step: int, metrics: Metrics, waited: float, *, work: Work) -> None:
+        """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came."""
+        self.catch_up()
+        self._pending = (step, metrics, waited, work)
+
+    def catch_up(self) -> None:
+        """Reads the last step. Where it was not finite, the update was left out, so the state is good: ValueError, or
+        a line on the screen where that is allowed.
+        """
+        if self._pending is None:
+            return
+        (step, metrics, waited, work), self._pending = self._pending, None
+        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if wrong and values.get("loss_scale", 1.0) <= 1.0:  # else only the scale was too large, and is halved
+            became = f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out"
+            if not 1 <= values["bad_steps"] <= self._bad_steps_allowed:
+                raise ValueError(f"{became}. {self._mend(step)}")
+            count = f"{values['bad_steps']:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
+            console.print(f"[bold yellow]{became}: {count}[/]")
+        self._work = self._work.plus(work)
+        self._waited += waited
+        pace = self._pace()
+        self.note = f"loss {values['loss']:.3f}" + _in_words(pace)
+        logged = step % self._log_every == 0 or step == 1 or bool(wrong)
+        if logged:
+            rate = {"learning_rate": float(self._schedule(step - 1))}
+            self._log.write("train", step, self._named(values) | rate | (pace and {**pace, "memory": memory()}))
+        if logged or not self._compiled:
+            self._compiled = True
+            self.restart()
+
+    def _mend(self, step: int) -> str:
+        """What there is to go on from, and what to do."""
+        parts = [f"{self._checkpoints.last()}."]
+        if self._run is not None:
+            parts.append(f"Which loss and layer turned first: python -m distilbert_jax replay {self._run} {step}.")
+        parts.append("If it comes again, lower optimizer.peak_lr or optimizer.clip_norm")
+        if self._run is not None:
+            parts.append("or raise bad_steps_allowed")
+        return " ".join(parts)
+
+    def _pace(self) -> dict[str, float]:
+        """Speed since the clock was started; nothing for the first step, which is compiled."""
+        if not self._compiled:
+            return {}
+        elapsed = time.perf_counter() - self._since
+        pace = {
+            "tokens_per_second": self._work.tokens / elapsed,
+            "waiting_for_data": self._waited / elapsed,
+            "padding": 1 - self._work.real / self._work.tokens,
+        }
+        if self._peak:
+            pace |= {name: flops / elapsed / self._peak for name, flops in self._work.flops.items()}
+        return pace
+
+    def _named(self, values: Mapping[str, float]) -> dict[str, float]:
+        """With each loss its share of the objective."""
+        shares = {
+            f"share/{name}": loss.weight * values[f"loss/{name}"] / values["loss"]
+            for name, loss in self._losses.items()
+            if values["loss"]
+        }
+        return dict(values) | shares
+
+
+def _in_words(pace: Mapping[str, float]) -> str:
+    said = f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else ""
+    return said + (f"  {pace['mfu']:.0%} of peak" if "mfu" in pace else "")
+
+
+def timed(items: Iterable[T]) -> Iterator[tuple[T, float]]:
+    """Each item, and the seconds until it came."""
+    start = time.perf_counter()
+    for item in items:
+        yield item, time.perf_counter() - start
+        start = time.perf_counter()

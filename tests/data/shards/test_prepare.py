@@ -1,0 +1,227 @@
+"""Shards on disk: whole or not there, the same whoever made them, and nothing on both sides."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from distilbert_jax.data.batches import Shards
+from distilbert_jax.data.shards import chunks, local_engine
+from distilbert_jax.data.shards.prepare import Corpus, prepare
+from distilbert_jax.data.shards.splits import DROPPED, mark_duplicates
+from distilbert_jax.data.sources.files import Files
+from distilbert_jax.hub.smoke import tiny_text
+from distilbert_jax.io import files
+from tests.conftest import shared
+
+
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """Some forty chunks of text."""
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    (tmp_path / "a.txt").write_text(tiny_text(documents=500, seed=0))
+    return Corpus(
+        sources={"a": Files(str(tmp_path / "a.txt"))}, folder=str(tmp_path / "shards"), row_length=32, held_out=0.1
+    )
+
+
+def pieces(prepared, side):
+    """Every packed piece of a side, as a tuple of ids."""
+    read = Shards(prepared.folder, prepared.shards[side]).read(np.arange(sum(s["rows"] for s in prepared.shards[side])))
+    rows = zip(read["tokens"], read["segments"], strict=True)
+    return [tuple(tokens[segments == n].tolist()) for tokens, segments in rows for n in range(1, segments.max() + 1)]
+
+
+def contents(folder):
+    return {path.name: files.sha256(path) for path in pathlib.Path(folder).iterdir() if path.name != ".lock"}
+
+
+def test_what_it_makes(corpus, tokenizer):
+    prepared = prepare(corpus, tokenizer)
+    totals = prepared.manifest["totals"]
+    assert len(prepared.shards["train"]) > 10
+    assert totals["rows"] == sum(shard["rows"] for side in prepared.shards.values() for shard in side)
+    assert 0.05 < totals["held_out_rows"] / totals["rows"] < 0.15
+    assert totals["real_share"] > 0.9
+    [file] = prepared.manifest["files"]
+    assert (file["source"], file["sha256"]) == ("a", files.sha256(pathlib.Path(file["name"])))
+    words = np.bincount(np.concatenate([np.array(p) for p in pieces(prepared, "train")]), minlength=tokenizer.size)
+    np.testing.assert_array_equal(prepared.words[5:], words[5:])
+    left_over = [p.name for p in prepared.folder.iterdir() if p.suffix in {".bin", ".partial"} or p.name == "plan.json"]
+    assert not left_over
+
+
+def test_no_document_is_on_both_sides(corpus, tokenizer):
+    prepared = prepare(corpus, tokenizer)
+    assert not set(pieces(prepared, "train")) & set(pieces(prepared, "held_out"))
+
+
+def test_duplicates_are_dropped_and_counted(corpus, tokenizer, tmp_path):
+    alone = prepare(corpus, tokenizer)
+    text = (tmp_path / "a.txt").read_text()
+    (tmp_path / "a.txt").write_text(text + "\n\n" + text)
+    twice = prepare(dataclasses.replace(corpus, folder=str(tmp_path / "twice")), tokenizer)
+    assert twice.manifest["totals"]["duplicates"] == 500
+    for side in ("train", "held_out"):
+        assert sorted(pieces(alone, side)) == sorted(pieces(twice, side))
+
+
+def test_files_held_out_by_name_keep_their_documents_to_themselves(corpus, tokenizer, tmp_path):
+    documents = (tmp_path / "a.txt").read_text().split("\n\n")
+    (tmp_path / "held.txt").write_text("\n\n".join(documents[:40]))
+    prepared = prepare(dataclasses.replace(corpus, held_out=Files(str(tmp_path / "held.txt"))), tokenizer)
+    assert prepared.manifest["totals"]["duplicates"] == 40
+    assert not set(pieces(prepared, "train")) & set(pieces(prepared, "held_out"))
+
+
+@pytest.mark.parametrize("at_once", [7, 100, 10_000])
+def test_duplicates_in_bounded_memory(at_once):
+    prints = np.random.default_rng(0).integers(0, 300, 1_000).astype(np.uint64)
+    sides = np.zeros(1_000, np.uint8)
+    mark_duplicates(prints, sides, at_once=at_once)
+    first = np.unique(prints, return_index=True)[1]
+    np.testing.assert_array_equal(np.flatnonzero(sides != DROPPED), np.sort(first))
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_workers_cannot_change_the_shards(corpus, tokenizer, tmp_path, monkeypatch, cores):
+    prepare(corpus, tokenizer)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    prepare(dataclasses.replace(corpus, folder=str(tmp_path / "again")), tokenizer)
+    assert contents(tmp_path / "shards") == contents(tmp_path / "again")
+
+
+def test_a_second_call_reads_nothing(corpus, tokenizer, tmp_path):
+    first = prepare(corpus, tokenizer)
+    (tmp_path / "a.txt").unlink()
+    assert prepare(corpus, tokenizer).sha256 == first.sha256
+
+
+KILLED = """
+import sys
+from distilbert_jax.data.shards import chunks, prepare, local_engine as workers
+from distilbert_jax.data.sources.files import Files
+from distilbert_jax.hub.smoke import tiny_tokenizer
+if __name__ == "__main__":
+    chunks.CHUNK = 2_000
+    source, folder = sys.argv[1:]
+    corpus = prepare.Corpus(sources={"a": Files(source)}, folder=folder, row_length=32, held_out=0.1)
+    prepare.prepare(corpus, tiny_tokenizer())
+"""
+
+
+def test_killed_half_way_it_goes_on_and_never_looks_whole(corpus, tokenizer, tmp_path):
+    wanted = prepare(corpus, tokenizer)
+    (tmp_path / "killed.py").write_text(KILLED)
+    folder = tmp_path / "killed"
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path.cwd())}
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "killed.py", tmp_path / "a.txt", folder], env=environment, start_new_session=True
+    )
+    while len(list(folder.glob("train-*.json"))) < 3:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "manifest.json").exists()
+    there = {path: path.stat().st_mtime_ns for path in folder.glob("*.json") if path.name != "plan.json"}
+    again = prepare(dataclasses.replace(corpus, folder=str(folder)), tokenizer)
+    assert contents(wanted.folder) == contents(folder)
+    assert again.sha256 == wanted.sha256
+    assert all(path.stat().st_mtime_ns == time for path, time in there.items())  # not made anew
+
+
+def test_a_start_with_other_settings_begins_clean(corpus, tokenizer, monkeypatch):
+    monkeypatch.setattr(local_engine, "write_shard", _fail_after(3, local_engine.write_shard))
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(local_engine, "WORTH_A_PROCESS", 10_000)
+    with pytest.raises(RuntimeError, match="as asked"):
+        prepare(corpus, tokenizer)
+    monkeypatch.undo()
+    other = prepare(dataclasses.replace(corpus, row_length=48), tokenizer)
+    assert all(np.load(path).shape[1] == 48 for path in other.folder.glob("*.tokens.npy"))
+
+
+def _fail_after(n, function):
+    calls = []
+
+    def limited(*args):
+        calls.append(args)
+        if len(calls) > n:
+            raise RuntimeError("as asked")
+        return function(*args)
+
+    return limited
+
+
+def test_shards_of_other_settings_are_refused(corpus, tokenizer, tmp_path):
+    prepare(corpus, tokenizer)
+    with pytest.raises(ValueError, match="holds other shards.*\n  row_length: 32 there, 64 wanted"):
+        prepare(dataclasses.replace(corpus, row_length=64), tokenizer)
+    other = dataclasses.replace(tokenizer, backend=_with_one_more_word(tokenizer))
+    with pytest.raises(ValueError, match="holds other shards.*\n  tokenizer: "):
+        prepare(corpus, other)
+
+
+def _with_one_more_word(tokenizer):
+    backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())
+    backend.add_tokens(["elephant"])
+    return backend
+
+
+@pytest.mark.parametrize("damage", ["flipped", "missing", "counts", "manifest"])
+def test_damaged_shards(corpus, tokenizer, damage):
+    prepared = prepare(corpus, tokenizer)
+    name = {"counts": "words.npy", "manifest": "manifest.json"}.get(damage, "train-00003.tokens.npy")
+    path = prepared.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    if damage == "missing":
+        path.unlink()
+    with pytest.raises(ValueError, match=f"{name}.* is (missing|damaged).*delete .* and prepare the corpus anew"):
+        again = prepare(corpus, tokenizer)
+        Shards(again.folder, again.shards["train"])
+
+
+def test_bad_corpora(corpus, tokenizer, tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n\n")
+    of = lambda source, **changes: dataclasses.replace(corpus, sources={"it": Files(str(source))}, **changes)
+    with pytest.raises(ValueError, match="no documents in it"):
+        prepare(of(empty), tokenizer)
+    empty.write_text("dog\n\ncat\n\nbird")
+    with pytest.raises(ValueError, match="nothing to train on: 3 documents were read"):
+        prepare(of(empty, held_out=0.3), tokenizer)
+    with pytest.raises(ValueError, match="nothing is held out.*choose a larger share"):
+        prepare(of(tmp_path / "a.txt", held_out=1e-9), tokenizer)
+    with pytest.raises(ValueError, match="held_out must be a share between 0 and 1"):
+        of(empty, held_out=1.5)
+    with pytest.raises(ValueError, match="row_length must be at least 12"):
+        of(empty, row_length=8)
+
+
+def test_a_folder_in_use_is_left_alone(corpus, tokenizer):
+    with files.alone_in(pathlib.Path(corpus.folder)), pytest.raises(ValueError, match="in use by another process"):
+        prepare(corpus, tokenizer)
+
+
+def test_real_wikipedia_packs_to_98_per_cent(tokenizer, tmp_path):
+    from distilbert_jax.data.tokenizer import tokenizer as tokens
+
+    corpus = Corpus(
+        sources={"wikipedia": Files(str(shared("data/corpus/wikipedia_10mb.txt")))},
+        folder=str(tmp_path / "shards"),
+        row_length=128,
+    )
+    totals = prepare(corpus, tokens.load(shared("data/vocab/bert-base-uncased-hf"))).manifest["totals"]
+    assert totals["real_share"] >= 0.98
+    assert totals["documents"] > 5_000
+    assert json.dumps(totals)

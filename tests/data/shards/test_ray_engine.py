@@ -1,0 +1,213 @@
+"""The same shards from a Ray cluster of two nodes as from this machine: whatever the order, and whoever is killed."""
+
+import dataclasses
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from distilbert_jax.data.shards import chunks, ray_engine
+from distilbert_jax.data.shards.prepare import Corpus, prepare
+from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT
+from distilbert_jax.data.sources.files import Files
+from distilbert_jax.hub.smoke import tiny_text
+from tests.conftest import ROOT
+
+ray = pytest.importorskip("ray", reason="needs the extra `cluster`")
+# The nodes of a test are started from its process, where earlier tests have imported JAX, which warns of every fork.
+pytestmark = pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning")
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Files of very different sizes, one of them empty, one that repeats another, and documents that are held out."""
+    sources = {}
+    for name, files in {"a": (400, 3, 60, 0, 200), "b": (150, 150)}.items():
+        (tmp_path / name).mkdir()
+        for number, documents in enumerate(files):
+            text = tiny_text(documents=documents, seed=number % 3) if documents else "\n\n"
+            (tmp_path / name / f"{number}.txt").write_text(text)
+        sources[name] = Files(str(tmp_path / name))
+    return Corpus(sources=sources, folder=str(tmp_path / "here"), row_length=32, held_out=0.1)
+
+
+def streamed(sources, side_of):
+    return {chunk.name: chunk.texts for chunk in chunks.stream(sources, side_of)}
+
+
+def in_parts(sources, side_of):
+    lengths = [np.array([len(text) for text in s.read(path)], np.uint32) for _, s in sources for path in s.files()]
+    parts = list(chunks.parts(sources, side_of, lengths))
+    return {chunk.name: chunk.texts for part in parts for chunk in part.read()}, parts
+
+
+@pytest.mark.parametrize("size", [1, 300, 2_000, 30_000, 10**9])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_two_ways_to_cut_are_one_rule(corpus, monkeypatch, size, seed):
+    monkeypatch.setattr(chunks, "CHUNK", size)
+    sources = corpus.named_sources()
+    documents = sum(1 for _, source in sources for _ in source.documents())
+    random = np.random.default_rng(seed)
+    side_of = random.choice(3, documents, p=[(0.6, 0.3, 0.1), (1, 0, 0), (0.01, 0.01, 0.98), (0.9, 0.1, 0)][seed])
+    whole = streamed(sources, side_of)
+    pieces, parts = in_parts(sources, side_of)
+    assert pieces == whole
+    assert sum(map(len, whole.values())) == np.count_nonzero(side_of != DROPPED)
+    assert all(len(part.sizes) <= chunks.TOGETHER for part in parts)
+
+
+def test_a_rule_that_cuts_one_document_too_late_is_seen(corpus, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    cuts = chunks._cuts
+    monkeypatch.setattr(chunks, "_cuts", lambda lengths: [0, *(min(c + 1, len(lengths)) for c in cuts(lengths)[1:])])
+    sources = corpus.named_sources()
+    documents = sum(1 for _, source in sources for _ in source.documents())
+    assert in_parts(sources, np.zeros(documents, int))[0] != streamed(sources, np.zeros(documents, int))
+
+
+def test_no_cluster_there(monkeypatch):
+    """(It comes first: afterwards there is one.)"""
+    with pytest.raises(ValueError, match=r"--cluster auto: no Ray cluster there; `ray start --head` makes one"):
+        ray_engine.Cluster("auto")
+    with pytest.raises(ValueError, match="no Ray cluster there.*Connection refused"):
+        ray_engine.Cluster("localhost:9")
+    with pytest.raises(ValueError, match="no Ray cluster there.*write HOST:PORT, or auto"):
+        ray_engine.Cluster("localhost")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ValueError, match=r"pip install 'distilbert_jax\[cluster\]'"):
+        ray_engine.Cluster("auto")
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A cluster of two nodes, each a set of processes of its own as on two machines."""
+    from ray.cluster_utils import Cluster
+
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    os.environ["PYTHONPATH"] = str(ROOT)
+    running = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    running.add_node(num_cpus=1)
+    yield running
+    ray.shutdown()
+    running.shutdown()
+
+
+def prepared(address: str, corpus, tokenizer, folder: pathlib.Path):
+    """By the cluster."""
+    ray.shutdown()
+    engine = ray_engine.Cluster(address)
+    return prepare(dataclasses.replace(corpus, folder=str(folder)), tokenizer, engine)
+
+
+def contents(folder: pathlib.Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def test_the_same_bytes_from_two_nodes(nodes, corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    here = prepare(corpus, tokenizer)
+    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    assert there.sha256 == here.sha256
+    assert contents(there.folder) == contents(here.folder)
+    assert len(here.shards["train"]) > 20
+    assert len(here.shards[HELD_OUT]) > 1
+
+
+def where(part, tokenizer, row_length):
+    """As `cluster.pack`, and says on which node."""
+    time.sleep(0.3)
+    path = pathlib.Path(os.environ["SEEN"]) if "SEEN" in os.environ else part.paths[0].parent.parent
+    (path / f"on-{ray.get_runtime_context().get_node_id()}-{os.getpid()}").touch()
+    return ray_engine.pack(part, tokenizer, row_length)
+
+
+def test_both_nodes_work_and_one_that_is_killed_loses_nothing(nodes, corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    monkeypatch.setattr(chunks, "TOGETHER", 2)
+    here = prepare(corpus, tokenizer)
+    monkeypatch.setattr(ray_engine, "pack", where)
+    killed = []
+
+    def kill():
+        while len({path.name.split("-")[1] for path in tmp_path.glob("on-*")}) < 2:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        killed.extend(tmp_path.glob("on-*"))
+        for path in killed:
+            os.kill(int(path.name.split("-")[2]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    killer.join(60)
+    assert len(killed) >= 2
+    assert len({path.name.split("-")[1] for path in tmp_path.glob("on-*")}) >= 2
+    assert contents(there.folder) == contents(here.folder)
+
+
+def test_a_node_that_is_lost_and_one_that_comes(nodes, corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    monkeypatch.setattr(chunks, "TOGETHER", 2)
+    here = prepare(corpus, tokenizer)
+    monkeypatch.setattr(ray_engine, "pack", where)
+    node = nodes.add_node(num_cpus=1)
+
+    def lose():
+        while not list(tmp_path.glob(f"on-{node.node_id}-*")):
+            time.sleep(0.05)
+        nodes.remove_node(node, allow_graceful=False)
+
+    loser = threading.Thread(target=lose, daemon=True)
+    loser.start()
+    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    loser.join(60)
+    assert not loser.is_alive()
+    assert contents(there.folder) == contents(here.folder)
+
+
+def test_it_goes_on_with_what_is_there(nodes, corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    monkeypatch.setattr(chunks, "TOGETHER", 2)
+    here = prepare(corpus, tokenizer)
+    keep, kept = ray_engine.workers.keep, []
+
+    def once(name, rows, folder):
+        if len(kept) == 5:
+            raise KeyboardInterrupt
+        kept.append(name)
+        return keep(name, rows, folder)
+
+    monkeypatch.setattr(ray_engine.workers, "keep", once)
+    with pytest.raises(KeyboardInterrupt):
+        prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    assert not (tmp_path / "there" / "manifest.json").exists()
+    again = []
+    monkeypatch.setattr(ray_engine.workers, "keep", lambda name, *rest: again.append(name) or keep(name, *rest))
+    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    assert not set(kept[:4]) & set(again)
+    assert contents(there.folder) == contents(here.folder)
+
+
+def dies(part, tokenizer, row_length):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuses(part, tokenizer, row_length):
+    raise ValueError("a text that cannot be read")
+
+
+def test_errors_of_workers_in_one_line(nodes, corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_engine, "pack", dies)
+    monkeypatch.setattr(ray_engine, "TRIES", 2)
+    with pytest.raises(ValueError, match="lost 2 times over one task.*goes on where it stopped"):
+        prepared(nodes.address, corpus, tokenizer, tmp_path / "dies")
+    monkeypatch.setattr(ray_engine, "pack", refuses)
+    with pytest.raises(ValueError, match="^a text that cannot be read$"):
+        prepared(nodes.address, corpus, tokenizer, tmp_path / "refuses")
+    with pytest.raises(ValueError, match="does not see .*gone.txt: every node needs the corpus's files"):
+        ray_engine.look_at(Files("gone.txt"), pathlib.Path("gone.txt"))

@@ -1,0 +1,123 @@
+"""Tasks of one's own and IMDb: what a file says, and what is wrong with it."""
+
+import json
+
+import pytest
+
+from distilbert_jax.data.tasks import registry
+from tests.conftest import shared
+
+
+def write(folder, **files):
+    for name, content in files.items():
+        split, _, suffix = name.rpartition("_")
+        (folder / f"{split}.{suffix}").write_text(content)
+    return folder
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def test_classes_from_csv(tmp_path):
+    csv = 'text,label\n"A cat, red",good\nA dog,bad\nA tree,\n'
+    task = registry.find("mine", write(tmp_path, train_csv=csv, dev_csv=csv))
+    assert (task.form.labels, task.form.problem_type) == (("bad", "good"), "single_label_classification")
+    assert [(e.texts, e.label) for e in task.read("dev")] == [
+        (("A cat, red",), 1),
+        (("A dog",), 0),
+        (("A tree",), None),
+    ]
+
+
+def test_numbers_and_pairs_from_jsonl(tmp_path):
+    rows = jsonl({"text": "a", "text_pair": "b", "score": 2}, {"text": "c", "text_pair": "d", "score": 0.5})
+    task = registry.find("mine", write(tmp_path, train_jsonl=rows, dev_jsonl=rows))
+    assert task.form.problem_type == "regression"
+    assert [(e.texts, e.label) for e in task.read("train")] == [(("a", "b"), 2.0), (("c", "d"), 0.5)]
+
+
+def test_several_classes(tmp_path):
+    rows = jsonl({"text": "a", "labels": ["x", "y"]}, {"text": "c", "labels": []})
+    task = registry.find("mine", write(tmp_path, train_jsonl=rows, dev_csv="text,labels\na,x|y\n"))
+    assert (task.form.labels, task.form.problem_type) == (("x", "y"), "multi_label_classification")
+    assert [e.label for e in task.read("train")] == [(1.0, 1.0), (0.0, 0.0)]
+    assert [e.label for e in task.read("dev")] == [(1.0, 1.0)]
+
+
+def test_soft_labels(tmp_path):
+    csv = "text,label,probability:no,probability:yes\na,yes,,\nb,,0.25,0.75\nc,,,\n"
+    task = registry.find("mine", write(tmp_path, train_csv=csv))
+    assert [e.label for e in task.read("train")] == [1, (0.25, 0.75), None]
+    rows = jsonl({"text": "b", "probabilities": {"yes": 0.75, "no": 0.25}})
+    (tmp_path / "train.csv").unlink()
+    assert registry.find("mine", write(tmp_path, train_jsonl=rows)).read("train")[0].label == (0.25, 0.75)
+
+
+GOOD = "text,label\na,x\nb,y\n"
+BAD = {
+    "a class the training file has not": (dict(dev_csv="text,label\na,z\n"), "line 2: the label 'z' is none of x, y"),
+    "unequal columns": (dict(dev_csv="text,label\na\n"), "line 2: its columns"),
+    "no text": (dict(dev_csv="words,label\na,x\n"), "no column `text`, only words, label"),
+    "empty": (dict(dev_csv="text,label\n"), "no examples"),
+    "missing": ({}, "neither dev.csv nor dev.jsonl"),
+    "two": (dict(dev_csv=GOOD, dev_jsonl="{}"), "both dev.csv and dev.jsonl"),
+    "no JSON": (dict(dev_jsonl="{'text'"), "line 1: not JSON"),
+    "no object": (dict(dev_jsonl="[1]"), "line 1: not a JSON object"),
+    "two answers": (dict(dev_csv="text,label,score\na,x,1\n"), "label and score are both filled in"),
+    "no number": (dict(dev_csv="text,score\na,much\n"), "score 'much' is not a number"),
+    "no probabilities": (dict(dev_jsonl=jsonl({"text": "a", "probabilities": {"x": 0.9, "y": 0.9}})), "add up to 1.8"),
+    "a pair now and then": (
+        dict(dev_jsonl=jsonl({"text": "a"}, {"text": "a", "text_pair": "b"})),
+        "some lines have a text_pair",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(case, tmp_path):
+    files, message = BAD[case]
+    task = registry.find("mine", write(tmp_path, train_csv=GOOD))
+    write(tmp_path, **files)
+    with pytest.raises(ValueError, match=message):
+        task.read("dev")
+
+
+@pytest.mark.parametrize(
+    "train, message",
+    [
+        ("text\na\n", "neither train nor dev has answers"),
+        ("text,label\na,x\nb,x\n", "a single class, 'x'"),
+        ("text,label,score\na,x,\nb,,1\n", "in more than one column: label, score"),
+    ],
+)
+def test_bad_training_files(train, message, tmp_path):
+    folder = write(tmp_path, train_csv=train, dev_csv="text\na\n")
+    with pytest.raises(ValueError, match=message):
+        registry.find("mine", folder)
+
+
+def test_classes_come_from_dev_where_no_training_text_has_one(tmp_path):
+    task = registry.find("mine", write(tmp_path, train_csv="text\na\nb\n", dev_csv="text,label\na,x\nb,y\n"))
+    assert task.form.labels == ("x", "y")
+    assert [example.label for example in task.read("train")] == [None, None]
+
+
+def test_imdb():
+    task = registry.find("imdb", shared("data/rows/imdb/plain_text/aclImdb"))
+    train = task.read("train")
+    assert {e.label for e in train} == {0, 1}
+    assert all(e.id.startswith("pos" if e.label else "neg") for e in train)
+    assert {e.label for e in task.read("unsup")} == {None}
+    with pytest.raises(ValueError, match="not the folder aclImdb"):
+        task.read("dev")
+
+
+def test_folders_that_are_not_there(tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        registry.find("sst2", tmp_path / "nowhere")
+    for name in ("squad", "swag", "conll2003"):
+        with pytest.raises(ValueError, match=f"{name}: no train"):
+            registry.find(name, tmp_path).read("train")
+    with pytest.raises(ValueError, match="squad has no split 'sideways'"):
+        registry.find("squad", tmp_path).read("sideways")

@@ -1,0 +1,130 @@
+"""CoNLL's columns and entity F1."""
+
+import numpy as np
+import pytest
+
+from distilbert_jax.data.tasks import entity_metrics
+from distilbert_jax.data.tasks.datasets import ner
+from distilbert_jax.data.tasks.examples import TaggedSentence
+from tests.conftest import shared
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "entities"),
+    [
+        ("wnut17train.conll", 3_394, 1_975),
+        ("emerging.dev.conll", 1_009, 836),
+        ("emerging.test.annotated", 1_287, 1_079),
+    ],
+)
+def test_wnut17(name, size, entities):
+    sentences = ner.read(shared(f"data/tasks/wnut17/{name}"))
+    assert len(sentences) == size
+    assert sum(tag.startswith("B-") for sentence in sentences for tag in sentence.tags) == entities
+    assert len(entity_metrics.labels(sentences)) == 13
+    assert (
+        entity_metrics.measure(entity_metrics.units(sentences, [sentence.tags for sentence in sentences]))["f1"]
+        == 100.0
+    )
+
+
+def test_conll2003_has_four_columns():
+    sentences = ner.read(shared("data/rows/conll2003/conll2003/train.txt"))
+    assert sentences[0].words[:3] == ("The", "European", "Commission")
+    assert sentences[0].tags[:3] == ("O", "B-ORG", "I-ORG")
+
+
+def file(tmp_path, text):
+    path = tmp_path / "tags.conll"
+    path.write_text(text)
+    return path
+
+
+def test_articles_and_blank_lines_end_sentences(tmp_path):
+    text = "-DOCSTART- -X- O O\n\nBonn NNP I-NP B-LOC\n. . O O\n\n\nRain NN I-NP O\r\n"
+    assert ner.read(file(tmp_path, text)) == [
+        TaggedSentence(words=("Bonn", "."), tags=("B-LOC", "O")),
+        TaggedSentence(words=("Rain",), tags=("O",)),
+    ]
+
+
+def test_sentences_without_tags(tmp_path):
+    assert ner.read(file(tmp_path, "Bonn\nam\n\nRain\tO\n")) == [
+        TaggedSentence(words=("Bonn", "am"), tags=()),
+        TaggedSentence(words=("Rain",), tags=("O",)),
+    ]
+
+
+BAD = {
+    "no tag": ("Bonn\tO\nam\n", "line 2: 'am' is not a word and a tag"),
+    "a tag too many": ("Bonn\nam\tO\n", r"line 2: 'am\\tO' is not a word and a tag"),
+    "no word": ("Bonn\tO\n\tO\n", r"line 2: '\\tO' is not a word and a tag"),
+    "another tag": ("Bonn LOC\n", "line 1: the tag 'LOC' is not O, B-TYPE or I-TYPE"),
+    "empty": ("\n\n", "no sentences"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files(tmp_path, name):
+    text, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        ner.read(file(tmp_path, text))
+
+
+def entities(tags):
+    """{(type, first, last)}, straight from the definition, where tags begin with B-."""
+    found, start = set(), None
+    for i, tag in enumerate([*tags, "O"]):
+        if start is not None and tag != f"I-{tags[start][2:]}":
+            found.add((tags[start][2:], start, i))
+            start = None
+        if tag.startswith("B-"):
+            start = i
+    return found
+
+
+@pytest.mark.parametrize("kind", ["random", "no entities found", "no entities there", "neither"])
+def test_score_against_the_definition(kind):
+    random = np.random.default_rng(0)
+
+    def tags():
+        """Random entities, each begun by B-."""
+        made = []
+        while len(made) < 12:
+            entity = random.choice(["PER", "LOC"])
+            made += ["O"] * random.integers(0, 3) + [f"B-{entity}"] + [f"I-{entity}"] * random.integers(0, 3)
+        return tuple(made[:12])
+
+    empty = ("O",) * 12
+    wanted = [empty if kind in ("no entities there", "neither") else tags() for _ in range(40)]
+    found = [
+        empty if kind in ("no entities found", "neither") else (tags() if i % 2 else w) for i, w in enumerate(wanted)
+    ]
+    got = entity_metrics.measure(
+        entity_metrics.units([TaggedSentence(words=("w",) * 12, tags=w) for w in wanted], found)
+    )
+    a = {(i, *e) for i, w in enumerate(wanted) for e in entities(w)}
+    b = {(i, *e) for i, f in enumerate(found) for e in entities(f)}
+    precision, recall = (len(a & b) / len(x) if x else 0.0 for x in (b, a))
+    assert got["precision"] == pytest.approx(100 * precision)
+    assert got["recall"] == pytest.approx(100 * recall)
+    assert got["f1"] == pytest.approx(200 * precision * recall / (precision + recall) if precision + recall else 0.0)
+
+
+def test_any_tags_against_seqeval():
+    """Tags in no order at all: I- after O, of another type, at the start."""
+    metrics = pytest.importorskip("seqeval.metrics")
+    random = np.random.default_rng(1)
+    tags = lambda: random.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], 15).tolist()
+    wanted, found = ([tags() for _ in range(200)] for _ in range(2))
+    got = entity_metrics.measure(
+        entity_metrics.units([TaggedSentence(words=("w",) * 15, tags=tuple(w)) for w in wanted], found)
+    )
+    for name in ("precision", "recall", "f1"):
+        assert got[name] == pytest.approx(100 * getattr(metrics, f"{name}_score")(wanted, found), abs=1e-9)
+
+
+def test_one_tag_a_word():
+    sentence = TaggedSentence(words=("a", "b"), tags=("O", "O"))
+    with pytest.raises(ValueError, match="sentence 1 has 2 words, but 1 tags are predicted"):
+        entity_metrics.units([sentence], [["O"]])

@@ -1,0 +1,36 @@
+"""A process's memory is its own."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from distilbert_jax.devices import host_memory
+from tests.conftest import ROOT
+
+SMALL = """
+import json, resource
+from distilbert_jax.devices import host_memory as resident
+before = resident.most()
+large = bytearray(b"1") * 100_000_000
+del large
+print(json.dumps([before, resident.most(), 1_024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+"""
+
+
+@pytest.mark.skipif(not host_memory.STATUS.is_file(), reason="needs Linux's /proc")
+def test_a_small_process_that_a_large_one_started():
+    held = np.ones(300_000_000, np.uint8)
+    run = subprocess.run([sys.executable, "-c", SMALL], capture_output=True, check=True, cwd=ROOT)
+    before, after, of_the_system = json.loads(run.stdout)
+    assert before < 90_000_000 < 100_000_000 < after < 190_000_000
+    assert of_the_system > held.nbytes  # the classic mistake
+
+
+def test_where_linux_does_not_say(monkeypatch, tmp_path):
+    monkeypatch.setattr(host_memory, "STATUS", tmp_path / "status")
+    assert host_memory.most() > 10_000_000
+    host_memory.STATUS.write_text("Name:\tpython\n")
+    assert host_memory.most() > 10_000_000

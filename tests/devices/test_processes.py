@@ -1,0 +1,285 @@
+"""The real command on one device, on eight, and in two processes of four devices: the same run, wherever it goes on,
+and an end with a message when a process is lost.
+"""
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from distilbert_jax.config import experiment_file
+from distilbert_jax.devices import processes as hosts
+from distilbert_jax.devices import rendezvous
+from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.io import files
+from distilbert_jax.runtime import metrics_log
+from tests.conftest import ROOT
+from tests.train.distill.test_loop import assert_same_run, logged
+
+PATIENCE = 200  # seconds: a test that waits longer has failed
+LOST_WITHIN = 10  # seconds until the others end
+
+FILE = """
+import dataclasses
+from distilbert_jax.config import experiment_file
+from distilbert_jax.config.experiment import Masking, Pretrained, Student
+from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.shards.prepare import Corpus
+
+def experiment():
+    return dataclasses.replace(
+        experiment_file.load("{quickstart}"),
+        teacher=Pretrained("{folder}/teacher", family="bert"),
+        student=Student(layers=(0, 1)),
+        corpus=Corpus(
+            sources={{"tiny": Files("{folder}/corpus.txt")}}, folder="{folder}/shards", row_length=64, held_out=0.2
+        ),
+        masking=Masking(smoothing=0.7),
+        steps=18,
+        global_batch=16,
+        rows_per_device=1,
+        eval_rows=16,
+        eval_every=18,
+        checkpoint_every=3,
+        log_every=1,
+    )
+"""
+
+
+def tiny(folder: pathlib.Path) -> pathlib.Path:
+    """An experiment file, with its teacher and text in `folder`."""
+    quickstart = ROOT / "experiments" / "quickstart.py"
+    smoke(experiment_file.load(quickstart), folder)
+    (folder / "experiment.py").write_text(FILE.format(folder=folder, quickstart=quickstart))
+    return folder / "experiment.py"
+
+
+def environment(*, devices: int) -> dict[str, str]:
+    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "PYTHONPATH": str(ROOT)}
+
+
+def places(processes: int) -> list[str]:
+    """I/N@HOST:PORT of each."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    return [f"{i}/{processes}@localhost:{port}" for i in range(processes)]
+
+
+def start(commands: list[list[str]], env: dict[str, str]) -> list[subprocess.Popen]:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return [subprocess.Popen([sys.executable, "-m", *command], env=env, cwd=ROOT, **pipes) for command in commands]
+
+
+def ended(process) -> tuple[int, str]:
+    """(status, what stood on stderr)."""
+    said = process.communicate(timeout=PATIENCE)[1]
+    return process.returncode, said
+
+
+class Command:
+    """`distill` of a tiny experiment, in one process or several."""
+
+    def __init__(self, folder: pathlib.Path):
+        self.folder = folder
+        self._file = tiny(folder)
+
+    def start(self, workdir: str, *changes: str, processes: int = 1, devices: int):
+        """The processes, running."""
+        command = ["distilbert_jax", "distill", str(self._file), f"workdir={self.folder / workdir}", *changes]
+        each = [["--process", place] for place in places(processes)] if processes > 1 else [[]]
+        return start([command + more for more in each], environment(devices=devices))
+
+    def run(self, workdir: str, *changes: str, **how):
+        """To the end; returns the folder."""
+        for status, said in map(ended, self.start(workdir, *changes, **how)):
+            assert status == 0, said
+        return self.folder / workdir
+
+    def reaches(self, workdir: str, step: int, running) -> None:
+        """Returns once a checkpoint of `step` or later is whole."""
+        for _ in range(PATIENCE * 100):
+            if any(saved >= step for saved in saved_steps(self.folder / workdir)):
+                return
+            assert all(process.poll() is None for process in running), "it ended before its time"
+            time.sleep(0.01)
+        raise AssertionError("too slow")
+
+
+def saved_steps(folder: pathlib.Path) -> list[int]:
+    return [int(path.stem) for path in (folder / "checkpoints").glob("*.sha256") if path.stem.isdigit()]
+
+
+def message(said: str) -> str:
+    """The lines of our own: gRPC and gloo have their say, too."""
+    return "\n".join(line for line in said.splitlines() if line.startswith(("error:", "ended by", "Traceback")))
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    return Command(tmp_path_factory.mktemp("hosts"))
+
+
+@pytest.fixture(scope="module")
+def whole(command):
+    """The folder of a run of two processes that nothing interrupted."""
+    return command.run("whole", processes=2, devices=4)
+
+
+LAST_PLACE = float(np.spacing(np.float32(4.0)))
+"""Of the logarithm of a probability of one in fifty words and more: a divergence is a mean of differences of these, so
+float32 knows it no better, however near 0 it is.
+"""
+
+
+def close(a: pathlib.Path, b: pathlib.Path) -> None:
+    """The same run to rounding."""
+    for ours, theirs in zip(logged(a), logged(b), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in ("loss", "loss/soft", "loss/hard", "loss/cosine", "grad_norm"):
+            if name in ours:
+                where = f"step {ours['step']} {name}"
+                np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=LAST_PLACE, err_msg=where)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_one_process_makes_the_same_run(command, whole, prove, devices):
+    if not prove:
+        pytest.skip("in `make prove`; the sums of one and of several are compared in test_topology.py")
+    close(command.run(f"on{devices}", devices=devices), whole)
+
+
+def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(command, whole, prove, figures):
+    """SIGTERM to one of two: both save the same step and end with 143. One killed: the other ends with a message."""
+    seconds = []
+    for hit in (0, 1) if prove else (1,):
+        name, other = f"hit{hit}", 1 - hit
+        running = command.start(name, processes=2, devices=4)
+        command.reaches(name, 3, running)
+        running[hit].send_signal(signal.SIGTERM)
+        said = [ended(process) for process in running]
+        assert [status for status, _ in said] == [143, 143], said
+        saved = max(saved_steps(command.folder / name))
+        assert saved == metrics_log.read(command.folder / name, "train")[-1]["step"]
+        assert all(f"ended by SIGTERM after step {saved}; everything is saved" in text for _, text in said)
+        shutil.copytree(command.folder / name, command.folder / f"elastic{hit}")
+
+        running = command.start(name, processes=2, devices=4)
+        command.reaches(name, saved + 1, running)
+        running[hit].kill()
+        at = time.perf_counter()
+        status, text = ended(running[other])
+        seconds.append(time.perf_counter() - at)
+        assert ended(running[hit])[0] == -signal.SIGKILL
+        assert status == 1
+        told = f"error: process {hit} (its connection closed) of this run's 2 is lost, so process {other} ends too"
+        assert message(text).startswith(told), text
+        assert "\n" not in message(text)
+        assert seconds[-1] < LOST_WITHIN
+        assert_same_run(command.run(name, processes=2, devices=4), whole)
+        # Saved by two processes, it goes on in one, whose devices share the parameters.
+        close(command.run(f"elastic{hit}", "fsdp=2", devices=2), whole)
+    figures(
+        "test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly",
+        f"{len(seconds)} SIGTERM, {len(seconds)} kills, bit-identical; others end within {max(seconds):.1f} s",
+    )
+
+
+def test_processes_share_parameters(command, whole):
+    """No process has all of them, and the export does."""
+    shared = command.run("shared", "fsdp=4", "tensor=2", processes=2, devices=4)
+    close(shared, whole)
+    ours, wanted = (load_file(folder / "export" / "model.safetensors") for folder in (shared, whole))
+    assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in wanted.items()}
+
+
+def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
+    if not prove:
+        pytest.skip("in `make prove`; from two processes to one is tested above")
+    running = command.start("eight", devices=8)
+    command.reaches("eight", 3, running)
+    running[0].send_signal(signal.SIGTERM)
+    assert ended(running[0])[0] == 143
+    close(command.run("eight", devices=2), whole)
+
+
+def test_an_error_that_all_come_to_is_said_by_all(command):
+    for status, said in map(ended, command.start("all", "global_batch=12", processes=2, devices=4)):
+        assert status == 1
+        assert message(said) == "error: global_batch=12 does not divide by 8 devices: choose a multiple of 8"
+
+
+def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):
+    with files.alone_in(command.folder / "held"):
+        running = command.start("held", processes=2, devices=4)
+        (of_first, said), (of_second, heard) = map(ended, running)
+    assert (of_first, of_second) == (1, 1)
+    assert message(said).startswith(f"error: {command.folder / 'held'} is in use by another process")
+    assert message(heard).startswith("error: process 0 (it ended with an error) of this run's 2 is lost, so process 1")
+
+
+@pytest.mark.parametrize("where", ["0", "2/2@localhost:1", "a/b@c:d", "0/2@localhost", "1/2"])
+def test_a_wrong_process_says_how_to_write_one(where):
+    with pytest.raises(ValueError, match=r"write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto"):
+        hosts.join(where)
+
+
+def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
+    """What becomes of processes that are started at these places and at once."""
+    code = (
+        "import sys; from distilbert_jax.cli import main as m; from distilbert_jax.devices import processes as hosts; "
+    )
+    code += f"hosts.FINDING = {patience}; "
+    code += "sys.exit(m.main(['distill', 'experiments/quickstart.py', '--process', sys.argv[1]]))"
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return list(map(ended, [subprocess.Popen([sys.executable, "-c", code, place], **pipes) for place in places]))
+
+
+def test_a_process_that_finds_nobody_says_so():
+    ((status, said),) = joins(["1/2@localhost:9"])
+    assert status == 1
+    assert said.startswith("error: --process 1/2@localhost:9: process 0 was not found at localhost:9 in 3 s")
+
+
+def test_who_does_not_come_is_named_on_all_that_came():
+    first, *_, last = places(4)
+    for status, said in joins([first, last], patience=10.0):
+        assert status == 1
+        told = "the run has 4 processes, and processes 1, 2 did not come in 10 s. Start every process"
+        assert re.match(f"error: --process ./4@.*: {told}", said), said
+
+
+def test_places_that_do_not_fit_together_are_named_on_all():
+    first, second = places(2)
+    for status, said in joins([first, second.replace("1/2@", "1/3@")], patience=30.0):
+        assert (status, said.partition(": process 1 ")[2].strip()) == (
+            1,
+            "was started as one of 3, process 0 as one of 2: all need the same N",
+        )
+    first, second, _ = places(3)
+    heard = joins([first, second, second], patience=30.0)
+    assert [status for status, _ in heard] == [1, 1, 1]
+    assert all("two processes were started as 1/3: each needs a number of its own" in said for _, said in heard)
+
+
+def test_a_stranger_on_the_port_is_nobody():
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    came = threading.Thread(target=rendezvous.call, args=(f"localhost:{port}", 0, 2), kwargs={"patience": 30.0})
+    came.start()
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b"", b"x" * 5_000):
+        with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as line:
+            line.sendall(said + b"\n")
+    rendezvous.call(f"localhost:{port}", 1, 2, patience=30.0)
+    came.join(10)
+    assert not came.is_alive()

@@ -1,0 +1,75 @@
+"""One device, eight, and two processes of four see the same tokens and masks, bit for bit, and learn the same."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from distilbert_jax.config import experiment_file
+from distilbert_jax.devices.mesh import make_mesh
+from distilbert_jax.train.distill import setup
+from tests.devices.test_processes import ended, environment, places, start, tiny
+from tests.helpers.seen import FIELDS, STEPS, seen
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    return tiny(tmp_path_factory.mktemp("topology"))
+
+
+@pytest.fixture(scope="module")
+def on_eight(file):
+    return seen(experiment_file.load(file))
+
+
+def assert_same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name in FIELDS:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    for name in ours.keys() - {*FIELDS, "gradient"}:
+        # A KL is the small difference of two numbers about log v, so its rounding is theirs.
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-6, atol=2e-7, err_msg=name)
+    difference = np.abs(ours["gradient"] - theirs["gradient"]).max() / np.abs(theirs["gradient"]).max()
+    assert difference < 1e-6
+    return difference
+
+
+def test_the_batches_are_packed_and_smoothed(on_eight, file):
+    """What is compared here has something in it to go wrong."""
+    assert on_eight["segments"].max() > 1
+    assert on_eight["rows"].shape == (STEPS, 16)
+    assert on_eight["weights"].sum() > 100
+    uniform = experiment_file.override(experiment_file.load(file), ["masking.smoothing=0.0"])
+    assert (seen(uniform, learns=False)["labels"] != on_eight["labels"]).any()
+
+
+@pytest.mark.parametrize("rows_per_device", [1, 16])
+def test_one_device_whatever_the_accumulation(file, on_eight, monkeypatch, rows_per_device):
+    one = make_mesh(devices=jax.devices()[:1])
+    monkeypatch.setattr(setup, "make_mesh", lambda **_: one)
+    assert_same(seen(dataclasses.replace(experiment_file.load(file), rows_per_device=rows_per_device)), on_eight)
+
+
+@pytest.mark.parametrize("changes", [["fsdp=8"], ["fsdp=2", "tensor=2"]])
+def test_devices_that_share_parameters(file, on_eight, changes):
+    assert_same(seen(experiment_file.override(experiment_file.load(file), changes)), on_eight)
+
+
+@pytest.mark.parametrize("change", ["seed=1", "masking.share=0.2"])
+def test_other_rows_or_masks_would_show(file, on_eight, change):
+    other = seen(experiment_file.override(experiment_file.load(file), [change]), learns=False)
+    with pytest.raises(AssertionError, match=r"rows|tokens"):
+        assert_same(on_eight | other, on_eight)
+
+
+def test_two_processes_of_four_devices(file, on_eight, figures):
+    result = file.parent / "seen.npz"
+    commands = [["tests.helpers.seen", str(file), str(result), place] for place in places(2)]
+    for status, said in map(ended, start(commands, environment(devices=4))):
+        assert status == 0, said
+    difference = assert_same(dict(np.load(result)), on_eight)
+    figures(
+        "test_two_processes_of_four_devices",
+        f"{on_eight['tokens'].size:,} tokens the same; gradients apart by {difference:.0e} of the largest",
+    )

@@ -1,0 +1,66 @@
+"""What a run sees: every token and mask of its first steps, the loss and the gradient of each. Called by
+test_topology.py, here and in processes of their own:
+
+    python -m tests.helpers.seen EXPERIMENT.py RESULT.npz I/N@HOST:PORT
+"""
+
+import sys
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import PartitionSpec as P
+
+from distilbert_jax.config import experiment_file
+from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.data.shards.prepare import prepare
+from distilbert_jax.devices import processes
+from distilbert_jax.devices.mesh import ROWS
+from distilbert_jax.train.distill import setup as runs
+from distilbert_jax.train.distill.models import cut_student, read_models
+from distilbert_jax.train.objective import MASKS, row_keys
+
+STEPS = 3
+FIELDS = ("rows", "epochs", "tokens", "segments", "positions", "predict_at", "asked", "weights", "labels")
+
+
+def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray]:
+    """{field: [step, row of the global batch, …], in the order of the corpus rows}; with it the metrics and the
+    gradient of each step, where it `learns`.
+    """
+    teacher, first = read_models(experiment)
+    prepared = prepare(experiment.corpus, first.tokenizer)
+    student = cut_student(experiment, first, prepared.words)
+    run = runs.build(experiment, teacher, student, prepared)
+    masking = experiment.masking
+    ask = runs._ask(prepared, share=masking.share, smoothing=masking.smoothing, everywhere=experiment.asks_everywhere)
+    of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKS), r))(rows)
+    over_rows = P(None, ROWS)
+    masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))
+    steps = []
+    for number in range(STEPS):
+        rows = run.place(run.batches[number])
+        found = in_order(multihost_utils.process_allgather(masked(rows), tiled=True))
+        if learns:
+            gradient, metrics = run.gradients(run.state.params, run.teachers, rows)
+            found |= {name: np.asarray(value) for name, value in metrics.items()}
+            found["gradient"] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
+        steps.append(found)
+    return {name: np.stack([step[name] for step in steps]) for name in steps[0]}
+
+
+def in_order(batch):
+    """{field: [row of the global batch, …]}, whichever device a row fell on."""
+    flat = {name: np.asarray(getattr(batch, name)) for name in FIELDS}
+    flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in flat.items()}
+    order = np.argsort(flat["rows"], kind="stable")
+    return {name: x[order] for name, x in flat.items()}
+
+
+if __name__ == "__main__":
+    experiment_path, result, where = sys.argv[1:]
+    processes.join(where)
+    with processes.Hosts() as others:
+        found = seen(experiment_file.load(experiment_path))
+        if processes.is_first():
+            np.savez(result, **found)

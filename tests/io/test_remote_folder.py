@@ -1,0 +1,255 @@
+"""Folders in an object store: whole or not there, fetched once, and an error within a stated time when it fails."""
+
+import concurrent.futures
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from distilbert_jax.io import files, object_store, remote_folder
+from tests.conftest import ROOT
+from tests.helpers import objects
+
+
+@pytest.fixture(scope="module")
+def server():
+    with objects.serve() as running:
+        yield running
+
+
+@pytest.fixture
+def store(server, tmp_path, monkeypatch):
+    for name, value in server.environment(tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(object_store, "PATIENCE", 2.0)
+    object_store.opened.cache_clear()
+    server.asked.clear()
+    yield server
+    server.meddle = lambda method, key: None
+    object_store.opened.cache_clear()
+
+
+@pytest.fixture
+def scheme() -> str:
+    return "s3"
+
+
+@pytest.fixture
+def folder(store, request, scheme) -> remote_folder.Stored:
+    """One of three files, here only."""
+    stored = remote_folder.at(f"{scheme}://bucket/{request.node.name}/shards")
+    (stored.copy / "deep").mkdir(parents=True)
+    for name, content in {"a.npy": b"a" * 100_000, "b.npy": b"bb", "deep/c": b""}.items():
+        (stored.copy / name).write_bytes(content)
+    (stored.copy / files.LOCK).touch()
+    return stored
+
+
+def names(folder: remote_folder.Stored) -> list[str]:
+    return sorted(folder.bucket.tags(folder.path))
+
+
+def elsewhere(folder: remote_folder.Stored, tmp_path, monkeypatch, name="elsewhere") -> remote_folder.Stored:
+    """The same folder on another machine."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
+    return remote_folder.at(str(folder))
+
+
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
+    (folder.copy / "large").write_bytes(bytes(range(256)) * 50_000)  # goes in several parts
+    folder.put()
+    other = elsewhere(folder, tmp_path, monkeypatch)
+    assert other.copy != folder.copy
+    assert other.fetch()
+    assert files.sums(other.copy) == files.sums(folder.copy)
+    parent = remote_folder.at(str(folder).removesuffix("/shards"))
+    assert parent.whole() == ["shards"]
+    folder.remove()
+    assert parent.whole() == []
+    assert not other.fetch()
+
+
+def test_the_sums_are_written_last(folder, store):
+    folder.put()
+    assert store.keys("PUT")[-1] == f"{folder.path}.sha256"
+    assert json.loads(store.read(f"{folder.path}.sha256")) == files.sums(folder.copy)
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 3])
+def test_what_was_not_sent_whole_is_not_there_and_goes_on(folder, store, after, tmp_path, monkeypatch):
+    """Wherever it ends, also where it replaces what was whole."""
+    monkeypatch.setattr(remote_folder, "AT_ONCE", 1)
+    folder.put()
+    (folder.copy / "a.npy").write_bytes(b"new")
+    (folder.copy / "b.npy").write_bytes(b"bc")
+    (folder.copy / "d").write_bytes(b"d")
+    (folder.copy / "deep" / "c").unlink()
+    store.asked.clear()
+    store.meddle = lambda method, key: "refuse" if method == "PUT" and len(store.keys("PUT")) > after + 1 else None
+    with pytest.raises(ConnectionError, match="503|retries"):
+        folder.put()
+    other = elsewhere(folder, tmp_path, monkeypatch)
+    assert not other.fetch()
+    store.meddle = lambda method, key: None
+    sent = set(store.keys("PUT")[1 : after + 1])
+    store.asked.clear()
+    folder.put()
+    assert not {key for key in store.keys("PUT") if not key.endswith((".sha256", ".partial"))} & sent
+    assert other.fetch()
+    assert sorted(files.sums(other.copy)) == ["a.npy", "b.npy", "d"]
+
+
+def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
+    folder.put()
+    other = elsewhere(folder, tmp_path, monkeypatch)
+    store.asked.clear()
+    code = "import sys; from distilbert_jax.io import remote_folder as storage; assert storage.at(sys.argv[1]).fetch()"
+    run = lambda _: subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
+    with concurrent.futures.ThreadPoolExecutor(3) as together:
+        list(together.map(run, range(3)))
+    assert sorted(key for key in store.keys("GET") if key.startswith(f"{folder.path}/")) == [
+        f"{folder.path}/{name}" for name in ("a.npy", "b.npy", "deep/c")
+    ]
+    assert other.fetch()
+
+
+def test_only_what_changed_is_fetched_again(folder, store, tmp_path, monkeypatch):
+    folder.put()
+    other = elsewhere(folder, tmp_path, monkeypatch)
+    other.fetch()
+    (folder.copy / "b.npy").write_bytes(b"changed")
+    (folder.copy / "deep" / "c").unlink()
+    folder.put()
+    store.asked.clear()
+    assert other.fetch()
+    assert [key for key in store.keys("GET") if key.startswith(f"{folder.path}/")] == [f"{folder.path}/b.npy"]
+    assert files.sums(other.copy) == files.sums(folder.copy)
+
+
+@pytest.mark.parametrize("how", ["flip", "cut"])
+def test_bytes_that_are_not_what_was_sent(folder, store, tmp_path, monkeypatch, how):
+    folder.put()
+    other = elsewhere(folder, tmp_path, monkeypatch)
+    spoilt = lambda method, key: how if method == "GET" and key.endswith("a.npy") else None
+    store.meddle = spoilt
+    with pytest.raises(ConnectionError, match=r"^s3://bucket/.*/shards/a.npy: "):
+        other.fetch()
+    assert not (other.copy / "a.npy").exists()
+    store.asked.clear()
+    store.meddle = lambda method, key: spoilt(method, key) if len(store.keys("GET")) < 3 else None
+    assert other.fetch()
+    assert files.sums(other.copy) == files.sums(folder.copy)
+
+
+def test_a_store_that_fails_now_and_then(folder, store, tmp_path, monkeypatch):
+    store.meddle = lambda method, key: "refuse" if len(store.asked) % 2 else None
+    folder.put()
+    assert elsewhere(folder, tmp_path, monkeypatch).fetch()
+
+
+def test_a_store_that_fails_for_ever_is_an_error_in_time(folder, store):
+    store.meddle = lambda method, key: "refuse"
+    begin = time.monotonic()
+    with pytest.raises(ConnectionError, match=f"^{folder}.sha256: "):
+        folder.put()
+    assert time.monotonic() - begin < 30
+
+
+def test_nobody_listens(folder, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9")
+    object_store.opened.cache_clear()
+    with pytest.raises(ConnectionError, match="Is the bucket's name right"):
+        folder.put()
+
+
+def test_another_bucket(store):
+    with pytest.raises(ConnectionError, match="^s3://other/shards.*bucket does not exist. Is the bucket's name right"):
+        remote_folder.at("s3://other/shards").fetch()
+
+
+def test_without_credentials(folder, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://localhost:9")  # of the machine in the cloud
+    object_store.opened.cache_clear()
+    begin = time.monotonic()
+    with pytest.raises(ConnectionError, match="AWS_ACCESS_KEY_ID"):
+        folder.put()
+    assert time.monotonic() - begin < 30
+
+
+@pytest.mark.parametrize(
+    "name", ["s3://", "s3://bucket", "s3://bucket/", "s3:///folder", "ftp://bucket/a", "s3://b/../c", "gs://b/a b"]
+)
+def test_addresses_that_are_none(name):
+    with pytest.raises(ValueError, match="write gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"):
+        remote_folder.at(name)
+
+
+@pytest.mark.parametrize("name", ["runs/mine", "/data", "C:/data", None, "google-bert/bert-base-uncased"])
+def test_what_is_no_address_is_a_folder_here(name):
+    assert remote_folder.at(name) is None
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
+def test_sums_that_lead_out_of_the_folder(store, name):
+    store.write("evil.sha256", json.dumps({name: "0" * 64}).encode())
+    store.write("evil/../evil", b"x")
+    with pytest.raises(ValueError, match=r"s3://bucket/evil names .* no file in its folder"):
+        remote_folder.at("s3://bucket/evil").fetch()
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b"\xff\xfe"])
+def test_sums_that_are_none(store, content):
+    store.write("none.sha256", content)
+    with pytest.raises(ValueError, match=r"s3://bucket/none.sha256"):
+        remote_folder.at("s3://bucket/none").fetch()
+
+
+def test_a_folder_that_others_put_there(store, tmp_path):
+    """Without sums: what its tags say is new is fetched."""
+    stored = remote_folder.at("s3://bucket/foreign")
+    assert not stored.fetch_loose()
+    store.write("foreign/config.json", b"{}")
+    store.write("foreign/pytorch_model.bin", b"no")
+    wanted = lambda name: name.endswith(".json")
+    assert stored.fetch_loose(wanted=wanted)
+    assert [path.name for path in stored.copy.iterdir()] == ["config.json"]
+    store.asked.clear()
+    assert stored.fetch_loose(wanted=wanted)
+    assert "foreign/config.json" not in store.keys("GET")
+    store.write("foreign/config.json", b"{1}")
+    assert stored.fetch_loose(wanted=wanted)
+    assert (stored.copy / "config.json").read_bytes() == b"{1}"
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
+def test_names_that_lead_out_of_the_folder(store, tmp_path, monkeypatch, name):
+    stored = remote_folder.at("s3://bucket/names")
+    monkeypatch.setattr(object_store.Bucket, "tags", lambda self, folder: {name: "tag"})
+    with pytest.raises(ValueError, match=r"s3://bucket/names names .* no file in its folder"):
+        stored.fetch_loose()
+
+
+def test_the_library_is_an_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ValueError, match=r"pip install 'distilbert_jax\[storage\]'"):
+        remote_folder.at("gs://bucket/a").fetch()
+
+
+def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_path, monkeypatch):
+    folder.put()
+    removing = lambda: [method for method, _ in store.asked if method in ("POST", "DELETE")]
+    store.asked.clear()
+    store.meddle = lambda method, key: "refuse" if method != "GET" and len(removing()) > 1 else None
+    with pytest.raises(ConnectionError):
+        folder.remove()
+    assert names(folder) == ["a.npy", "b.npy", "deep/c"]
+    assert not elsewhere(folder, tmp_path, monkeypatch).fetch()
+    store.meddle = lambda method, key: None
+    folder.remove()
+    assert not names(folder)
+    assert (folder.copy / "a.npy").is_file()  # here it stays

@@ -1,0 +1,154 @@
+"""A plan is of the program that runs, and its arithmetic is arithmetic."""
+
+import importlib.util
+
+import pytest
+
+from distilbert_jax.cli.main import main
+from distilbert_jax.config import experiment_file
+from distilbert_jax.data.shards.prepare import prepare
+from distilbert_jax.devices.specs import DEVICES
+from distilbert_jax.models import cost_model
+from distilbert_jax.performance import collectives, targets
+from distilbert_jax.performance.plan import plan
+from distilbert_jax.train.distill import setup as runs
+from distilbert_jax.train.distill.models import cut_student, read_models
+from tests.conftest import ROOT, tiny_config
+from tests.devices.test_processes import tiny
+
+DISTILBERT = str(ROOT / "experiments" / "distilbert_base_uncased.py")
+
+PROGRAM = """HloModule jit_step
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%begin (part: bf16[2,3]) -> bf16[8,3] {
+  %one = bf16[8,3]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+}
+
+%meanwhile (part: bf16[2,3]) -> bf16[8,3] {
+  %same = bf16[8,3]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, frontend_attributes={chain_id="7"}
+}
+
+%body (state: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %part = f32[2,4]{1,0} parameter(0)
+  %whole = f32[8,4]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, dimensions={0}
+  %start = bf16[8,3]{1,0} fusion(%part), kind=kCustom, calls=%begin
+  %product = bf16[8,3]{1,0} fusion(%start), kind=kOutput, calls=%meanwhile
+}
+
+%condition (state: (s32[], f32[8,4])) -> pred[] {
+  ROOT %less = pred[] constant(true)
+}
+
+ENTRY %main (x: f32[8,4]) -> f32[2,4] {
+  %loop = (s32[], f32[8,4]) while(%x), condition=%condition, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %both = (f32[10]{0}, bf16[6]{0}) all-reduce(%p, %q), replica_groups=[2,4]<=[8], to_apply=%add
+  %alone = f32[10]{0} all-reduce(%p), replica_groups={{0},{1}}, to_apply=%add
+  ROOT %cut = f32[2,4]{1,0} reduce-scatter(%both), replica_groups={{0,1,2,3}}, dimensions={0}, to_apply=%add
+}
+"""
+
+
+def test_what_a_program_exchanges():
+    of = lambda kind, size, times: collectives.Collective(kind=kind, bytes=size, among=4, times=times)
+    assert collectives.read(PROGRAM) == [
+        of("all-gather", 48, 5),  # asynchronous: what it begins in and what runs meanwhile show the same one
+        of("all-gather", 128, 5),
+        of("all-reduce", 52, 1),
+        of("reduce-scatter", 128, 1),
+    ]
+    assert [each.sent for each in collectives.read(PROGRAM)] == [36, 96, 78, 96]  # on a ring of four
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    return experiment_file.load(tiny(tmp_path_factory.mktemp("plan")))
+
+
+@pytest.mark.parametrize("changes", [[], ["fsdp=4", "tensor=2"]])
+def test_the_program_planned_is_the_one_that_runs(experiment, changes, capsys):
+    experiment = experiment_file.override(experiment, changes)
+    found = plan(experiment, targets.at_hand_devices())
+    teacher, start = read_models(experiment)
+    prepared = prepare(experiment.corpus, start.tokenizer)
+    run = runs.build(experiment, teacher, cut_student(experiment, start, prepared.words), prepared)
+    assert run.rows_per_device == found.rows
+    words = found.memory / run.fits.need(found.rows)
+    assert words == pytest.approx(1.0, abs=0.01)  # the corpus' own word counts are a constant in it
+    assert found.arithmetic * 8 == run.flops["mfu"]
+    assert "fits" in capsys.readouterr().out
+
+
+def test_by_arithmetic_alone(capsys):
+    assert main(["plan", DISTILBERT, "--device", "A100", "--count", "8", "--price", "2", "steps=1000"]) == 0
+    said = capsys.readouterr().out
+    assert "estimate by arithmetic" in said
+    assert "32 at once on each device, 8 times an update" in said
+    experiment = experiment_file.override(experiment_file.load(DISTILBERT), ["steps=1000"])
+    found = plan(experiment, targets.gpus("A100", 8), price=2.0)
+    assert found.seconds["arithmetic"] == pytest.approx(found.arithmetic / 312e12)
+    assert found.hours == pytest.approx(1_000 * max(found.seconds.values()) / 3_600)
+    [gradients] = found.exchanged
+    assert gradients.sent == pytest.approx(2 * 7 / 8 * 4 * 66_985_530, rel=1e-3)  # all parameters of DistilBERT
+    plan(experiment_file.override(experiment, ["rows_per_device=auto"]), targets.gpus("A100", 8))
+    assert "planned with 32" in capsys.readouterr().out
+    halved = experiment_file.override(experiment, ["rows_per_device=16"])
+    assert plan(halved, targets.gpus("A100", 8)).memory < 0.7 * found.memory
+
+
+def test_memory_by_arithmetic_grows_with_what_it_is_of():
+    cfg = tiny_config(vocab_size=1_000)
+    sizes = dict(parameters=1e6, taught=1e6, rows=8, accumulation=1, length=64, places=10, block=128)
+    of = lambda **changes: cost_model.Share(**{"student": cfg, "teacher": cfg, **sizes, **changes})
+    assert of(parameters=2e6).memory() - of().memory() == 16e6  # parameter, gradient, two moments
+    assert of(taught=2e6).memory() - of().memory() == 4e6
+    layers = cfg.num_layers * 64 * (8 * cfg.hidden_size + 2 * cfg.mlp_size + cfg.num_heads * 64) * 4
+    assert of(rows=9).memory() - of().memory() == layers
+    assert of(accumulation=2).memory() == of().memory()
+    assert of(accumulation=2).traffic() > 1.5 * of().traffic()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--device", "H300"], "--device H300: choose one of B200, H200"),
+        (["--device", "H200", "fsdp=2"], "fsdp and tensor are planned for the devices at hand or with --topology"),
+        (["--device", "H200", "--count", "7"], "global_batch=2048 does not divide by 7 devices"),
+        (["tensor=8"], "tensor=8 does not divide the student's num_heads, 12"),
+    ],
+)
+def test_what_cannot_be_planned(words, said, capsys):
+    assert main(["plan", DISTILBERT, *words]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_a_topology_without_its_compiler(monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert main(["plan", DISTILBERT, "--topology", "v5e:4x4"]) == 1
+    assert "pip install 'distilbert_jax[tpu]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu")
+def test_a_tpu_that_is_not_there(experiment, capsys):
+    found = plan(experiment_file.override(experiment, ["fsdp=2", "rows_per_device=1"]), targets.tpu("v5e:2x2"))
+    assert found.target.count == 4
+    assert found.target.device == DEVICES["TPU v5 lite"]
+    assert found.fits
+    assert found.accumulation > 1
+    times = [each.times for each in found.exchanged if each.kind == "all-gather"]
+    assert {1, found.accumulation} <= set(times)  # the student's once, the teacher's in every micro-batch
+    with pytest.raises(ValueError, match="--topology v5e:3x3: .*not divisible"):
+        targets.tpu("v5e:3x3")
+
+
+def test_figures_of_vendors_have_their_order():
+    peak = lambda name, dtype="bfloat16": DEVICES[name].peak(dtype)
+    assert peak("T4") < peak("A100") < peak("H100") < peak("B200")
+    assert peak("V100", "float16") > 5 * peak("V100")
+    for device in DEVICES.values():
+        assert device.link < device.bandwidth
+        assert min(device.flops.values()) > device.bandwidth

@@ -1,0 +1,137 @@
+"""The real command with run, shards and teacher in an object store, in two processes that share no disk."""
+
+import hashlib
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from distilbert_jax.io import files
+from distilbert_jax.runtime import metrics_log
+from tests.conftest import ROOT
+from tests.devices.test_processes import PATIENCE, environment, message, places, tiny
+from tests.helpers import objects
+from tests.train.distill.test_loop import assert_same_run
+
+RUN = "s3://bucket/runs/mine"
+FEW = ("rows_per_device=2", "steps=9", "eval_every=9")
+
+
+class Machines:
+    """Two machines, each with a process, two devices, and a cache of its own; and a store that both reach."""
+
+    def __init__(self, folder: pathlib.Path, store: objects.Store):
+        self.folder, self.store = folder, store
+        self._file = tiny(folder)
+        for path in (folder / "teacher").iterdir():
+            store.write(f"teacher/{path.name}", path.read_bytes())
+
+    def start(self, cache: str, *changes: str) -> list[subprocess.Popen]:
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+        command = [sys.executable, "-m", "distilbert_jax", "distill", self._file, *FEW, *changes]
+        return [
+            subprocess.Popen([*command, "--process", place], env=self.environment(f"{cache}{i}"), **pipes)
+            for i, place in enumerate(places(2))
+        ]
+
+    def stored(self, cache: str) -> list[subprocess.Popen]:
+        return self.start(
+            cache, f"workdir={RUN}", "corpus.folder=s3://bucket/shards", "teacher.folder=s3://bucket/teacher"
+        )
+
+    def environment(self, cache: str) -> dict[str, str]:
+        return environment(devices=2) | self.store.environment(self.folder / cache)
+
+    def copy(self, cache: str) -> pathlib.Path:
+        return self.folder / cache / "distilbert_jax" / "stored" / "s3" / "bucket"
+
+    def sent(self) -> list[int]:
+        """The steps whose checkpoints were sent whole, in order."""
+        keys = [
+            pathlib.PurePosixPath(key) for key in self.store.keys("PUT") if key.startswith("runs/mine/checkpoints/")
+        ]
+        return [int(key.stem) for key in keys if key.suffix == ".sha256"]
+
+
+def ended(running: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    return [(process.returncode, said) for process in running for said in process.communicate(timeout=PATIENCE)[1:]]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory):
+    with objects.serve() as store:
+        yield Machines(tmp_path_factory.mktemp("stored"), store)
+
+
+@pytest.fixture(scope="module")
+def whole(machines):
+    """A run on disk that nothing interrupted."""
+    for status, said in ended(machines.start("disk", f"workdir={machines.folder / 'whole'}")):
+        assert status == 0, said
+    return machines.folder / "whole"
+
+
+def test_killed_it_goes_on_elsewhere_from_what_was_sent_whole(machines, whole):
+    running = machines.stored("first")
+    for _ in range(PATIENCE * 100):
+        if len(machines.sent()) >= 2:
+            break
+        assert all(process.poll() is None for process in running), ended(running)
+        time.sleep(0.01)
+    for process in running:
+        process.send_signal(signal.SIGKILL)
+    ended(running)
+    saved = max(machines.sent())
+    assert saved < 9
+
+    machines.store.asked.clear()
+    for status, said in ended(machines.stored("second")):
+        assert status == 0, said
+    copy = machines.copy("second0")
+    assert min(machines.sent()) > saved
+    assert_same_run(copy / "runs" / "mine", whole)
+    for folder in ("shards", "runs/mine/export", "runs/mine/checkpoints/9"):
+        there = {name: machines.store.read(f"{folder}/{name}") for name in files.sums(copy / folder)}
+        assert {name: hashlib.sha256(x).hexdigest() for name, x in there.items()} == files.sums(copy / folder)
+    assert machines.store.keys("PUT")[-1] == "runs/mine/export.sha256"
+    # Each machine fetched the shards once; the second neither wrote nor read a disk of the first.
+    shards = [key for key in machines.store.keys("GET") if key.startswith("shards/")]
+    assert sorted(shards) == sorted(2 * list(set(shards)))
+    assert files.sums(machines.copy("second1") / "shards") == files.sums(copy / "shards")
+    assert not (machines.copy("second1") / "runs" / "mine" / "export").exists()
+
+
+def test_what_was_sent_is_read_like_a_folder(machines, whole, tmp_path):
+    """By whoever has the address: a report, and the student as a model."""
+    env = machines.environment("third")
+    said = subprocess.run(
+        [sys.executable, "-m", "distilbert_jax", "report", RUN], env=env, cwd=ROOT, capture_output=True, text=True
+    )
+    assert said.returncode == 0, said.stderr
+    assert metrics_log.read(machines.copy("third") / "runs" / "mine", "eval") == metrics_log.read(
+        machines.copy("second0") / "runs" / "mine", "eval"
+    )
+    code = "import sys; from distilbert_jax.config import experiment as config; "
+    code += "from distilbert_jax.hub import load as read; "
+    code += "read.read(config.Pretrained(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", code, f"{RUN}/export"], env=env, cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ("workdir=s3://other/run", "error: s3://other/run.* bucket does not exist. Is the bucket's name right"),
+        ("teacher.folder=s3://bucket/nothing", "error: no model at s3://bucket/nothing: there are no files"),
+        ("corpus.folder=s3://bucket", "error: s3://bucket is no address of a folder"),
+    ],
+)
+def test_a_bad_address_is_said_in_one_line_on_every_process(machines, change, told):
+    first, second = ended(machines.start("bad", f"workdir={machines.folder / 'bad'}", change))
+    assert first[0] == second[0] == 1
+    assert re.match(told, message(first[1])), first[1]
+    assert re.match(f"{told}|error: process 0 .it ended with an error. of this run's 2 is lost", message(second[1]))
+    assert "\n" not in message(first[1]) + message(second[1])

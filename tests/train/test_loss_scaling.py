@@ -1,0 +1,102 @@
+"""float16: gradients that would vanish do not, an overflow halves the scale and is no failure, and what is wrong at
+scale 1 is one.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distilbert_jax.config import experiment_file
+from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.runtime import metrics_log
+from distilbert_jax.train import loss_scaling
+from distilbert_jax.train.distill import loop
+from distilbert_jax.train.loss_scaling import DOUBLED_AFTER, FIRST, LAST, after, first
+from tests.conftest import ROOT
+
+FINE, OVER = jnp.asarray(True), jnp.asarray(False)
+
+
+def test_it_falls_by_half_and_rises_after_a_while():
+    scale = after(first(), OVER)
+    assert (scale.value, scale.skipped, scale.since) == (FIRST / 2, 1, 0)
+    rises = jax.jit(lambda scale: jax.lax.fori_loop(0, DOUBLED_AFTER - 1, lambda _, s: after(s, FINE), scale))
+    scale = rises(scale)
+    assert scale.value == FIRST / 2
+    scale = after(scale, FINE)
+    assert (scale.value, scale.since) == (FIRST, 0)
+
+
+def test_it_has_ends():
+    low = dataclasses.replace(first(), value=jnp.asarray(1.0))
+    assert after(low, OVER).value == 1
+    assert after(low, OVER).skipped == 0, "at 1 it is no overflow of scaling"
+    high = dataclasses.replace(first(), value=jnp.asarray(LAST), since=jnp.asarray(DOUBLED_AFTER))
+    assert after(high, FINE).value == LAST
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    quickstart = experiment_file.load(ROOT / "experiments" / "quickstart.py")
+    tiny = smoke(quickstart, tmp_path_factory.mktemp("tiny"))
+    return dataclasses.replace(tiny, dtype="float16")
+
+
+def built(experiment, monkeypatch):
+    """The run of the experiment, before its first step."""
+    runs = []
+
+    def stop(*models):
+        runs.append(build(*models))
+        raise ValueError("enough")
+
+    build = loop.build
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "build", stop)
+        with pytest.raises(ValueError, match="enough"):
+            loop.distill(experiment)
+    return runs[0]
+
+
+def gradients(run, scale):
+    rows = run.place(next(iter(run.batches.after(0))))
+    grads, _ = run.gradients(run.state.params, run.teachers, rows, scale)
+    return np.concatenate([np.asarray(x / scale, np.float64).ravel() for x in jax.tree.leaves(grads["student"])])
+
+
+def test_small_gradients_exist_with_a_scale_and_vanish_without(experiment, monkeypatch):
+    """Losses a thousandth as large: as in a large batch, whose means divide by many words."""
+    losses = {name: dataclasses.replace(loss, weight=1e-3 * loss.weight) for name, loss in experiment.losses.items()}
+    small = dataclasses.replace(experiment, losses=losses)
+    half = built(small, monkeypatch)
+    wanted = gradients(built(dataclasses.replace(small, dtype="float32"), monkeypatch), 1.0)
+    error = lambda scale: np.linalg.norm(gradients(half, scale) - wanted) / np.linalg.norm(wanted)
+    assert error(FIRST) < 0.02
+    assert error(1.0) > 2 * error(FIRST)
+
+
+def test_a_run_skips_what_overflows_and_goes_on(experiment, tmp_path, monkeypatch):
+    """From a scale far too large."""
+    monkeypatch.setattr(loss_scaling, "FIRST", 2.0**27)
+    folder = loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), steps=12, eval_every=12))
+    entries = metrics_log.read(folder, "train")
+    skipped = [not np.isfinite(entry["grad_norm"]) for entry in entries]
+    assert skipped[0]
+    assert not all(skipped)
+    assert [entry["skipped_steps"] for entry in entries] == np.cumsum(skipped).tolist()
+    assert [entry["loss_scale"] for entry in entries] == (2.0 ** (27 - np.cumsum([0, *skipped[:-1]]))).tolist()
+    assert entries[-1]["bad_steps"] == 0
+
+
+def test_what_is_not_finite_at_scale_1_stops_the_run(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(loss_scaling, "FIRST", 1.0)
+    losses = experiment.losses | {"hard": dataclasses.replace(experiment.losses["hard"], weight=float("nan"))}
+    with pytest.raises(ValueError, match="step 1: grad_norm, loss became nan. The update was left out"):
+        loop.distill(dataclasses.replace(experiment, losses=losses, workdir=str(tmp_path)))
+
+
+def test_other_types_have_no_scale(experiment, monkeypatch):
+    assert built(dataclasses.replace(experiment, dtype="bfloat16"), monkeypatch).state.scale is None
