@@ -5,7 +5,7 @@
     python benchmarks/run.py --only step --only start
     python benchmarks/run.py --gpu                      # what is worth asking of one GPU, under 10 minutes
 
-Tables go to benchmarks/results/results.md and the picture beside them, unless --into says otherwise; what was measured
+Tables go to benchmarks/results/results.md and the picture beside them, unless --output-dir says otherwise; what was measured
 stays where a later benchmark fails.
 """
 
@@ -117,7 +117,9 @@ def main() -> None:
     parser.add_argument("--only", metavar="NAME", action="append", help="this one; may be repeated")
     parser.add_argument("--model", metavar="FOLDER", type=pathlib.Path, help="whose tokenizer is used, and fine-tuned")
     parser.add_argument("--glue", metavar="FOLDER", type=pathlib.Path, help="GLUE as it was released")
-    parser.add_argument("--into", metavar="DIR", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results")
+    parser.add_argument(
+        "--output-dir", metavar="DIR", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results"
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--quick", action="store_true")
     kind.add_argument("--gpu", action="store_true")

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.registry import Task
 
-_FILE_HELP = "an experiment file, such as experiments/quickstart.py; it is code, so run only those you trust"
+_FILE_HELP = (
+    "an experiment file, such as experiments/quickstart.py; the file is Python code that will be executed, so run only "
+    "files you trust"
+)
 _OVERRIDES_HELP = (
-    "fields of the experiment to change: steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID workdir=DIR; "
-    "folders may be gs:// and s3:// addresses"
+    "fields of the experiment to change, such as steps=1000 losses.soft.temperature=4 teacher=FOLDER_OR_ID "
+    "workdir=FOLDER; folders may be gs:// or s3:// addresses"
 )
 _TASK_HELP = (
-    "a task and the folder of its files as they were released (of TensorFlow Datasets, where that is left out): cola "
-    "sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb squad squad2 conll2003 wnut17 swag codah piqa; any other name is a "
-    "task of your own, with train.csv and dev.csv, or .jsonl, of columns text, text_pair if there are two, and label, "
-    "score, labels or probabilities. May be given several times"
+    "a task and the folder with its files as they were released; without =FOLDER the task is read from TensorFlow "
+    "Datasets. Tasks: cola sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb squad squad2 conll2003 wnut17 swag codah piqa. "
+    "Any other name is a task of your own: the folder has train.csv and dev.csv (or .jsonl) with a column text, an "
+    "optional column text_pair, and one of label, score, labels or probabilities. May be repeated"
 )
 
 
@@ -29,20 +32,22 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds a pretrained model and the tasks to use it on."""
-    parser.add_argument("model", metavar="MODEL", help="a Hub folder or id, such as runs/quickstart/export")
+    parser.add_argument("model", metavar="MODEL", help="a model folder or a Hub id, such as runs/quickstart/export")
     parser.add_argument("--task", metavar="NAME[=FOLDER]", action="append", required=True, help=_TASK_HELP)
     parser.add_argument(
-        "--windows",
+        "--window-overlap",
         metavar="N",
         type=int,
-        help="read long texts in windows that share N tokens, instead of cutting them",
+        help="read long texts in windows that overlap by N tokens (default: truncate long texts)",
     )
 
 
 def parse_local_folder(text: str) -> str:
     """Parses a folder that has to be on this machine's disk."""
     if "://" in text:
-        raise argparse.ArgumentTypeError(f"{text} is an address; only runs, shards and models may have one")
+        raise argparse.ArgumentTypeError(
+            f"{text} is an address in an object store; this folder has to be on this machine's disk"
+        )
     return text
 
 
@@ -66,7 +71,7 @@ def load_tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
 
 
 def fetch_run(run: str) -> pathlib.Path:
-    """Returns the folder of a run. A run in an object store is first copied to this machine, as it is there now."""
+    """Returns the folder of a run. A run in an object store is first copied to this machine."""
     from distilbert_jax.io import remote_folder
 
     if stored := remote_folder.at(run):

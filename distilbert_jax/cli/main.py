@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from distilbert_jax.cli.parser import make_parser
+from distilbert_jax.config.renamed import find_new_flag
 from distilbert_jax.io import compilation_cache
 
 MAX_ERROR_CHARACTERS = 2_000
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     # argparse does not accept NAME=VALUE after an option, so such words are collected here.
     args, rest = parser.parse_known_args(arguments)
+    for word in rest:
+        if new_flag := find_new_flag(word):
+            parser.error(f"{word.partition('=')[0]} was renamed to {new_flag}")
     if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     elif rest:
@@ -36,18 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {format_error(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "ended at once", file=sys.stderr)
+        print(str(interrupt) or "interrupted", file=sys.stderr)
         return getattr(interrupt, "status", 130)
     return 0
 
 
 def format_error(error: Exception) -> str:
-    """Formats an error as one short message; a quoted file of somebody else cannot fill the screen."""
+    """Formats an error as one short message, so that text quoted from a file cannot fill the screen."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = f" for {error.filename}" if error.filename else ""
-        return f"no space left on the disk{where}; make room, and the same command goes on from what is there"
+        return f"no space left on the disk{where}; free some space, then run the same command again to continue"
     if isinstance(error, OSError) and error.errno == errno.EROFS:
-        return f"{error.filename} is on a disk that is read-only; make it writable, or take another folder"
+        return f"{error.filename} is on a read-only disk; make it writable or choose another folder"
     text = str(error)
     if len(text) <= MAX_ERROR_CHARACTERS:
         return text

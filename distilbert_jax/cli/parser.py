@@ -23,7 +23,10 @@ Compiled programs are kept in ~/.cache/distilbert_jax/compiled; JAX_COMPILATION_
 def make_parser() -> argparse.ArgumentParser:
     """Makes the parser of all commands."""
     parser = argparse.ArgumentParser(
-        prog="python -m distilbert_jax", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m distilbert_jax",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -37,7 +40,7 @@ def _add_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     assert command.__doc__ is not None
     text = " ".join(command.__doc__.split())
     parser = subparsers.add_parser(
-        command.__name__.rpartition(".")[2], help=text.split(".")[0].lower(), description=text
+        command.__name__.rpartition(".")[2], help=text.split(". ")[0].rstrip("."), description=text, allow_abbrev=False
     )
     parser.set_defaults(run=command.run)
     parser.add_argument(

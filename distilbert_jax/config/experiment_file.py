@@ -1,15 +1,17 @@
-"""Experiment files: load one, change it from the command line, and write it down as text."""
+"""Loads experiment files, changes their fields from the command line and formats them as text."""
 
 import ast
 import dataclasses
 import importlib.util
 import pathlib
+import re
 import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
+from distilbert_jax.config import renamed
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.sources.files import Files
@@ -17,15 +19,20 @@ from distilbert_jax.data.sources.files import Files
 T = TypeVar("T")
 
 FROM_TEXT = {Pretrained: Pretrained, Source: Files}
-"""What a bare word on the command line becomes where one of these is wanted: `teacher=FOLDER`,
-`corpus.sources.text=FILES`.
-"""
+"""Makes a config value of a plain word on the command line: `teacher=FOLDER`, `corpus.sources.text=FILES`."""
 
 
 def load(path: str | pathlib.Path) -> Experiment:
-    """Runs `experiment()` of a file, which may import the files beside it.
+    """Loads the experiment that a Python file defines.
 
-    An experiment file is code: run only those you trust. Raises ValueError for a file without `experiment()`.
+    The file is executed, and it may import the files in its own folder; load only files that you trust.
+
+    Args:
+        path: a Python file with a function `experiment()` that returns an `Experiment`.
+
+    Raises:
+        ValueError: if there is no such file, the file has no function `experiment`, or it uses a field that was
+            renamed.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -37,27 +44,47 @@ def load(path: str | pathlib.Path) -> Experiment:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
+        if not hasattr(module, "experiment"):
+            raise ValueError(f"{path} has no function `experiment`")
+        return module.experiment()
+    except TypeError as error:
+        raise _explain_renamed_field(error, path) from error
     finally:
         sys.path.pop(0)
-    if not hasattr(module, "experiment"):
-        raise ValueError(f"{path} has no function `experiment`")
-    return module.experiment()
+
+
+def _explain_renamed_field(error: TypeError, path: pathlib.Path) -> Exception:
+    """Returns a ValueError that gives the new name of a field that was renamed, or else the error itself."""
+    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    new_names = renamed.NEW_KEYS.get(match[2], ()) if match else ()
+    if not match or not new_names:
+        return error
+    return ValueError(f"{path}: {match[1]} has no field {match[2]!r}; it was renamed to {' or '.join(new_names)}")
 
 
 def override(experiment: T, changes: Sequence[str]) -> T:
-    """The experiment, or another dataclass that says what a run is, with changes such as
-    `losses.soft.temperature=4`. ValueError, with the choices, for an unknown name or a wrong type.
+    """Returns a copy of an experiment, or of another config dataclass, with some fields changed.
+
+    Args:
+        experiment: the dataclass to start from.
+        changes: texts such as `steps=1000` or `losses.soft.temperature=4`.
+
+    Raises:
+        ValueError: if there is no such field (the message lists the fields that exist) or the value has the wrong type.
     """
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
-            raise ValueError(f"{change!r} changes nothing: write NAME=VALUE, such as steps=1000")
+            raise ValueError(f"{change!r} is not NAME=VALUE, such as steps=1000")
         experiment = _replaced(experiment, type(experiment), name.split("."), value, name)
     return experiment
 
 
 def describe(node: Any, prefix: str = "") -> str:
-    """One `path: value` line per leaf: what a run logs, what its folder keeps, and what tests/golden/ holds."""
+    """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested.
+
+    The folder of a run keeps this text as experiment.txt.
+    """
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         named = [("class", type(node).__name__), *((f.name, getattr(node, f.name)) for f in dataclasses.fields(node))]
     elif isinstance(node, Mapping):
@@ -67,27 +94,30 @@ def describe(node: Any, prefix: str = "") -> str:
     return "".join(describe(value, f"{prefix}.{name}" if prefix else name) for name, value in named)
 
 
-def _replaced(node: Any, kind: Any, keys: list[str], text: str, name: str) -> Any:
-    """`node`, declared as a `kind`, with what `keys` lead to set to `text`."""
+def _replaced(node: Any, declared_type: Any, keys: list[str], text: str, name: str) -> Any:
+    """Returns a copy of `node` in which the field that `keys` lead to is set to the value that `text` stands for."""
     if not keys:
-        return _parsed(text, kind, name)
+        return _parse_value(text, declared_type, name)
     if isinstance(node, Mapping):
-        choices, of_child = dict(node), dict.fromkeys(node, typing.get_args(kind)[1])
+        children, child_types = dict(node), dict.fromkeys(node, typing.get_args(declared_type)[1])
     elif dataclasses.is_dataclass(node) and not isinstance(node, type):
-        of_child = {f: hint for f, hint in typing.get_type_hints(type(node)).items() if f != "_"}
-        choices = {f: getattr(node, f) for f in of_child}
+        child_types = {f: hint for f, hint in typing.get_type_hints(type(node)).items() if f != "_"}
+        children = {f: getattr(node, f) for f in child_types}
     else:
-        raise ValueError(f"{name}: {node!r} has no parts to set")
+        raise ValueError(f"{name}: {node!r} has no fields that could be set")
     key, *rest = keys
-    if key not in choices:
-        raise ValueError(f"{name}: there is no {key!r}; choose one of {', '.join(choices)}")
-    child = _replaced(choices[key], of_child[key], rest, text, name)
+    if key not in children:
+        if new_key := renamed.find_new_key(key, children):
+            raise ValueError(f"{name}: {key!r} was renamed to {new_key!r}")
+        raise ValueError(f"{name}: there is no {key!r}; choose one of {', '.join(children)}")
+    child = _replaced(children[key], child_types[key], rest, text, name)
     return {**node, key: child} if isinstance(node, Mapping) else dataclasses.replace(node, **{key: child})
 
 
-def _parsed(text: str, kind: Any, name: str) -> Any:
-    """`text` as a value of the declared type; ValueError says what would be one."""
-    options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+def _parse_value(text: str, declared_type: Any, name: str) -> Any:
+    """Parses `text` as a value of the declared type; the ValueError says which values are possible."""
+    is_union = typing.get_origin(declared_type) in (typing.Union, types.UnionType)
+    options = typing.get_args(declared_type) if is_union else (declared_type,)
     value = _literal(text)
     if value is None and types.NoneType in options:
         return None
@@ -108,10 +138,15 @@ def _parsed(text: str, kind: Any, name: str) -> Any:
             return text
         if option in FROM_TEXT:
             return FROM_TEXT[option](text)
-    raise ValueError(f"{name}: {text!r} is not {' or '.join(map(_said, options))}")
+    literals = [option for option in options if typing.get_origin(option) is Literal]
+    allowed = [choice for literal in literals for choice in typing.get_args(literal)]
+    if isinstance(value, str) and (new_value := renamed.find_new_key(value, allowed)):
+        raise ValueError(f"{name}: {text!r} was renamed to {new_value!r}")
+    raise ValueError(f"{name}: {text!r} is not {' or '.join(map(_format_type, options))}")
 
 
 def _literal(text: str) -> Any:
+    """Evaluates a Python literal, true or false; any other text is returned unchanged."""
     if text in ("true", "false"):
         return text == "true"
     try:
@@ -120,8 +155,8 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _said(kind: Any) -> str:
-    """A type in words."""
+def _format_type(kind: Any) -> str:
+    """Formats a type for an error message."""
     if typing.get_origin(kind) is Literal:
         return " or ".join(map(repr, typing.get_args(kind)))
     if typing.get_origin(kind) is tuple:

@@ -57,7 +57,7 @@ def place_of(where: str) -> dict[str, Any]:
         found = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, round(FINDING))
         return dict(zip(PLACE, found, strict=True))
     if not stated or int(stated[1]) >= int(stated[2]):
-        raise ValueError(f"--process {where}: write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto")
+        raise ValueError(f"--distributed {where}: write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto")
     return dict(zip(PLACE, (stated[3], int(stated[2]), int(stated[1])), strict=False))
 
 
@@ -76,7 +76,7 @@ def join(where: str) -> None:
             rendezvous.call(address, process, of, patience=FINDING)
         jax.distributed.initialize(**place, initialization_timeout=round(FINDING))
     except (RuntimeError, ValueError, OSError) as error:
-        raise ValueError(f"--process {where}: {error}") from None
+        raise ValueError(f"--distributed {where}: {error}") from None
     console.quiet = not is_first()
 
 

@@ -102,7 +102,7 @@ def load(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, 
     if missing or not there:
         raise ValueError(
             f"{folder}: no results of {', '.join(missing) or 'any task'}: "
-            f"python -m distilbert_jax finetune MODEL --task … --into {folder}"
+            f"python -m distilbert_jax finetune MODEL --task … --output-dir {folder}"
         )
     for task in sorted(there):
         paths = sorted(task.glob("seed*.json"))

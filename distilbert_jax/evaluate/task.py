@@ -36,7 +36,9 @@ def evaluate(
     form, mesh = task.form, make_mesh()
     if threshold is not None:
         if not isinstance(form, Spans) or not form.no_answer:
-            raise ValueError(f"--threshold is for squad2, where a question may have no answer, not for {task.name}")
+            raise ValueError(
+                f"--no-answer-threshold is for squad2, where a question may have no answer, not for {task.name}"
+            )
         form = dataclasses.replace(form, threshold=threshold)
     model = with_labels(read(wanted, head=form.head), form)
     if not model.has_head:

@@ -17,7 +17,7 @@ RETRIES=3
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export AT="$first:$((20000 + SLURM_JOB_ID % 10000))"
 
-srun --kill-on-bad-exit=0 bash -c 'exec .venv/bin/python -m distilbert_jax distill "$@" --process "$SLURM_PROCID/$SLURM_NTASKS@$AT"' distill "$@"
+srun --kill-on-bad-exit=0 bash -c 'exec .venv/bin/python -m distilbert_jax distill "$@" --distributed "$SLURM_PROCID/$SLURM_NTASKS@$AT"' distill "$@"
 status=$?
 
 if [ $status -eq 143 ] || { [ $status -ne 0 ] && [ $status -ne 2 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt $RETRIES ]; }; then

@@ -10,7 +10,7 @@ words=$(printf '%q ' "$@")
 
 for attempt in $(seq 0 "$RETRIES"); do
     gcloud compute tpus tpu-vm ssh "$TPU" --zone="$ZONE" --worker=all \
-        --command="cd distilbert_jax && exec .venv/bin/python -m distilbert_jax distill $words --process auto"
+        --command="cd distilbert_jax && exec .venv/bin/python -m distilbert_jax distill $words --distributed auto"
     status=$?
     if [ $status -eq 0 ] || [ $status -eq 2 ]; then
         exit $status

@@ -70,7 +70,9 @@ def test_help_loads_no_jax():
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
-@pytest.mark.parametrize("command", ["finetune a --task sst2 --into", "distill a.py --smoke", "retention a=b --into"])
+@pytest.mark.parametrize(
+    "command", ["finetune a --task sst2 --output-dir", "distill a.py --smoke", "retention a=b --output-dir"]
+)
 def test_an_address_where_only_a_folder_can_be(command, capsys):
     with pytest.raises(SystemExit):
         main([*command.split(), "s3://bucket/a"])
@@ -98,8 +100,8 @@ OVERRIDES = {
     "dtype=float64": "dtype: 'float64' is not 'float32' or 'bfloat16' or 'float16'",
     "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
     "losses.soft.positions=all": "'all' is not 'asked' or 'labelled'",
-    "steps.more=1": "has no parts to set",
-    "steps": "'steps' changes nothing: write NAME=VALUE",
+    "steps.more=1": "has no fields that could be set",
+    "steps": "'steps' is not NAME=VALUE, such as steps=1000",
     "steps=0": "steps must be at least 1, not 0",
     "bad_steps_allowed=-1": "bad_steps_allowed must be at least 0, not -1",
     "corpus.held_out=2": "held_out must be a share between 0 and 1",
@@ -263,7 +265,7 @@ def test_no_space_on_the_disk(distill, small_disk, tmp_path):
     status, said = distill(f"corpus.folder={small_disk}/shards", "corpus.held_out=0.1")
     assert status == 1
     assert "no space left on the disk for" in one_line(said)
-    assert "the same command goes on from what is there" in said
+    assert "free some space, then run the same command again to continue" in said
     assert not (small_disk / "shards" / "manifest.json").exists()
 
 
@@ -363,7 +365,7 @@ def test_bad_tasks(run, command, case, bert_folder, tmp_path, monkeypatch):
 def test_a_model_without_the_head_of_a_task_is_not_evaluated(run, bert_folder, tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
     (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
-    status, said = run("evaluate", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out")
+    status, said = run("evaluate", bert_folder, "--task", f"mine={tmp_path}", "--output-dir", tmp_path / "out")
     assert status == 1
     assert "no sequence_classification head for the answers of mine; fine-tune it first" in one_line(said)
 
@@ -371,11 +373,13 @@ def test_a_model_without_the_head_of_a_task_is_not_evaluated(run, bert_folder, t
 def test_bad_plans(run, bert_folder, tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
     (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
-    plan = lambda *words: run("finetune", bert_folder, "--task", f"mine={tmp_path}", "--into", tmp_path / "out", *words)
+    plan = lambda *words: run(
+        "finetune", bert_folder, "--task", f"mine={tmp_path}", "--output-dir", tmp_path / "out", *words
+    )
     assert "there is no 'epoch'; choose one of model, random_start" in one_line(plan("epoch=3")[1])
     assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
-    assert "cannot share 14: raise max_length" in one_line(plan("--windows", "14", "max_length=16")[1])
+    assert "cannot share 14: raise max_length" in one_line(plan("--window-overlap", "14", "max_length=16")[1])
 
 
 def test_compiled_programs_are_kept(tmp_path, monkeypatch, run):
@@ -411,3 +415,50 @@ def test_a_profile_of_no_steps(distill, steps, capsys):
     with pytest.raises(SystemExit, match="2"):
         distill("--profile", steps)
     assert f"{steps!r} is not FIRST:LAST, such as 20:25" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        (["finetune", "a", "--task", "sst2", "--into", "b"], "--into was renamed to --output-dir"),
+        (["finetune", "a", "--task", "sst2", "--loss=cosine"], "--loss was renamed to --hidden-loss"),
+        (["evaluate", "a", "--task", "sst2", "--windows", "3"], "--windows was renamed to --window-overlap"),
+        (["evaluate", "a", "--task", "squad2", "--threshold", "3"], "--threshold was renamed to --no-answer-threshold"),
+        (["distill", "a.py", "--process", "auto"], "--process was renamed to --distributed"),
+        (["prepare", "a.py", "--cluster", "auto"], "--cluster was renamed to --ray-address"),
+        (["plan", "a.py", "--device", "A100", "--count", "8"], "--count was renamed to --num-devices"),
+        (["plan", "a.py", "--price", "2"], "--price was renamed to --price-per-hour"),
+    ],
+)
+def test_an_old_flag_gets_the_new_name(words, new, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: {new}\n")
+
+
+OLD_KEYS = {
+    "global_batch=16": "global_batch: 'global_batch' was renamed to 'global_batch_size'",
+    "corpus.folder=a": "corpus.folder: 'folder' was renamed to 'shard_dir'",
+    "teacher.folder=a": "teacher.folder: 'folder' was renamed to 'name_or_path'",
+    "optimizer.peak_lr=1e-4": "optimizer.peak_lr: 'peak_lr' was renamed to 'learning_rate'",
+    "masking.share=0.2": "masking.share: 'share' was renamed to 'mask_rate'",
+    "student.start=a": "student.start: 'start' was renamed to 'init_from'",
+    "remat=nothing": "remat: 'nothing' was renamed to 'none'",
+    "losses.soft.positions=asked": "losses.soft.positions: 'asked' was renamed to 'all'",
+}
+
+
+@pytest.mark.parametrize("override", OLD_KEYS)
+def test_an_old_key_gets_the_new_name(distill, override):
+    status, said = distill(override)
+    assert status == 1
+    assert OLD_KEYS[override] in one_line(said)
+
+
+def test_an_old_field_in_an_experiment_file_gets_the_new_name(run, tmp_path):
+    text = pathlib.Path(QUICKSTART).read_text()
+    (tmp_path / "old.py").write_text(re.sub(r"learning_rate=|peak_lr=", "peak_lr=", text))
+    status, said = run("distill", tmp_path / "old.py")
+    assert status == 1
+    assert one_line(said).endswith("AdamW has no field 'peak_lr'; it was renamed to learning_rate\n")

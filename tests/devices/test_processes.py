@@ -97,7 +97,7 @@ class Command:
     def start(self, workdir: str, *changes: str, processes: int = 1, devices: int):
         """The processes, running."""
         command = ["distilbert_jax", "distill", str(self._file), f"workdir={self.folder / workdir}", *changes]
-        each = [["--process", place] for place in places(processes)] if processes > 1 else [[]]
+        each = [["--distributed", place] for place in places(processes)] if processes > 1 else [[]]
         return start([command + more for more in each], environment(devices=devices))
 
     def run(self, workdir: str, *changes: str, **how):
@@ -240,7 +240,7 @@ def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
         "import sys; from distilbert_jax.cli import main as m; from distilbert_jax.devices import processes as hosts; "
     )
     code += f"hosts.FINDING = {patience}; "
-    code += "sys.exit(m.main(['distill', 'experiments/quickstart.py', '--process', sys.argv[1]]))"
+    code += "sys.exit(m.main(['distill', 'experiments/quickstart.py', '--distributed', sys.argv[1]]))"
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     return list(map(ended, [subprocess.Popen([sys.executable, "-c", code, place], **pipes) for place in places]))
 
@@ -248,7 +248,7 @@ def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
 def test_a_process_that_finds_nobody_says_so():
     ((status, said),) = joins(["1/2@localhost:9"])
     assert status == 1
-    assert said.startswith("error: --process 1/2@localhost:9: process 0 was not found at localhost:9 in 3 s")
+    assert said.startswith("error: --distributed 1/2@localhost:9: process 0 was not found at localhost:9 in 3 s")
 
 
 def test_who_does_not_come_is_named_on_all_that_came():
@@ -256,7 +256,7 @@ def test_who_does_not_come_is_named_on_all_that_came():
     for status, said in joins([first, last], patience=10.0):
         assert status == 1
         told = "the run has 4 processes, and processes 1, 2 did not come in 10 s. Start every process"
-        assert re.match(f"error: --process ./4@.*: {told}", said), said
+        assert re.match(f"error: --distributed ./4@.*: {told}", said), said
 
 
 def test_places_that_do_not_fit_together_are_named_on_all():

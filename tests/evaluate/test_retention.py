@@ -134,7 +134,7 @@ def test_a_claim_is_written_only_where_it_holds(folders, tmp_path):
 
 def test_the_command(folders, tmp_path, capsys):
     named = [f"{name}={folder}" for name, folder in folders.items()]
-    assert main(["retention", *named, "--into", str(tmp_path / "out")]) == 0
+    assert main(["retention", *named, "--output-dir", str(tmp_path / "out")]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"retention.{x}" for x in ("md", "tex", "json", "png")
     }
@@ -145,9 +145,9 @@ def test_the_command(folders, tmp_path, capsys):
     assert r"\%" in (tmp_path / "out" / "retention.tex").read_text()
     for folder in folders.values():
         write(folder, "cola" if folder.name == "teacher" else "mrpc", 0.8)
-    assert main(["retention", *named, "--into", str(tmp_path / "all")]) == 1
+    assert main(["retention", *named, "--output-dir", str(tmp_path / "all")]) == 1
     assert "have not the same tasks: cola, mrpc" in capsys.readouterr().err
-    assert main(["retention", *named, "--task", "rte", "--into", str(tmp_path / "one")]) == 0
+    assert main(["retention", *named, "--task", "rte", "--output-dir", str(tmp_path / "one")]) == 0
     assert "sst2" not in (tmp_path / "one" / "retention.md").read_text()
     assert main(["retention", *named, "--task", "mrpc"]) == 1
     assert "teacher: no results of mrpc" in capsys.readouterr().err

@@ -84,7 +84,9 @@ def test_the_program_planned_is_the_one_that_runs(experiment, changes, capsys):
 
 
 def test_by_arithmetic_alone(capsys):
-    assert main(["plan", DISTILBERT, "--device", "A100", "--count", "8", "--price", "2", "steps=1000"]) == 0
+    assert (
+        main(["plan", DISTILBERT, "--device", "A100", "--num-devices", "8", "--price-per-hour", "2", "steps=1000"]) == 0
+    )
     said = capsys.readouterr().out
     assert "estimate by arithmetic" in said
     assert "32 at once on each device, 8 times an update" in said
@@ -117,7 +119,7 @@ def test_memory_by_arithmetic_grows_with_what_it_is_of():
     [
         (["--device", "H300"], "--device H300: choose one of B200, H200"),
         (["--device", "H200", "fsdp=2"], "fsdp and tensor are planned for the devices at hand or with --topology"),
-        (["--device", "H200", "--count", "7"], "global_batch=2048 does not divide by 7 devices"),
+        (["--device", "H200", "--num-devices", "7"], "global_batch=2048 does not divide by 7 devices"),
         (["tensor=8"], "tensor=8 does not divide the student's num_heads, 12"),
     ],
 )

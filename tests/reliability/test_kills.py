@@ -120,7 +120,16 @@ def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, fig
     model = harness.learner(tmp_path / "learner", distilbert_folder)
     task = harness.colors(tmp_path / "colors", train=examples)
     command = lambda name: [
-        *("finetune", str(model), "--task", f"colors={task}", "--seeds", str(seeds), "--into", str(tmp_path / name)),
+        *(
+            "finetune",
+            str(model),
+            "--task",
+            f"colors={task}",
+            "--seeds",
+            str(seeds),
+            "--output-dir",
+            str(tmp_path / name),
+        ),
         *(f"epochs={epochs}", "batch=8", "max_length=16", "optimizer.peak_lr=2e-3"),
     ]
     length = timed(command("whole"))

@@ -193,7 +193,7 @@ def test_a_disk_that_becomes_read_only(small_disk, tmp_path):
             save(checkpoints, 2)
         assert checkpoints.restore(state(0))[1] == 1
         said = harness.fails(["distill", QUICKSTART, "--smoke", str(tmp_path), f"workdir={small_disk}/run"])
-        assert "is on a disk that is read-only; make it writable" in said
+        assert "is on a read-only disk; make it writable" in said
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
     save(checkpoints, 2)
@@ -249,7 +249,7 @@ def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures
         harness.colors(tmp_path / "colors", train=80),
     )
     finetune = lambda into: [
-        *("finetune", str(model), "--task", f"colors={task}", "--into", str(into), "epochs=2", "batch=8"),
+        *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch=8"),
         *("max_length=16", "optimizer.peak_lr=2e-3"),
     ]
     said = starved(finetune(small_disk / "tasks"), small_disk, rooms=(4, 24, 60, 120, 200) if prove else (60,))

@@ -34,7 +34,7 @@ class Machines:
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
         command = [sys.executable, "-m", "distilbert_jax", "distill", self._file, *FEW, *changes]
         return [
-            subprocess.Popen([*command, "--process", place], env=self.environment(f"{cache}{i}"), **pipes)
+            subprocess.Popen([*command, "--distributed", place], env=self.environment(f"{cache}{i}"), **pipes)
             for i, place in enumerate(places(2))
         ]
 

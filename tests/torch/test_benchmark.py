@@ -37,7 +37,7 @@ def test_every_side_has_its_row(tmp_path, prove):
     if prove:
         pytest.importorskip("onnxruntime", reason="pip install -e '.[benchmarks]' brings ONNX Runtime")
     only = () if prove else ("--only", "step")
-    done = run("--quick", "--into", tmp_path, *only)
+    done = run("--quick", "--output-dir", tmp_path, *only)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "results.md").read_text()
     found = {}
@@ -49,6 +49,6 @@ def test_every_side_has_its_row(tmp_path, prove):
 
 
 def test_a_name_that_is_none(tmp_path):
-    done = run("--quick", "--only", "steps", "--into", tmp_path)
+    done = run("--quick", "--only", "steps", "--output-dir", tmp_path)
     assert done.returncode == 2
     assert "no benchmark 'steps' here: choose of vocabulary, step, " in done.stderr

@@ -1,4 +1,4 @@
-"""Train a student, export it and report. The same command goes on where an earlier one ended."""
+"""Train a student, export it and show a report. Run the same command again to continue a run that was interrupted."""
 
 import argparse
 
@@ -20,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--smoke",
         metavar="FOLDER",
         type=arguments.parse_local_folder,
-        help="run four steps on a tiny random model, all in FOLDER: shows in a minute that the experiment runs",
+        help="run four steps with a tiny random model and write everything to FOLDER, to check in a minute that the "
+        "experiment works",
     )
     modes.add_argument(
-        "--process",
+        "--distributed",
         metavar="I/N@HOST:PORT",
-        help="this is process I of N, of which process 0 listens at HOST:PORT; auto, where JAX finds the others by "
-        "itself: Slurm, Cloud TPU, Kubernetes, Open MPI. All see the same folders, on disk or in a store",
+        help="run as process I of N (counted from 0), where process 0 listens at HOST:PORT; or auto on Slurm, Cloud "
+        "TPU, Kubernetes and Open MPI, where JAX finds the other processes by itself. All processes need the same "
+        "folders, on a shared disk or in an object store",
     )
 
 
@@ -39,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
 
     if not args.debug:
         quiet.quiet_orbax()
-    if args.process:
-        processes.join(args.process)
+    if args.distributed:
+        processes.join(args.distributed)
     command = Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
     folder = loop.distill(command.experiment(), command=command, profile=args.profile)
     if processes.is_first():

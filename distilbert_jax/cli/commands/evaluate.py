@@ -1,4 +1,4 @@
-"""Score a fine-tuned model on a task. Its answers are written to a file."""
+"""Evaluate a fine-tuned model on a task and write its predictions to a file."""
 
 import argparse
 import pathlib
@@ -9,19 +9,20 @@ from distilbert_jax.cli import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     arguments.add_model_and_task_arguments(parser)
-    parser.add_argument("--split", default="dev", help="of the task's files (default dev)")
+    parser.add_argument("--split", default="dev", help="the split of the task to evaluate on (default dev)")
     parser.add_argument(
-        "--threshold",
+        "--no-answer-threshold",
         metavar="X",
         type=float,
-        help="squad2: how much higher than a span no answer has to score to be given (default 0; the best is printed)",
+        help='squad2: predict "no answer" where its score exceeds that of the best span by more than X (default 0; the best '
+        "value for this split is printed)",
     )
     parser.add_argument(
-        "--into",
+        "--output-dir",
         metavar="DIR",
         type=arguments.parse_local_folder,
         default="predictions",
-        help="where the answers go (predictions/)",
+        help="the folder for the predictions (default predictions/)",
     )
 
 
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
             Pretrained(args.model),
             task,
             split=args.split,
-            into=pathlib.Path(args.into),
-            windows=args.windows,
-            threshold=args.threshold,
+            into=pathlib.Path(args.output_dir),
+            windows=args.window_overlap,
+            threshold=args.no_answer_threshold,
         )

@@ -1,34 +1,42 @@
-"""Fine-tune a model on tasks, several seeds each. Results that are there already are kept."""
+"""Fine-tune a model on one or more tasks, with one or more seeds each. Results that already exist are kept."""
 
 import argparse
 import pathlib
 
 from distilbert_jax.cli import arguments
 
-_OVERRIDES_HELP = "fields of the plan to change: epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
+_OVERRIDES_HELP = (
+    "fields of the fine-tuning to change, such as epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     arguments.add_model_and_task_arguments(parser)
     parser.add_argument(
-        "--seeds", metavar="N", type=int, default=1, help="how many; each starts a new head (default 1)"
+        "--seeds",
+        metavar="N",
+        type=int,
+        default=1,
+        help="the number of seeds; each seed initialises a new head (default 1)",
     )
     parser.add_argument(
-        "--teacher", metavar="MODEL", help="a model fine-tuned on the same task, to be distilled as well"
+        "--teacher",
+        metavar="MODEL",
+        help="a model fine-tuned on the same task; its softened logits become half of the loss",
     )
     parser.add_argument(
-        "--loss",
+        "--hidden-loss",
         action="append",
         default=[],
         choices=("cosine", "hidden_mse"),
-        help="what the teacher shows beside its answers: its hidden states; may be repeated",
+        help="also learn from the teacher's hidden states with this loss; may be repeated",
     )
     parser.add_argument(
-        "--into",
+        "--output-dir",
         metavar="DIR",
         type=arguments.parse_local_folder,
-        help="where results go (default: tasks/ in the run of the model)",
+        help="the folder for the results (default: tasks/ in the folder of the run that exported the model)",
     )
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
 
@@ -41,13 +49,17 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.report import retention_table
     from distilbert_jax.train.finetune.loop import finetune
 
-    into = pathlib.Path(args.into) if args.into else _run_of(args.model) / "tasks"
+    output_dir = pathlib.Path(args.output_dir) if args.output_dir else _run_of(args.model) / "tasks"
     teacher = Pretrained(args.teacher) if args.teacher else None
     results = []
     for task, folder in arguments.load_tasks(args.task):
-        plan = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher, beside=args.loss)
-        plan = experiment_file.override(plan, [*args.overrides, *([f"windows={args.windows}"] if args.windows else [])])
-        results += finetune(plan, task, folder=into / task.name, seeds=args.seeds)
+        config = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher, beside=args.hidden_loss)
+        overrides = [*args.overrides]
+        if args.window_overlap:
+            overrides.append(f"window_overlap={args.window_overlap}")
+        results += finetune(
+            experiment_file.override(config, overrides), task, folder=output_dir / task.name, seeds=args.seeds
+        )
     retention_table.show_runs(results)
 
 

@@ -1,5 +1,5 @@
-"""What a run will take, before it: memory, arithmetic, what devices exchange, the limit they set, hours and cost.
-Compiles the real step and runs nothing. For the devices at hand, unless others are named.
+"""Predict what a run will need before it starts: memory, arithmetic, communication between devices, hours and price.
+The real training step is compiled and nothing is run. The plan is for this machine's devices unless others are named.
 """
 
 import argparse
@@ -11,10 +11,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     arguments.add_experiment_arguments(parser)
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--topology", metavar="NAME", help="TPUs, such as v5e:16x16; needs the extra tpu, but none")
-    target.add_argument("--device", metavar="NAME", help="GPUs, by arithmetic alone: H200 A100 V100 …")
-    parser.add_argument("--count", metavar="N", type=_parse_count, default=1, help="how many of --device (default 1)")
-    parser.add_argument("--price", metavar="X", type=float, help="of one device for an hour")
+    target.add_argument(
+        "--topology", metavar="NAME", help="plan for TPUs, such as v5e:16x16; needs the extra `tpu` but no TPU"
+    )
+    target.add_argument(
+        "--device",
+        metavar="NAME",
+        help="plan for GPUs from their published figures, without compiling: H200 A100 V100 …",
+    )
+    parser.add_argument(
+        "--num-devices", metavar="N", type=_parse_count, default=1, help="the number of GPUs of --device (default 1)"
+    )
+    parser.add_argument(
+        "--price-per-hour",
+        metavar="X",
+        type=float,
+        help="the price of one device for one hour, to compute the cost of the run",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,10 +42,10 @@ def run(args: argparse.Namespace) -> None:
     if args.topology:
         target = targets.tpu(args.topology)
     elif args.device:
-        target = targets.gpus(args.device, args.count)
+        target = targets.gpus(args.device, args.num_devices)
     else:
         target = targets.at_hand_devices()
-    plan(experiment, target, price=args.price)
+    plan(experiment, target, price=args.price_per_hour)
 
 
 def _parse_count(text: str) -> int:

@@ -1,4 +1,6 @@
-"""Make the shards of an experiment's corpus. distill does it by itself where they are missing."""
+"""Prepare the corpus of an experiment: tokenize its text and write the shards. distill does this by itself when the
+shards are missing.
+"""
 
 import argparse
 
@@ -9,9 +11,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     arguments.add_experiment_arguments(parser)
     parser.add_argument(
-        "--cluster",
+        "--ray-address",
         metavar="ADDRESS",
-        help="on the nodes of a Ray cluster, which see the same files: HOST:PORT of its head, or auto",
+        help="prepare on the nodes of a Ray cluster that see the same files: HOST:PORT of its head node, or auto",
     )
 
 
@@ -23,8 +25,8 @@ def run(args: argparse.Namespace) -> None:
 
     experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
     engine = None
-    if args.cluster:
+    if args.ray_address:
         from distilbert_jax.data.shards.ray_engine import Cluster
 
-        engine = Cluster(args.cluster)
+        engine = Cluster(args.ray_address)
     prepare(experiment.corpus, load.tokenizer(experiment.start), engine)

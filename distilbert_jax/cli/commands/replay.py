@@ -1,5 +1,6 @@
-"""Take a step of a run apart, as where it became NaN. Goes from the last checkpoint before the step to it and names the
-loss and the layer that turned first; nothing in the run's folder is changed.
+"""Repeat one step of a run to find out where NaN or infinity came from. Training is repeated from the last checkpoint
+before the step; then the loss and the layer that became non-finite first are named. Nothing in the run's folder is
+changed.
 """
 
 import argparse
@@ -9,8 +10,8 @@ from distilbert_jax.cli import arguments, quiet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("folder", metavar="RUN", help="the folder of a run that distill left, such as runs/quickstart")
-    parser.add_argument("step", metavar="STEP", type=int, help="as the log counts them, from 1")
+    parser.add_argument("folder", metavar="RUN", help="the folder of a run of distill, such as runs/quickstart")
+    parser.add_argument("step", metavar="STEP", type=int, help="the number of the step as in the log, counted from 1")
 
 
 def run(args: argparse.Namespace) -> None:

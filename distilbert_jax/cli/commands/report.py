@@ -1,4 +1,6 @@
-"""Teacher beside student in one table, their words for a gap, and a picture of the losses."""
+"""Compare teacher and student of a finished run: a table of scores, their predictions for a masked sentence, and a
+picture of the losses.
+"""
 
 import argparse
 

@@ -1,4 +1,6 @@
-"""What students keep of their teacher's scores. A table as Markdown, LaTeX and JSON, and a picture."""
+"""Compute how much of the teacher's scores each student retains, as a table in Markdown, LaTeX and JSON and as a
+picture.
+"""
 
 import argparse
 import pathlib
@@ -9,20 +11,23 @@ from distilbert_jax.cli import arguments
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
-        "results", metavar="NAME=FOLDER", nargs="+", help="what finetune wrote for each model, the teacher's first"
+        "results",
+        metavar="NAME=FOLDER",
+        nargs="+",
+        help="a name for each model and the folder that finetune wrote for it; the teacher comes first",
     )
     parser.add_argument(
         "--task",
         metavar="NAME",
         action="append",
-        help="only this task; may be repeated (default: all, the same of each)",
+        help="use only this task; may be repeated (default: all tasks, which have to be the same for every model)",
     )
     parser.add_argument(
-        "--into",
+        "--output-dir",
         metavar="DIR",
         type=arguments.parse_local_folder,
         default="retention",
-        help="where the table goes (retention/)",
+        help="the folder for the table and the picture (default retention/)",
     )
 
 
@@ -38,4 +43,4 @@ def run(args: argparse.Namespace) -> None:
         named[name] = pathlib.Path(folder)
     if len(named) < 2:
         raise ValueError("a teacher and at least one student are needed, the teacher first")
-    retention_table.write(named, pathlib.Path(args.into), tasks=args.task)
+    retention_table.write(named, pathlib.Path(args.output_dir), tasks=args.task)

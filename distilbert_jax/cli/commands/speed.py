@@ -1,5 +1,5 @@
-"""Where the time of an experiment's update goes: teacher, student, losses, backward pass and optimizer, each beside the
-peak of the devices at hand. Trains nothing, and prepares the corpus where it is missing.
+"""Measure where the time of one training step goes: teacher, student, losses, backward pass and optimizer, each with
+its share of the peak arithmetic of this machine's devices. Nothing is trained. The corpus is prepared if it is missing.
 """
 
 import argparse
@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--smoke",
         metavar="FOLDER",
         type=arguments.parse_local_folder,
-        help="of a tiny random model, all in FOLDER: shows that it runs",
+        help="measure a tiny random model and write everything to FOLDER, to check that the command works",
     )
 
 

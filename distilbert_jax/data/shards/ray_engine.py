@@ -43,7 +43,7 @@ class Cluster:
         try:
             import ray
         except ImportError:
-            raise ValueError("--cluster needs the extra `cluster`: pip install 'distilbert_jax[cluster]'") from None
+            raise ValueError("--ray-address needs the extra `cluster`: pip install 'distilbert_jax[cluster]'") from None
         self._ray = ray
         try:
             if address != "auto":
@@ -52,7 +52,7 @@ class Cluster:
         except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"--cluster {address}: no Ray cluster there; `ray start --head` makes one and says its address: {said}"
+                f"--ray-address {address}: no Ray cluster there; `ray start --head` makes one and says its address: {said}"
             ) from None
         self._cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._looks: list[Look] = []

@@ -25,7 +25,7 @@ class Tfds(Source):
         )
 
     def read(self, path: pathlib.Path) -> Iterator[str]:
-        raise ValueError(f"TFDS {self.name}: its files are read together, by one machine: leave --cluster out")
+        raise ValueError(f"TFDS {self.name}: its files are read together, by one machine: leave --ray-address out")
 
     def documents(self) -> Iterator[str]:
         for record in self._builder().as_data_source(split=self.split):

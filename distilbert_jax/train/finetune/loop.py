@@ -96,7 +96,8 @@ def _refuse_another(folder: pathlib.Path, text: str) -> None:
     different = sorted(lines(untrusted.text(path)) ^ lines(text))
     if different:
         raise ValueError(
-            f"{folder} holds results of another plan; name another folder with --into:\n  " + "\n  ".join(different)
+            f"{folder} holds results of another plan; name another folder with --output-dir:\n  "
+            + "\n  ".join(different)
         )
 
 

@@ -173,7 +173,7 @@ def test_hidden_states_beside_the_soft_loss(whole, colors, learner, tmp_path, ca
     _, folder, _ = whole
     command = [
         *("finetune", str(learner), "--task", f"colors={colors[1]}", "--teacher", str(folder / "seed0" / "model")),
-        *("--loss", "cosine", "--loss", "hidden_mse", "--into", str(tmp_path)),
+        *("--hidden-loss", "cosine", "--hidden-loss", "hidden_mse", "--output-dir", str(tmp_path)),
         *("epochs=1", "batch=8", "max_length=16", "losses.hidden_mse.weight=0.1"),
     ]
     assert main(command) == 0
@@ -181,7 +181,7 @@ def test_hidden_states_beside_the_soft_loss(whole, colors, learner, tmp_path, ca
     assert first["loss/cosine"] > 0
     assert first["loss/hidden_mse"] > 0
     assert first["loss"] > 0.5 * (first["loss/hard"] + first["loss/soft"]) + first["loss/cosine"]
-    command[command.index("--into") + 1] = str(tmp_path / "other")
+    command[command.index("--output-dir") + 1] = str(tmp_path / "other")
     assert main([*command, "losses.hidden_mse.layers=(1, 9)"]) == 1
     assert "write one of the teacher's layers" in capsys.readouterr().err
     assert main([argument for argument in command if "seed0/model" not in argument and argument != "--teacher"]) == 1
