@@ -164,19 +164,7 @@ def parameter_shapes(
     head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> Any:
     """The tree of a model's parameters, shapes only."""
-    one = jnp.zeros((1, 1), int)
-    batch = Batch(
-        rows=one[0],
-        epochs=one[0],
-        tokens=one,
-        segments=one,
-        positions=one,
-        token_types=one,
-        predict_at=one,
-        asked=one,
-        weights=one,
-        labels=one,
-    )
+    batch = Batch.from_tokens(jnp.zeros((1, 1), int))
     return jax.eval_shape(heads.build(head, cfg, head_cfg).init, jax.random.key(0), batch)["params"]
 
 
