@@ -1,13 +1,12 @@
 """distill(experiment): the only place with effects, in reading order."""
 
 import contextlib
-import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
 
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.data.shards.prepare import prepare
 from distilbert_jax.devices.mesh import replicated
 from distilbert_jax.devices.peak import peak
 from distilbert_jax.devices.processes import Hosts, is_first
@@ -23,8 +22,8 @@ from distilbert_jax.runtime.step_monitor import Meter, Work, timed
 from distilbert_jax.runtime.stop_signal import Stop, Stopped
 from distilbert_jax.train.distill.export import export
 from distilbert_jax.train.distill.held_out import in_words, measure
-from distilbert_jax.train.distill.models import cut_student, read_models
-from distilbert_jax.train.distill.setup import Run, build
+from distilbert_jax.train.distill.inputs import load_inputs
+from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.types import TrainState
 
 
@@ -35,34 +34,20 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
     The same call goes on where an earlier one ended. Raises ValueError for bad input, `Stopped` where a signal ended
     it; whatever ends it, the last checkpoint stays.
     """
-    choose_kernels(experiment)
+    set_deterministic(experiment)
     folder, stored = locate_run_folder(experiment), remote_folder.at(experiment.workdir)
     alone = files.alone_in(folder) if is_first() else contextlib.nullcontext()
     with Hosts() as hosts, alone:
-        teacher, start = read_models(experiment)
-        with hosts.first():
-            if stored:
-                bring(stored)
-            prepared = prepare(experiment.corpus, start.tokenizer)
-        student = cut_student(experiment, start, prepared.words)
-        run = build(experiment, teacher, student, prepared)
-        sha256 = {"start": start.sha256, "corpus": prepared.sha256} | ({"teacher": teacher.sha256} if teacher else {})
-        claim_run_folder(folder, run_identity(experiment, sha256))
+        inputs = load_inputs(experiment, preparing=_first_process_downloads(hosts, stored))
+        run = setup_distillation(experiment, inputs)
+        claim_run_folder(folder, run_identity(experiment, inputs.sha256))
         if command and is_first():
             command.write(folder)
-        console.print(*student.origin, sep="\n  ", markup=False)
+        console.print(*inputs.student.origin, sep="\n  ", markup=False)
         state = _train(experiment, run, folder, Profile(profile, folder), stored)
         params = jax.jit(lambda x: x, out_shardings=replicated(run.mesh))(state.params["student"])  # of all processes
         if is_first():
-            export(
-                folder,
-                experiment,
-                teacher=teacher,
-                start=start,
-                student=student,
-                prepared=prepared,
-                params=params,
-            )
+            export(folder, experiment, inputs, params)
             if stored:
                 send(stored)
                 (stored / "export").put()
@@ -70,14 +55,21 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
     return folder
 
 
-def choose_kernels(experiment: Experiment) -> None:
-    """XLA's reproducible ones, if the experiment says so. Read when jax starts its first backend."""
-    if experiment.deterministic:
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+@contextlib.contextmanager
+def _first_process_downloads(hosts: Hosts, stored: remote_folder.Stored | None) -> Iterator[None]:
+    """Downloads a stored run, and does what is inside, in the first process before the others do."""
+    with hosts.first():
+        if stored:
+            bring(stored)
+        yield
 
 
 def _train(
-    experiment: Experiment, run: Run, folder: pathlib.Path, profile: Profile, stored: remote_folder.Stored | None
+    experiment: Experiment,
+    run: DistillSetup,
+    folder: pathlib.Path,
+    profile: Profile,
+    stored: remote_folder.Stored | None,
 ) -> TrainState:
     """From the last checkpoint, or the start, to the last step."""
     kept = Checkpoints(folder / "checkpoints", keep=experiment.keep, stored=stored / "checkpoints" if stored else None)
@@ -128,7 +120,7 @@ def _train(
     return state
 
 
-def _evaluate(run: Run, state: TrainState, step: int, log: Log | Silent) -> None:
+def _evaluate(run: DistillSetup, state: TrainState, step: int, log: Log | Silent) -> None:
     measured = measure(run, state.params["student"])
     log.write("eval", step, measured)
     console.print(f"step {step:,}: {in_words(measured)}")

@@ -14,7 +14,7 @@ from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.compatibility import check_comparable
 
 
-def read_models(experiment: Experiment) -> tuple[load.Model | None, load.Model]:
+def load_models(experiment: Experiment) -> tuple[load.Model | None, load.Model]:
     """(teacher, where the student starts). ValueError where they, the losses and the rows do not fit together."""
     teacher = load.read(experiment.teacher) if experiment.teacher else None
     start = teacher if experiment.student.start is None and teacher else load.read(experiment.start)
@@ -65,7 +65,7 @@ def shapes(experiment: Experiment) -> tuple[TransformerConfig | None, Transforme
     return of(experiment.teacher) if experiment.teacher else None, student_shape(experiment, of(experiment.start))[2]
 
 
-def cut_student(experiment: Experiment, start: load.Model, words: np.ndarray) -> StudentModel:
+def init_student(experiment: Experiment, start: load.Model, words: np.ndarray) -> StudentModel:
     """`words` [v] says how often each word stands in the corpus: a new head starts from that."""
     family, layers, cfg = student_shape(experiment, start.cfg)
     student = student_init.cut(start.params, source_cfg=start.cfg, student_cfg=cfg, layers=layers)
