@@ -5,8 +5,8 @@
     python benchmarks/run.py --only step --only start
     python benchmarks/run.py --gpu                      # what is worth asking of one GPU, under 10 minutes
 
-Tables go to benchmarks/results/results.md and the picture beside them, unless --output-dir says otherwise; what was measured
-stays where a later benchmark fails.
+Tables and the picture are written to benchmarks/results/, or to --output-dir. Results that were measured are kept if a
+later benchmark fails.
 """
 
 import argparse

@@ -8,7 +8,7 @@ Dimension names used everywhere, in annotations, in `einsum` and in comments:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import flax.struct
 import jax.numpy as jnp
@@ -50,6 +50,42 @@ class Batch:
     weights: Float[Array, "b p"]
     labels: Int[Array, "b p"] | Float[Array, "b p"] | Float[Array, "b p v"]  # classes; numbers; several at once
     allowed: Bool[Array, "b p v"] | None = None  # the answers a task permits, where it does not permit all
+
+    @classmethod
+    def from_tokens(
+        cls,
+        tokens: Int[Array, "b t"],
+        *,
+        segment_ids: Int[Array, "b t"] | None = None,
+        positions: Int[Array, "b t"] | None = None,
+        predict_positions: Int[Array, "b n"] | None = None,
+    ) -> Self:
+        """Returns a batch for inference: a forward pass without dropout, masks, labels or token types.
+
+        Args:
+            tokens: the token ids, [b, t].
+            segment_ids: [b, t], 0 = padding. If it is None, every row is one document without padding.
+            positions: [b, t], within the document. If it is None, 0 to t - 1 in every row.
+            predict_positions: [b, n], where the model answers. If it is None, at the first token, n = 1.
+        """
+        rows, length = tokens.shape
+        if positions is None:
+            positions = jnp.broadcast_to(jnp.arange(length), (rows, length))
+        if predict_positions is None:
+            predict_positions = jnp.zeros((rows, 1), jnp.int32)
+        ones = jnp.ones(predict_positions.shape)
+        return cls(
+            rows=jnp.zeros(rows, jnp.int32),
+            epochs=jnp.zeros(rows, jnp.int32),
+            tokens=tokens,
+            segments=jnp.ones_like(tokens) if segment_ids is None else segment_ids,
+            positions=positions,
+            token_types=jnp.zeros_like(tokens),
+            predict_at=predict_positions,
+            asked=ones,
+            weights=ones,
+            labels=jnp.zeros(predict_positions.shape, jnp.int32),
+        )
 
     @property
     def real(self) -> Bool[Array, "b t"]:

@@ -117,7 +117,7 @@ class Experiment:
         return any(isinstance(loss, ScoreLoss) and loss.asks_everywhere for loss in self.losses.values())
 
 
-PACE = (
+RESUMABLE_FIELDS = (
     "rows_per_device",
     "remat",
     "fsdp",
@@ -129,4 +129,4 @@ PACE = (
     "log_every",
     "bad_steps_allowed",
 )
-"""Fields of an Experiment that may change between a run and its resumption."""
+"""The fields of an Experiment that may change when a run is resumed."""

@@ -46,6 +46,9 @@ class FineTune:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
 
 
+RESUMABLE_FIELDS = ("rows_per_device",)
+"""The fields of a FineTune that may change when it is resumed."""
+
 HIDDEN: Mapping[str, Loss] = {"cosine": Cosine(), "hidden_mse": HiddenMSE()}
 """What a teacher can show beside its answers."""
 

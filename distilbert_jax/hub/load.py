@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import importlib
 import importlib.metadata
 import pathlib
 from types import ModuleType
@@ -18,10 +17,10 @@ from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.hub import safetensors_files
 from distilbert_jax.io import remote_folder, untrusted
 from distilbert_jax.models import convert
+from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 from distilbert_jax.types import Batch
 
-FAMILIES = ("bert", "distilbert")
 WANTED = (
     "config.json",
     "*.safetensors",
@@ -147,14 +146,11 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
         raise ValueError(f"{folder} is not a model folder: it has no config.json")
     stated = untrusted.read_json(path, dict[str, Any])
     try:
-        model_type = stated.get("model_type")
-        if model_type not in FAMILIES:
-            raise ValueError(f"model_type {model_type!r} is not supported: only {', '.join(FAMILIES)}")
+        family = get_family(stated.get("model_type"), field="model_type")
         if not stated.get("tie_word_embeddings", True):
             raise ValueError(
                 "tie_word_embeddings is false: only models whose output layer is their word table can be read"
             )
-        family = importlib.import_module(f"distilbert_jax.models.families.{model_type}")
         return family, family.config(stated), family.head(stated, head)
     except KeyError as error:
         raise ValueError(f"{path} does not state {error}") from None
@@ -168,19 +164,7 @@ def parameter_shapes(
     head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> Any:
     """The tree of a model's parameters, shapes only."""
-    one = jnp.zeros((1, 1), int)
-    batch = Batch(
-        rows=one[0],
-        epochs=one[0],
-        tokens=one,
-        segments=one,
-        positions=one,
-        token_types=one,
-        predict_at=one,
-        asked=one,
-        weights=one,
-        labels=one,
-    )
+    batch = Batch.from_tokens(jnp.zeros((1, 1), int))
     return jax.eval_shape(heads.build(head, cfg, head_cfg).init, jax.random.key(0), batch)["params"]
 
 

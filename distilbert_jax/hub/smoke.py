@@ -3,7 +3,6 @@ read by the real path.
 """
 
 import dataclasses
-import importlib
 import pathlib
 
 import jax
@@ -15,6 +14,7 @@ from distilbert_jax.data.shards.prepare import Corpus
 from distilbert_jax.data.sources.files import Files
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.hub import load, save
+from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 WORDS = [
@@ -105,10 +105,9 @@ def tiny_model(
     head_cfg = HeadConfig(labels=("no", "yes") if head.endswith("classification") else ())
     shapes = load.parameter_shapes(cfg, head, head_cfg)
     params = jax.tree.map(lambda x: random.normal(0.0, 0.1, x.shape).astype(np.float32), shapes)
-    module = importlib.import_module(f"distilbert_jax.models.families.{family}")
     save.write(
         folder,
-        family=module,
+        family=get_family(family),
         cfg=cfg,
         params=params,
         tokenizer=tokenizer,

@@ -31,19 +31,7 @@ def ask(model: Model) -> Ask:
 
     @jax.jit
     def scores(ids: Array, segments: Array, at: Array) -> Array:
-        zeros, one = jnp.zeros_like(ids), jnp.ones((1, 1))
-        batch = Batch(
-            rows=zeros[:, 0],
-            epochs=zeros[:, 0],
-            tokens=ids,
-            segments=segments,
-            positions=positions(segments),
-            token_types=zeros,
-            predict_at=at,
-            asked=one,
-            weights=one,
-            labels=zeros[:, :1],
-        )
+        batch = Batch.from_tokens(ids, segment_ids=segments, positions=positions(segments), predict_positions=at)
         outputs: Any = model.module.apply({"params": params}, batch)
         return outputs.scores.dense()[0, 0]
 

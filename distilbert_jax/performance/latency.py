@@ -19,19 +19,7 @@ def parameters(params: Any) -> int:
 
 def on_one_text(model: Model, *, length: int = 128) -> Callable[[], Any]:
     """A call that puts one text of `length` tokens through encoder and head."""
-    ids, one = jnp.ones((1, length), jnp.int32), jnp.ones((1, 1))
-    batch = Batch(
-        rows=ids[:, 0],
-        epochs=ids[:, 0],
-        tokens=ids,
-        segments=ids,
-        positions=jnp.arange(length)[None],
-        token_types=jnp.zeros_like(ids),
-        predict_at=jnp.zeros((1, 1), jnp.int32),
-        asked=one,
-        weights=one,
-        labels=jnp.zeros((1, 1), jnp.int32),
-    )
+    batch = Batch.from_tokens(jnp.ones((1, length), jnp.int32))
     apply: Any = model.module.apply
     scores = jax.jit(lambda params, batch: apply({"params": params}, batch).scores)
     params = jax.device_put(model.params)

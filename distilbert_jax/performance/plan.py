@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from rich.table import Table
 
 from distilbert_jax.config.experiment import Experiment
@@ -26,9 +26,8 @@ from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.performance import collectives
 from distilbert_jax.performance.targets import Target
 from distilbert_jax.train.distill.models import shapes
-from distilbert_jax.train.distill.setup import computed, flops, in_type, make_objective
+from distilbert_jax.train.distill.setup import computed, flops, in_type, make_masking, make_objective
 from distilbert_jax.train.memory_fit import Fits, bytes_of, out_of_memory
-from distilbert_jax.train.objective import Ask
 from distilbert_jax.train.step import make_gradients, make_train_step, start
 
 HOURS, GPUS = 90, 8  # of DistilBERT's own run, on V100 (Sanh et al., 2019)
@@ -123,7 +122,15 @@ def _compiled(
     teachers = {name: known(cfgs[name]) for name in experiment.taught_by}
     place: Any = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
     state, teachers = (jax.tree.map(place, tree, shardings(tree, mesh)) for tree in (state, teachers))
-    gradients = make_gradients(make_objective(experiment, cfgs, _ask(experiment, cfgs["student"])), mesh)
+    # The corpus need not be prepared yet: how often its tokens occur changes what is masked, not what that costs.
+    ask = make_masking(
+        experiment.masking,
+        np.ones(cfgs["student"].vocab_size),
+        mask_id=0,
+        special_ids=(0,),
+        all_positions=experiment.asks_everywhere,
+    )
+    gradients = make_gradients(make_objective(experiment, cfgs, ask), mesh)
     fits = Fits(
         step=jax.jit(make_train_step(gradients, tx, mesh), donate_argnums=0),
         state=state,
@@ -141,14 +148,6 @@ def _compiled(
             f"{experiment.name} does not fit: {str(error).splitlines()[0].strip()} With {rows} rows at once on each "
             f"device; take fewer (rows_per_device), remat=layers, or more devices for a copy (fsdp)"
         ) from error
-
-
-def _ask(experiment: Experiment, cfg: TransformerConfig) -> Ask:
-    """Which words are asked, of a corpus that is not there."""
-    words = masking.MaskedWords(
-        mask_id=0, words=cfg.vocab_size, share=experiment.masking.share, everywhere=experiment.asks_everywhere
-    )
-    return lambda keys, rows: words(keys, rows, jnp.zeros(cfg.vocab_size))
 
 
 def _share(

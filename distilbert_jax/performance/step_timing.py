@@ -10,14 +10,13 @@ from rich.table import Table
 
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import masking
-from distilbert_jax.data.shards.prepare import prepare
 from distilbert_jax.devices.peak import peak
 from distilbert_jax.io.console import console
 from distilbert_jax.models import cost_model
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.performance.latency import latencies
-from distilbert_jax.train.distill.models import cut_student, read_models
-from distilbert_jax.train.distill.setup import Run, build
+from distilbert_jax.train.distill.inputs import load_inputs
+from distilbert_jax.train.distill.setup import DistillSetup, setup_distillation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,19 +36,18 @@ def breakdown(experiment: Experiment, *, repeats: int = 5) -> list[Part]:
     backward pass the gradient without the value, the optimizer the update without the gradient. So a part can come out
     below zero where all is small.
     """
-    teacher, start = read_models(experiment)
-    prepared = prepare(experiment.corpus, start.tokenizer)
-    student = cut_student(experiment, start, prepared.words)
-    run = build(experiment, teacher, student, prepared)
+    inputs = load_inputs(experiment)
+    run = setup_distillation(experiment, inputs)
     programs = _programs(run)
     times = latencies(list(programs.values()), repeats=repeats)
     seconds = {name: ms / 1_000 for name, ms in zip(programs, times, strict=True)}
-    found = _parts(seconds, _flops(experiment, student.cfg, teacher.cfg if teacher else None), whole=run.flops["mfu"])
+    flops = _flops(experiment, inputs.student.cfg, inputs.teacher.cfg if inputs.teacher else None)
+    found = _parts(seconds, flops, whole=run.flops["mfu"])
     console.print(_table(found, peak(experiment.dtype), experiment.dtype))
     return found
 
 
-def _programs(run: Run) -> dict[str, Callable[[], Any]]:
+def _programs(run: DistillSetup) -> dict[str, Callable[[], Any]]:
     """What is timed, by name: every call does one global batch."""
     state, rows = run.state, run.place(next(iter(run.batches.after(0))))
     values = jax.jit(lambda *arguments: run.gradients(*arguments)[1])  # no gradient is asked for, so none is made

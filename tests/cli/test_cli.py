@@ -233,7 +233,7 @@ def test_what_does_not_fit(distill, tmp_path):
     for override, message in {
         "student.layers=(0, 7)": "student.layers (0, 7): the model it starts from has layers 0 to 3",
         "corpus.row_length=512": "corpus.row_length is 512, but",
-        "student.family=gpt": "student.family 'gpt': choose one of bert, distilbert",
+        "student.family=gpt": "student.family 'gpt' is not supported: only bert, distilbert",
     }.items():
         status, said = distill("corpus.held_out=0.5", "student.layers=(0, 2)", override)
         assert (status, message in one_line(said)) == (1, True), said

@@ -13,11 +13,10 @@ from jax.sharding import PartitionSpec as P
 
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.data.shards.prepare import prepare
 from distilbert_jax.devices import processes
 from distilbert_jax.devices.mesh import ROWS
-from distilbert_jax.train.distill import setup as runs
-from distilbert_jax.train.distill.models import cut_student, read_models
+from distilbert_jax.train.distill.inputs import load_inputs
+from distilbert_jax.train.distill.setup import make_corpus_masking, setup_distillation
 from distilbert_jax.train.objective import MASKS, row_keys
 
 STEPS = 3
@@ -28,12 +27,9 @@ def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray
     """{field: [step, row of the global batch, …], in the order of the corpus rows}; with it the metrics and the
     gradient of each step, where it `learns`.
     """
-    teacher, first = read_models(experiment)
-    prepared = prepare(experiment.corpus, first.tokenizer)
-    student = cut_student(experiment, first, prepared.words)
-    run = runs.build(experiment, teacher, student, prepared)
-    masking = experiment.masking
-    ask = runs._ask(prepared, share=masking.share, smoothing=masking.smoothing, everywhere=experiment.asks_everywhere)
+    inputs = load_inputs(experiment)
+    run = setup_distillation(experiment, inputs)
+    ask = make_corpus_masking(inputs.corpus, experiment.masking, all_positions=experiment.asks_everywhere)
     of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKS), r))(rows)
     over_rows = P(None, ROWS)
     masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))

@@ -6,13 +6,12 @@ import pytest
 
 from distilbert_jax.cli.main import main
 from distilbert_jax.config import experiment_file
-from distilbert_jax.data.shards.prepare import prepare
 from distilbert_jax.devices.specs import DEVICES
 from distilbert_jax.models import cost_model
 from distilbert_jax.performance import collectives, targets
 from distilbert_jax.performance.plan import plan
-from distilbert_jax.train.distill import setup as runs
-from distilbert_jax.train.distill.models import cut_student, read_models
+from distilbert_jax.train.distill.inputs import load_inputs
+from distilbert_jax.train.distill.setup import setup_distillation
 from tests.conftest import ROOT, tiny_config
 from tests.devices.test_processes import tiny
 
@@ -73,9 +72,7 @@ def experiment(tmp_path_factory):
 def test_the_program_planned_is_the_one_that_runs(experiment, changes, capsys):
     experiment = experiment_file.override(experiment, changes)
     found = plan(experiment, targets.at_hand_devices())
-    teacher, start = read_models(experiment)
-    prepared = prepare(experiment.corpus, start.tokenizer)
-    run = runs.build(experiment, teacher, cut_student(experiment, start, prepared.words), prepared)
+    run = setup_distillation(experiment, load_inputs(experiment))
     assert run.rows_per_device == found.rows
     words = found.memory / run.fits.need(found.rows)
     assert words == pytest.approx(1.0, abs=0.01)  # the corpus' own word counts are a constant in it

@@ -49,13 +49,13 @@ def built(experiment, monkeypatch):
     """The run of the experiment, before its first step."""
     runs = []
 
-    def stop(*models):
-        runs.append(build(*models))
+    def stop(*inputs):
+        runs.append(build(*inputs))
         raise ValueError("enough")
 
-    build = loop.build
+    build = loop.setup_distillation
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "build", stop)
+        patched.setattr(loop, "setup_distillation", stop)
         with pytest.raises(ValueError, match="enough"):
             loop.distill(experiment)
     return runs[0]

@@ -65,8 +65,10 @@ def test_out_of_memory_names_what_fits(experiment, tmp_path, monkeypatch):
     def full(*arguments):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
 
-    build = loop.build
-    monkeypatch.setattr(loop, "build", lambda *models: dataclasses.replace(build(*models), train_step=full))
+    build = loop.setup_distillation
+    monkeypatch.setattr(
+        loop, "setup_distillation", lambda *inputs: dataclasses.replace(build(*inputs), train_step=full)
+    )
     monkeypatch.setattr(Fits, "need", lambda self, rows: rows * 10**9)
     monkeypatch.setattr(memory_fit, "at_hand", lambda: 3 * 10**9)
     with pytest.raises(ValueError, match=r"out of memory with rows_per_device=4: an update needs 4.00 GB") as caught:
@@ -78,7 +80,9 @@ def test_another_error_of_the_device_stays_what_it_is(experiment, tmp_path, monk
     def wrong(*arguments):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
-    build = loop.build
-    monkeypatch.setattr(loop, "build", lambda *models: dataclasses.replace(build(*models), train_step=wrong))
+    build = loop.setup_distillation
+    monkeypatch.setattr(
+        loop, "setup_distillation", lambda *inputs: dataclasses.replace(build(*inputs), train_step=wrong)
+    )
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), rows_per_device=4))

@@ -52,7 +52,8 @@ class Cluster:
         except (OSError, RuntimeError, ValueError) as error:
             said = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"--ray-address {address}: no Ray cluster there; `ray start --head` makes one and says its address: {said}"
+                f"--ray-address {address}: there is no Ray cluster at this address; `ray start --head` starts one and "
+                f"prints its address: {said}"
             ) from None
         self._cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._looks: list[Look] = []

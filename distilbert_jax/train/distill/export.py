@@ -7,36 +7,26 @@ import jax
 
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.config.experiment_file import describe
-from distilbert_jax.data.shards.prepare import Prepared
 from distilbert_jax.hub import model_card, save
-from distilbert_jax.hub.load import Model
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console
 from distilbert_jax.runtime import metrics_log
-from distilbert_jax.train.distill.models import StudentModel
+from distilbert_jax.train.distill.inputs import DistillInputs
 
 
-def export(
-    folder: pathlib.Path,
-    experiment: Experiment,
-    *,
-    teacher: Model | None,
-    start: Model,
-    student: StudentModel,
-    prepared: Prepared,
-    params: Any,
-) -> pathlib.Path:
-    """Writes `export/` in the run's folder and returns it."""
+def export(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, params: Any) -> pathlib.Path:
+    """Writes the student with its trained `params` to `export/` in the run's folder, and returns that."""
+    student = inputs.student
     target, measured = folder / "export", metrics_log.read(folder, "eval")
     text = model_card.write(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
         teacher=experiment.teacher.folder if experiment.teacher else None,
         start=experiment.start.folder,
-        base_model=(teacher or start).hub_id,
+        base_model=(inputs.teacher or inputs.source).hub_id,
         origin=student.origin,
         measured=measured[-1],
-        manifest=prepared.manifest,
+        manifest=inputs.corpus.manifest,
         description=describe(experiment),
     )
     save.write(
@@ -44,7 +34,7 @@ def export(
         family=student.family,
         cfg=student.cfg,
         params=jax.device_get(params),
-        tokenizer=prepared.tokenizer,
+        tokenizer=inputs.corpus.tokenizer,
         card=text,
     )
     named = (

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 
 from distilbert_jax.io.console import bar
-from distilbert_jax.train.distill.setup import Run
+from distilbert_jax.train.distill.setup import DistillSetup
 
 FEWEST = 10_000  # words, for a standard error of half a point
 SHARES = ("accuracy", "teacher_accuracy", "agreement")
 
 
-def measure(run: Run, params: Any) -> dict[str, float]:
+def measure(run: DistillSetup, params: Any) -> dict[str, float]:
     """Means over the masked words; shares come with their standard error, cross entropies as perplexity too.
 
     The masks are uniform over real tokens, 15 % of each row, 80 / 10 / 10, from a fixed seed.

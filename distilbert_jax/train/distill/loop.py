@@ -1,38 +1,30 @@
 """distill(experiment): the only place with effects, in reading order."""
 
 import contextlib
-import os
 import pathlib
+from collections.abc import Iterator
 
 import jax
 
-from distilbert_jax.config.experiment import PACE, Experiment
-from distilbert_jax.config.experiment_file import describe
-from distilbert_jax.data.shards.prepare import Prepared, prepare
+from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.devices.mesh import replicated
 from distilbert_jax.devices.peak import peak
 from distilbert_jax.devices.processes import Hosts, is_first
-from distilbert_jax.hub.load import Model
-from distilbert_jax.io import files, remote_folder, untrusted
+from distilbert_jax.io import files, remote_folder
 from distilbert_jax.io.console import bar, console
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.command_record import COMMAND, Command
 from distilbert_jax.runtime.metrics_log import Log, Silent
 from distilbert_jax.runtime.profiler import Profile
 from distilbert_jax.runtime.remote_run import bring, send
+from distilbert_jax.runtime.run_folder import claim_run_folder, locate_run_folder, run_identity
 from distilbert_jax.runtime.step_monitor import Meter, Work, timed
 from distilbert_jax.runtime.stop_signal import Stop, Stopped
 from distilbert_jax.train.distill.export import export
 from distilbert_jax.train.distill.held_out import in_words, measure
-from distilbert_jax.train.distill.models import cut_student, read_models
-from distilbert_jax.train.distill.setup import Run, build
+from distilbert_jax.train.distill.inputs import load_inputs
+from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.types import TrainState
-
-IDENTITY = "experiment.txt"
-
-
-def run_folder(experiment: Experiment) -> pathlib.Path:
-    return remote_folder.local(experiment.workdir or f"runs/{experiment.name}")
 
 
 def distill(experiment: Experiment, *, command: Command | None = None, profile: range = range(0)) -> pathlib.Path:
@@ -42,33 +34,20 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
     The same call goes on where an earlier one ended. Raises ValueError for bad input, `Stopped` where a signal ended
     it; whatever ends it, the last checkpoint stays.
     """
-    choose_kernels(experiment)
-    folder, stored = run_folder(experiment), remote_folder.at(experiment.workdir)
+    set_deterministic(experiment)
+    folder, stored = locate_run_folder(experiment), remote_folder.at(experiment.workdir)
     alone = files.alone_in(folder) if is_first() else contextlib.nullcontext()
     with Hosts() as hosts, alone:
-        teacher, start = read_models(experiment)
-        with hosts.first():
-            if stored:
-                bring(stored)
-            prepared = prepare(experiment.corpus, start.tokenizer)
-        student = cut_student(experiment, start, prepared.words)
-        run = build(experiment, teacher, student, prepared)
-        _claim(folder, identity(experiment, teacher, start, prepared))
+        inputs = load_inputs(experiment, preparing=_first_process_downloads(hosts, stored))
+        run = setup_distillation(experiment, inputs)
+        claim_run_folder(folder, run_identity(experiment, inputs.sha256))
         if command and is_first():
             command.write(folder)
-        console.print(*student.origin, sep="\n  ", markup=False)
+        console.print(*inputs.student.origin, sep="\n  ", markup=False)
         state = _train(experiment, run, folder, Profile(profile, folder), stored)
         params = jax.jit(lambda x: x, out_shardings=replicated(run.mesh))(state.params["student"])  # of all processes
         if is_first():
-            export(
-                folder,
-                experiment,
-                teacher=teacher,
-                start=start,
-                student=student,
-                prepared=prepared,
-                params=params,
-            )
+            export(folder, experiment, inputs, params)
             if stored:
                 send(stored)
                 (stored / "export").put()
@@ -76,42 +55,21 @@ def distill(experiment: Experiment, *, command: Command | None = None, profile: 
     return folder
 
 
-def choose_kernels(experiment: Experiment) -> None:
-    """XLA's reproducible ones, if the experiment says so. Read when jax starts its first backend."""
-    if experiment.deterministic:
-        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
-
-
-def identity(experiment: Experiment, teacher: Model | None, start: Model, prepared: Prepared) -> str:
-    """What `experiment.txt` holds: the experiment as text, and the hashes of what it read."""
-    facts = {"start": start.sha256, "corpus": prepared.sha256} | ({"teacher": teacher.sha256} if teacher else {})
-    return describe(experiment) + "".join(f"sha256.{name}: {value}\n" for name, value in facts.items())
-
-
-def difference(there: str, wanted: str) -> str:
-    """Of two identities, line by line, pace aside; nothing where there is none."""
-    pace = tuple(f"{field}: " for field in PACE)
-    ours, theirs = ({line for line in text.splitlines() if not line.startswith(pace)} for text in (wanted, there))
-    shown = [f"  there   {line}" for line in sorted(theirs - ours)]
-    return "\n".join(shown + [f"  wanted  {line}" for line in sorted(ours - theirs)])
-
-
-def _claim(folder: pathlib.Path, text: str) -> None:
-    """Writes down whose folder this is. ValueError, with the difference, where another experiment left checkpoints."""
-    path = folder / IDENTITY
-    if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
-        different = difference(untrusted.text(path), text)
-        if different:
-            raise ValueError(
-                f"{folder} holds another experiment's run; give this one a workdir of its own:\n{different}"
-            )
-    if is_first():
-        with files.atomic(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+@contextlib.contextmanager
+def _first_process_downloads(hosts: Hosts, stored: remote_folder.Stored | None) -> Iterator[None]:
+    """Downloads a stored run, and does what is inside, in the first process before the others do."""
+    with hosts.first():
+        if stored:
+            bring(stored)
+        yield
 
 
 def _train(
-    experiment: Experiment, run: Run, folder: pathlib.Path, profile: Profile, stored: remote_folder.Stored | None
+    experiment: Experiment,
+    run: DistillSetup,
+    folder: pathlib.Path,
+    profile: Profile,
+    stored: remote_folder.Stored | None,
 ) -> TrainState:
     """From the last checkpoint, or the start, to the last step."""
     kept = Checkpoints(folder / "checkpoints", keep=experiment.keep, stored=stored / "checkpoints" if stored else None)
@@ -162,7 +120,7 @@ def _train(
     return state
 
 
-def _evaluate(run: Run, state: TrainState, step: int, log: Log | Silent) -> None:
+def _evaluate(run: DistillSetup, state: TrainState, step: int, log: Log | Silent) -> None:
     measured = measure(run, state.params["student"])
     log.write("eval", step, measured)
     console.print(f"step {step:,}: {in_words(measured)}")

@@ -1,7 +1,6 @@
 """The models of an experiment: who teaches, and the student as it starts."""
 
 import dataclasses
-import importlib
 from types import ModuleType
 from typing import Any
 
@@ -10,11 +9,12 @@ import numpy as np
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.hub import load
 from distilbert_jax.models import student_init
+from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.compatibility import check_comparable
 
 
-def read_models(experiment: Experiment) -> tuple[load.Model | None, load.Model]:
+def load_models(experiment: Experiment) -> tuple[load.Model | None, load.Model]:
     """(teacher, where the student starts). ValueError where they, the losses and the rows do not fit together."""
     teacher = load.read(experiment.teacher) if experiment.teacher else None
     start = teacher if experiment.student.start is None and teacher else load.read(experiment.start)
@@ -33,8 +33,8 @@ def read_models(experiment: Experiment) -> tuple[load.Model | None, load.Model]:
                 f"corpus.row_length is {experiment.corpus.row_length}, but {model.folder} has {model.cfg.max_tokens} "
                 "positions"
             )
-    if experiment.student.family not in load.FAMILIES:
-        raise ValueError(f"student.family {experiment.student.family!r}: choose one of {', '.join(load.FAMILIES)}")
+    # A family that is not supported is refused before the corpus is prepared, which may take hours.
+    get_family(experiment.student.family, field="student.family")
     return teacher, start
 
 
@@ -54,7 +54,7 @@ def student_shape(
     """(family, the layers that are kept, the student's shape)."""
     wanted = experiment.student
     layers = tuple(range(start.num_layers)) if wanted.layers == "all" else wanted.layers
-    family = importlib.import_module(f"distilbert_jax.models.families.{wanted.family}")
+    family = get_family(wanted.family, field="student.family")
     rates = {"dropout": wanted.dropout, "attention_dropout": wanted.attention_dropout}
     return family, layers, family.student_of(start, num_layers=len(layers), **rates)
 
@@ -65,7 +65,7 @@ def shapes(experiment: Experiment) -> tuple[TransformerConfig | None, Transforme
     return of(experiment.teacher) if experiment.teacher else None, student_shape(experiment, of(experiment.start))[2]
 
 
-def cut_student(experiment: Experiment, start: load.Model, words: np.ndarray) -> StudentModel:
+def init_student(experiment: Experiment, start: load.Model, words: np.ndarray) -> StudentModel:
     """`words` [v] says how often each word stands in the corpus: a new head starts from that."""
     family, layers, cfg = student_shape(experiment, start.cfg)
     student = student_init.cut(start.params, source_cfg=start.cfg, student_cfg=cfg, layers=layers)

@@ -1,41 +1,42 @@
-"""What the loop turns: the state on its devices, the rows, and the steps, not compiled before their first call."""
+"""Sets up a distillation run: device state, input batches and jitted functions."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
-from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.config.experiment import Experiment, Masking
 from distilbert_jax.data import batches, masking
 from distilbert_jax.data.shards.prepare import Prepared
 from distilbert_jax.data.shards.splits import HELD_OUT, TRAIN
 from distilbert_jax.devices.mesh import make_mesh, place, row_devices, split
 from distilbert_jax.devices.sharding import demand_divides, shardings
 from distilbert_jax.heads.masked_lm import MaskedLM
-from distilbert_jax.hub.load import Model
 from distilbert_jax.losses import metrics
 from distilbert_jax.losses.base import first_params
 from distilbert_jax.models import cost_model
 from distilbert_jax.models.attention_kernel import with_attention
 from distilbert_jax.models.transformer import TransformerConfig
-from distilbert_jax.train.distill.models import StudentModel
+from distilbert_jax.train.distill.inputs import DistillInputs
 from distilbert_jax.train.memory_fit import Fits
 from distilbert_jax.train.objective import Ask, Objective
 from distilbert_jax.train.step import Gradients, make_eval_step, make_forward, make_gradients, make_train_step, start
 from distilbert_jax.train.step_inspection import Dissect, make_dissect
-from distilbert_jax.types import Apply, Metrics, Rows, TrainState
+from distilbert_jax.types import Apply, Batch, Metrics, RowKeys, Rows, TrainState
 
 EVAL_SEED = 20_191_002  # of the held-out masks: the same for every run and every model
-EVAL_SHARE = 0.15
+EVAL_MASKING = Masking(share=0.15, smoothing=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """All that the loop turns."""
+class DistillSetup:
+    """What the training loop needs: device state, input batches and functions, which compile when first called."""
 
     mesh: Mesh
     state: TrainState  # as it starts
@@ -56,12 +57,26 @@ class Run:
         return Rows(**place(batch, self.mesh))
 
 
-def build(experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared) -> Run:
-    """Puts parameters on the devices, checks the shards, and makes the steps."""
+def set_deterministic(experiment: Experiment) -> None:
+    """Makes XLA choose reproducible kernels on a GPU, if the experiment asks for it.
+
+    Has an effect only before jax starts its first backend.
+    """
+    if experiment.deterministic:
+        os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_deterministic_ops=true"
+
+
+def setup_distillation(experiment: Experiment, inputs: DistillInputs) -> DistillSetup:
+    """Puts the parameters on the devices, checks the shards, and makes the steps.
+
+    Raises:
+        ValueError: the models or the batch cannot be divided over the devices, or a shard is damaged.
+    """
+    teacher, student, corpus = inputs.teacher, inputs.student, inputs.corpus
     mesh = make_mesh(fsdp=experiment.fsdp, tensor=experiment.tensor)
     for who, cfg in {"student": student.cfg, **({"teacher": teacher.cfg} if teacher else {})}.items():
         demand_divides(cfg, mesh, who=who)
-    train, held_out = (batches.Shards(prepared.folder, prepared.shards[side]) for side in (TRAIN, HELD_OUT))
+    train, held_out = (batches.Shards(corpus.folder, corpus.shards[side]) for side in (TRAIN, HELD_OUT))
     held_out_rows = min(experiment.eval_rows, len(held_out))
 
     tx = experiment.optimizer.transformation(experiment.steps)
@@ -72,7 +87,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
         teacher_size=teacher.cfg.hidden_size if teacher else None,
     )
     params = {"student": student.params, "losses": of_losses}
-    steps = _steps(experiment, teacher, student, prepared, mesh)
+    steps = _steps(experiment, inputs, tx, mesh)
     state = start(params, tx, mesh, dtype=experiment.dtype)
     teachers = {"teacher": in_type(teacher.params, experiment.dtype)} if teacher else {}
     teachers = jax.device_put(teachers, shardings(teachers, mesh))
@@ -87,7 +102,7 @@ def build(experiment: Experiment, teacher: Model | None, student: StudentModel, 
     at_once = fits.most() if experiment.rows_per_device == "auto" else experiment.rows_per_device
     accumulation, rows = split(experiment.global_batch, rows_per_device=at_once, devices=row_devices(mesh))
     layout = batches.Layout(accumulation=accumulation, rows=rows, process=jax.process_index(), of=jax.process_count())
-    return Run(
+    return DistillSetup(
         mesh=mesh,
         state=state,
         batches=batches.Batches(shards=train, seed=experiment.seed, steps=experiment.steps, layout=layout),
@@ -117,24 +132,19 @@ def flops(experiment: Experiment, teacher: TransformerConfig | None, student: Tr
 
 
 def _steps(
-    experiment: Experiment, teacher: Model | None, student: StudentModel, prepared: Prepared, mesh: Mesh
+    experiment: Experiment, inputs: DistillInputs, tx: optax.GradientTransformation, mesh: Mesh
 ) -> dict[str, Any]:
-    """What of a Run is a function on the devices."""
-    cfgs = {"student": with_attention(computed(student.cfg, experiment), who="student")}
-    if teacher:
-        cfgs["teacher"] = with_attention(computed(teacher.cfg, experiment), who="teacher")
-    ask = _ask(
-        prepared,
-        share=experiment.masking.share,
-        smoothing=experiment.masking.smoothing,
-        everywhere=experiment.asks_everywhere,
-    )
+    """Returns the functions of a DistillSetup that run on the devices, by field name."""
+    cfgs = {"student": with_attention(computed(inputs.student.cfg, experiment), who="student")}
+    if inputs.teacher:
+        cfgs["teacher"] = with_attention(computed(inputs.teacher.cfg, experiment), who="teacher")
+    ask = make_corpus_masking(inputs.corpus, experiment.masking, all_positions=experiment.asks_everywhere)
     objective = make_objective(experiment, cfgs, ask)
     gradients = make_gradients(objective, mesh)
-    train_step = make_train_step(gradients, experiment.optimizer.transformation(experiment.steps), mesh)
+    train_step = make_train_step(gradients, tx, mesh)
     programs = {
         "gradients": gradients,
-        "eval_step": make_eval_step(_measured(prepared, cfgs), mesh),
+        "eval_step": make_eval_step(_measured(inputs.corpus, cfgs), mesh),
         "dissect": make_dissect(objective, mesh),
         "forward": {
             name: make_forward(model, ask=ask, mesh=mesh, seed=experiment.seed, learns=name == "student")
@@ -144,7 +154,7 @@ def _steps(
     return {"train_step": jax.jit(train_step, donate_argnums=0)} | jax.tree.map(jax.jit, programs)
 
 
-def _measured(prepared: Prepared, cfgs: Mapping[str, TransformerConfig]) -> Objective:
+def _measured(corpus: Prepared, cfgs: Mapping[str, TransformerConfig]) -> Objective:
     """What held-out rows are asked: the same of every run, whatever it learns from."""
     taught = "teacher" in cfgs
     return Objective(
@@ -152,7 +162,7 @@ def _measured(prepared: Prepared, cfgs: Mapping[str, TransformerConfig]) -> Obje
         teachers={"teacher": masked_lm(cfgs["teacher"])} if taught else {},
         losses={},
         watched={**metrics.STUDENT, **(metrics.TEACHER | metrics.BOTH if taught else {})},
-        ask=_ask(prepared, share=EVAL_SHARE, smoothing=0.0, everywhere=False),
+        ask=make_corpus_masking(corpus, EVAL_MASKING, all_positions=False),
         seed=EVAL_SEED,
     )
 
@@ -184,9 +194,31 @@ def in_type(params: Any, dtype: str) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, x: x.astype(dtype, copy=False) if rounds(path) else x, params)
 
 
-def _ask(prepared: Prepared, *, share: float, smoothing: float, everywhere: bool) -> Ask:
-    tokenizer = prepared.tokenizer
-    words = masking.MaskedWords(mask_id=tokenizer.mask, words=tokenizer.size, share=share, everywhere=everywhere)
-    counts, special = jnp.asarray(prepared.words, jnp.float32), jnp.asarray(tokenizer.special)
-    preference = masking.log_preference(counts, special, smoothing=smoothing)
-    return lambda keys, rows: words(keys, rows, preference)
+def make_corpus_masking(corpus: Prepared, config: Masking, *, all_positions: bool) -> Ask:
+    """Returns the function that masks rows of a corpus, as `make_masking` does."""
+    tokenizer = corpus.tokenizer
+    return make_masking(
+        config, corpus.words, mask_id=tokenizer.mask, special_ids=tokenizer.special, all_positions=all_positions
+    )
+
+
+def make_masking(
+    config: Masking, token_counts: np.ndarray, *, mask_id: int, special_ids: Sequence[int], all_positions: bool
+) -> Ask:
+    """Returns the function that masks rows and makes a batch of predictions of them.
+
+    Args:
+        config: how many tokens are masked, and how much rare ones are preferred.
+        token_counts: [v], how often each token of the vocabulary occurs in the corpus.
+        mask_id: the id of [MASK].
+        special_ids: ids that are never masked.
+        all_positions: whether every token is a prediction, or only the masked ones.
+    """
+    masker = masking.MaskedWords(mask_id=mask_id, words=len(token_counts), share=config.share, everywhere=all_positions)
+    counts, special = jnp.asarray(token_counts, jnp.float32), jnp.asarray(special_ids)
+    preference = masking.log_preference(counts, special, smoothing=config.smoothing)
+
+    def make_batch(keys: RowKeys, rows: Rows) -> Batch:
+        return masker(keys, rows, preference)
+
+    return make_batch

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from distilbert_jax.config.experiment_file import describe
-from distilbert_jax.config.finetune import FineTune
+from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTune
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.registry import Task
 from distilbert_jax.devices.mesh import place, replicated
@@ -21,6 +21,7 @@ from distilbert_jax.io.console import bar, console
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import Log
 from distilbert_jax.runtime.metrics_log import read as read_log
+from distilbert_jax.runtime.run_folder import check_identity, run_identity, write_identity
 from distilbert_jax.runtime.step_monitor import Meter, Work, timed
 from distilbert_jax.runtime.stop_signal import Stop, Stopped
 from distilbert_jax.train.finetune.setup import Split, Tuning, build
@@ -47,7 +48,7 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
     """
     with files.alone_in(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
-        _refuse_another(folder, describe(plan))
+        _check_same_plan(folder, describe(plan))
         for path in paths:
             if path.is_file():
                 files.remove(path.with_suffix("") / "checkpoints")  # a kill may have left them
@@ -78,27 +79,18 @@ def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any
 
 
 def _claim(folder: pathlib.Path, tuning: Tuning) -> None:
-    """Writes down whose folder this is, once it is known that the plan can be followed."""
+    """Records that the folder belongs to this plan. Called once it is known that the plan can be followed."""
     models = {"model": tuning.model} | ({"teacher": tuning.teacher} if tuning.teacher else {})
-    text = describe(tuning.plan) + "".join(f"sha256.{name}: {model.sha256}\n" for name, model in models.items())
-    _refuse_another(folder, text)
-    with files.atomic(folder / PLAN) as partial:
-        partial.write_text(text, encoding="utf-8")
+    identity = run_identity(tuning.plan, {name: model.sha256 for name, model in models.items()})
+    _check_same_plan(folder, identity)
+    write_identity(folder / PLAN, identity)
 
 
-def _refuse_another(folder: pathlib.Path, text: str) -> None:
-    """ValueError where another plan left results, or the same plan with other weights as far as `text` has sums."""
-    path = folder / PLAN
-    if not path.is_file():
-        return
-    free = ("rows_per_device: ",) if "sha256." in text else ("rows_per_device: ", "sha256.")
-    lines = lambda text: {line for line in text.splitlines() if not line.startswith(free)}
-    different = sorted(lines(untrusted.text(path)) ^ lines(text))
-    if different:
-        raise ValueError(
-            f"{folder} holds results of another plan; name another folder with --output-dir:\n  "
-            + "\n  ".join(different)
-        )
+def _check_same_plan(folder: pathlib.Path, identity: str) -> None:
+    """Raises ValueError if the folder holds results of another plan, or of the same plan with other weights."""
+    if (folder / PLAN).is_file():
+        problem = f"{folder} holds results of another plan; name another folder with --output-dir"
+        check_identity(folder / PLAN, identity, resumable=RESUMABLE_FIELDS, problem=problem)
 
 
 def _announce(tuning: Tuning) -> None:

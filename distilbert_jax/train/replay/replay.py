@@ -12,16 +12,16 @@ import jax
 import numpy as np
 from rich.table import Table
 
-from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import describe
-from distilbert_jax.data.shards.prepare import Prepared, prepare
-from distilbert_jax.io import files, untrusted
+from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
+from distilbert_jax.io import files
 from distilbert_jax.io.console import bar, console
 from distilbert_jax.runtime import command_record
 from distilbert_jax.runtime.checkpoint import Checkpoints
-from distilbert_jax.train.distill.loop import IDENTITY, choose_kernels, difference, identity
-from distilbert_jax.train.distill.models import cut_student, read_models
-from distilbert_jax.train.distill.setup import Run, build
+from distilbert_jax.runtime.run_folder import EXPERIMENT_FILE, check_identity, run_identity
+from distilbert_jax.train.distill.inputs import load_inputs
+from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.train.replay import first_nonfinite
 from distilbert_jax.train.step_inspection import Parts, size
 from distilbert_jax.types import TrainState
@@ -40,27 +40,23 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
     given, typed_in = command_record.read(folder)
     with files.alone_in(folder), contextlib.chdir(typed_in):
         experiment = given.experiment()
-        _demand_same(folder, describe(experiment), given.file)
+        _check_same_experiment(folder, describe(experiment), given.file)
         if not 1 <= step <= experiment.steps:
             raise ValueError(f"{folder} has steps 1 to {experiment.steps:,}, and no step {step:,}")
-        choose_kernels(experiment)
-        teacher, start = read_models(experiment)
-        prepared = prepare(experiment.corpus, start.tokenizer)
-        _demand_same(folder, identity(experiment, teacher, start, prepared), given.file)
-        run = build(experiment, teacher, cut_student(experiment, start, prepared.words), prepared)
-        _take_apart(experiment, run, prepared, _before(run, folder, step), step)
+        set_deterministic(experiment)
+        inputs = load_inputs(experiment)
+        _check_same_experiment(folder, run_identity(experiment, inputs.sha256), given.file)
+        run = setup_distillation(experiment, inputs)
+        _take_apart(experiment, run, inputs.corpus.tokenizer, _before(run, folder, step), step)
 
 
-def _demand_same(folder: pathlib.Path, text: str, file: str) -> None:
-    """ValueError, with the difference, where `text` is not what the run wrote down, as far as it goes."""
-    there = untrusted.text(folder / IDENTITY)
-    if "sha256.corpus: " not in text:
-        there = "".join(line for line in there.splitlines(keepends=True) if not line.startswith("sha256."))
-    if different := difference(there, text):
-        raise ValueError(f"{folder} was run with another experiment than {file} gives now:\n{different}")
+def _check_same_experiment(folder: pathlib.Path, identity: str, file: str) -> None:
+    """Raises ValueError, with the difference, if the run in `folder` had another identity."""
+    problem = f"{folder} was run with another experiment than {file} gives now"
+    check_identity(folder / EXPERIMENT_FILE, identity, resumable=RESUMABLE_FIELDS, problem=problem)
 
 
-def _before(run: Run, folder: pathlib.Path, step: int) -> TrainState:
+def _before(run: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:
     """The state that `step` begins with."""
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
         state, done = checkpoints.look(run.state, before=step) or (run.state, 0)
@@ -72,7 +68,7 @@ def _before(run: Run, folder: pathlib.Path, step: int) -> TrainState:
     return state
 
 
-def _take_apart(experiment: Experiment, run: Run, prepared: Prepared, state: TrainState, step: int) -> None:
+def _take_apart(experiment: Experiment, run: DistillSetup, tokenizer: Tokenizer, state: TrainState, step: int) -> None:
     """Shows the parts of a step from the state before it, and names what turned."""
     batch = run.batches[step - 1]
     parts = jax.device_get(run.dissect(state.params, run.teachers, run.place(batch)))
@@ -92,7 +88,7 @@ def _take_apart(experiment: Experiment, run: Run, prepared: Prepared, state: Tra
     else:
         at = first.first_row()
         said = f"step {step:,}: {first.in_words()}, row {batch['rows'][at]} of the corpus"
-        text = prepared.tokenizer.backend.decode(batch["tokens"][at].tolist())
+        text = tokenizer.backend.decode(batch["tokens"][at].tolist())
         console.print(f"row {batch['rows'][at]}: {text[:TEXT]}", markup=False)
     console.print(said, markup=False)
 

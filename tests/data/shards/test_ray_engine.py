@@ -72,7 +72,9 @@ def test_a_rule_that_cuts_one_document_too_late_is_seen(corpus, monkeypatch):
 
 def test_no_cluster_there(monkeypatch):
     """(It comes first: afterwards there is one.)"""
-    with pytest.raises(ValueError, match=r"--ray-address auto: no Ray cluster there; `ray start --head` makes one"):
+    with pytest.raises(
+        ValueError, match=r"--ray-address auto: there is no Ray cluster at this address; `ray start --head` starts one"
+    ):
         ray_engine.Cluster("auto")
     with pytest.raises(ValueError, match="no Ray cluster there.*Connection refused"):
         ray_engine.Cluster("localhost:9")

@@ -102,7 +102,7 @@ def test_a_second_call_reads_what_is_there(whole, colors):
 
 def test_another_plan_is_refused(whole, colors):
     plan, folder, _ = whole
-    with pytest.raises(ValueError, match="another plan(.|\n)*epochs: 4\n  epochs: 5"):
+    with pytest.raises(ValueError, match="another plan(.|\n)*\n  before  epochs: 5\n  now     epochs: 4"):
         tuned.finetune(dataclasses.replace(plan, epochs=4), colors[0], folder=folder, seeds=2)
 
 

@@ -224,8 +224,10 @@ def test_what_cannot_be_replayed(told, tmp_path):
     changed.write_text(told.file.read_text().replace(repr(told.rows), "(0, 1)"))
     (run / "command.json").write_text(json.dumps(kept | {"file": str(changed)}))
     said = refused(run, 3)
-    assert f"{run} was run with another experiment than {changed} gives now: there losses.odd.rows: {told.rows}" in said
-    assert "wanted losses.odd.rows: (0, 1)" in said
+    assert (
+        f"{run} was run with another experiment than {changed} gives now: before losses.odd.rows: {told.rows}" in said
+    )
+    assert "now losses.odd.rows: (0, 1)" in said
     (run / "command.json").write_text(json.dumps(kept | {"typed_in": str(tmp_path / "gone")}))
     assert f"distill was run in {tmp_path}/gone, which is not there any more" in refused(run, 3)
 
