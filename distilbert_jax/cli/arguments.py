@@ -19,8 +19,8 @@ _OVERRIDES_HELP = (
 _TASK_HELP = (
     "a task and the folder with its files as they were released; without =FOLDER the task is read from TensorFlow "
     "Datasets. Tasks: cola sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb squad squad2 conll2003 wnut17 swag codah "
-    "piqa. Any other name is a task of your own: the folder has train.csv and dev.csv (or .jsonl) with a column text, an "
-    "optional column text_pair, and one of label, score, labels or probabilities. May be repeated"
+    "piqa. Any other name is a task of your own: the folder has train.csv and dev.csv (or .jsonl) with a column text, "
+    "an optional column text_pair, and one of label, score, labels or probabilities. May be repeated"
 )
 
 
