@@ -27,7 +27,8 @@ def export(
     params: Any,
 ) -> pathlib.Path:
     """Writes `export/` in the run's folder and returns it."""
-    target, measured = folder / "export", metrics_log.read(folder, "eval")
+    target, logged = folder / "export", metrics_log.read(folder, "eval")
+    evaluations = [{key: value for key, value in entry.items() if key != "kind"} for entry in logged]
     text = model_card.write(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
@@ -35,7 +36,7 @@ def export(
         start=experiment.start.folder,
         base_model=(teacher or start).hub_id,
         origin=student.origin,
-        measured=measured[-1],
+        measured=evaluations[-1],
         manifest=prepared.manifest,
         description=describe(experiment),
     )
@@ -52,7 +53,7 @@ def export(
     )
     files.write_json(
         folder / "results.json",
-        {"name": experiment.name, "teacher": named, "at_start": measured[0], "measured": measured[-1]},
+        {"name": experiment.name, "teacher": named, "initial": evaluations[0], "final": evaluations[-1]},
     )
     console.print(f"exported to {target}")
     return target

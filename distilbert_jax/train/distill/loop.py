@@ -20,6 +20,7 @@ from distilbert_jax.runtime.command_record import COMMAND, Command
 from distilbert_jax.runtime.metrics_log import Log, Silent
 from distilbert_jax.runtime.profiler import Profile
 from distilbert_jax.runtime.remote_run import bring, send
+from distilbert_jax.runtime.run_format import check_run_format, write_run_format
 from distilbert_jax.runtime.step_monitor import Meter, Work, timed
 from distilbert_jax.runtime.stop_signal import Stop, Stopped
 from distilbert_jax.train.distill.export import export
@@ -100,12 +101,14 @@ def _claim(folder: pathlib.Path, text: str) -> None:
     """Writes down whose folder this is. ValueError, with the difference, where another experiment left checkpoints."""
     path = folder / IDENTITY
     if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
+        check_run_format(folder)
         different = difference(untrusted.text(path), text)
         if different:
             raise ValueError(
                 f"{folder} holds another experiment's run; give this one a workdir of its own:\n{different}"
             )
     if is_first():
+        write_run_format(folder)
         with files.atomic(path) as partial:
             partial.write_text(text, encoding="utf-8")
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import batches, masking
 from distilbert_jax.data.shards.prepare import Prepared
@@ -113,7 +114,7 @@ def flops(experiment: Experiment, teacher: TransformerConfig | None, student: Tr
             places=masking.places(length, share=experiment.masking.share, everywhere=everywhere),
         )
     )
-    return {"mfu": of(experiment.asks_everywhere), "mfu_everywhere": of(True)}
+    return {log_keys.MFU.name: of(experiment.asks_everywhere), log_keys.MFU_ALL_POSITIONS.name: of(True)}
 
 
 def _steps(

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.config.experiment_file import describe
 from distilbert_jax.data.shards.prepare import Prepared, prepare
@@ -19,6 +20,7 @@ from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import bar, console
 from distilbert_jax.runtime import command_record
 from distilbert_jax.runtime.checkpoint import Checkpoints
+from distilbert_jax.runtime.run_format import check_run_format
 from distilbert_jax.train.distill.loop import IDENTITY, choose_kernels, difference, identity
 from distilbert_jax.train.distill.models import cut_student, read_models
 from distilbert_jax.train.distill.setup import Run, build
@@ -38,6 +40,7 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
     """
     folder = folder.absolute()
     given, typed_in = command_record.read(folder)
+    check_run_format(folder)
     with files.alone_in(folder), contextlib.chdir(typed_in):
         experiment = given.experiment()
         _demand_same(folder, describe(experiment), given.file)
@@ -68,7 +71,7 @@ def _before(run: Run, folder: pathlib.Path, step: int) -> TrainState:
     with bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
         for at in range(done, step - 1):
             state, metrics = run.train_step(state, run.teachers, run.place(run.batches[at]))
-            advance(at + 1, f"loss {float(metrics['loss']):.3f}")
+            advance(at + 1, f"loss {float(metrics[log_keys.LOSS.name]):.3f}")
     return state
 
 
@@ -78,7 +81,7 @@ def _take_apart(experiment: Experiment, run: Run, prepared: Prepared, state: Tra
     parts = jax.device_get(run.dissect(state.params, run.teachers, run.place(batch)))
     weights = jax.device_get(jax.tree.map(size, {**run.teachers, "student": state.params}))
     _, measured = run.train_step(state, run.teachers, run.place(batch))
-    metrics = {name: float(value) for name, value in measured.items() if name != "bad_steps"}
+    metrics = {name: float(value) for name, value in measured.items() if name != log_keys.NONFINITE_STEPS.name}
     console.print(_models(parts, weights, list(experiment.losses)), _means(parts, metrics, step))
 
     first, wrong = (
@@ -119,7 +122,8 @@ def _means(parts: Parts, metrics: Mapping[str, float], step: int) -> Table:
     update = "made" if all(map(math.isfinite, metrics.values())) else "left out"
     table = Table("", "value", "rows not finite", title=f"step {step:,}, its update {update}", title_justify="left")
     for name, value in metrics.items():
-        of_rows = parts.means.get(name.removeprefix("loss/"))
+        of_loss = log_keys.LOSS_MEAN.match(name)
+        of_rows = parts.means.get(of_loss["loss"] if of_loss else name)
         count = "" if of_rows is None else f"{(~np.isfinite(of_rows)).sum()} of {of_rows.size}"
         table.add_row(name, _largest([value]), count)
     return table
