@@ -152,5 +152,5 @@ class TrainState:
     step: Int[Array, ""]
     params: dict[str, Any]  # {"student": …, "losses": {name: …}}
     opt_state: Any
-    bad_steps: Int[Array, ""]  # updates left out because they were not finite
+    nonfinite_steps: Int[Array, ""]  # updates that were skipped because they were not finite
     scale: Scale | None = None  # in float16 only

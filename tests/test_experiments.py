@@ -45,7 +45,7 @@ def test_it_runs_tiny(path, tmp_path, capsys):
     run_report.show(folder)
     said = capsys.readouterr().out
     assert "accuracy" in said
-    assert ("same first word" in said) == (experiment.teacher is not None)
+    assert ("top-1 agreement" in said) == (experiment.teacher is not None)
     assert (folder / "losses.png").stat().st_size > 10_000
 
 

@@ -50,7 +50,7 @@ CARD = (
 )
 TEXT = "A cat runs.\nIt is red.\n\nThe dog é sleeps.\n" * 3
 LOG = [{"kind": "train", "step": 1, "loss/hard": 2.0}, {"kind": "eval", "step": 2, "accuracy": 0.5}]
-MEASURED = {"words": 9, "accuracy": 0.5, "accuracy_error": 0.1, "perplexity": 3.0}
+FINAL = {"masked_tokens": 9, "accuracy": 0.5, "accuracy_stderr": 0.1, "perplexity": 3.0}
 MRPC = "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\ta\tb\n0\t3\t4\tc\td\n"
 CONLL = "-DOCSTART- O\n\nAda B-PER\nlives O\n\nTurin B-LOC\n"
 
@@ -150,11 +150,11 @@ def prepared(folder):
         sums = {part: files.sha256(folder / f"{name}.{part}.npy") for part in manifest.PARTS}
         shards.append({"name": name, "rows": 3, "sha256": sums, "counts": {"documents": 1}})
     whole = {
-        "settings": {"format": "1"},
+        "settings": {"format": str(manifest.FORMAT)},
         "files": [{"source": "a", "name": "b", "bytes": 1, "sha256": "00"}],
         "licenses": {"a": "not stated"},
         "shards": {"train": shards[:1], "held_out": shards[2:]},
-        "words": {"sha256": "00"},
+        "token_counts": {"sha256": "00"},
         "totals": {"rows": 6, "real_share": 0.5},
     }
     written(folder, {"train-00001.json": json.dumps(shards[0]), "manifest.json": json.dumps(whole)})
@@ -192,7 +192,7 @@ def of_tasks(base, tokenizer):
 def of_runs(base):
     results, run, checkpoints = base / "results", base / "run", base / "checkpoints"
     write_results(results, "sst2", 0.9, seeds=1, size=8)
-    written(run, {"log.jsonl": lines(LOG), "results.json": json.dumps({"teacher": None, "measured": MEASURED})})
+    written(run, {"log.jsonl": lines(LOG), "results.json": json.dumps({"teacher": None, "final": FINAL})})
     written(checkpoints, {"1/a": "x", "1.sha256": json.dumps({"a": "00", "b": "11"})})
     kept = Checkpoints(checkpoints, keep=1)
 
@@ -203,7 +203,7 @@ def of_runs(base):
 
     return {
         "seed0.json": (results / "sst2" / "seed0.json", lambda: retention.load(results)),
-        "units.json": (results / "sst2" / "seed0" / "units.json", lambda: retention.load(results)),
+        "per_example.json": (results / "sst2" / "seed0" / "per_example.json", lambda: retention.load(results)),
         "results.json": (run / "results.json", lambda: run_report.read_results(run / "results.json")),
         "log.jsonl": (run / "log.jsonl", logged),
         "1.sha256": (checkpoints / "1.sha256", lambda: kept._damage(1)),
@@ -214,7 +214,7 @@ NAMES = (
     *("config.json", "model.safetensors", "index.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
     *("manifest.json", "shard.json", "shard.npy", "a.txt", "b.jsonl", "c.txt.gz", "d.txt.xz", "e.txt.zst"),
     *("f.parquet", "README.md", "sst2", "mrpc", "squad", "conll2003", "swag", "codah", "piqa", "imdb", "own.csv"),
-    *("own.jsonl", "seed0.json", "units.json", "results.json", "log.jsonl", "1.sha256"),
+    *("own.jsonl", "seed0.json", "per_example.json", "results.json", "log.jsonl", "1.sha256"),
 )
 EACH, EACH_PROVEN = 7, 350  # 217 in all, and 10,850
 

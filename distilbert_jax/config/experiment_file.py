@@ -8,7 +8,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from distilbert_jax.config import renamed
@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 FROM_TEXT = {Pretrained: Pretrained, Source: Files}
 """Makes a config value of a plain word on the command line: `teacher=FOLDER`, `corpus.sources.text=FILES`."""
+
+NOT_SET = "not set"
+"""The value at a field path that a config does not have, where it is compared with one that has it."""
 
 
 def load(path: str | pathlib.Path) -> Experiment:
@@ -80,18 +83,59 @@ def override(experiment: T, changes: Sequence[str]) -> T:
     return experiment
 
 
-def describe(node: Any, prefix: str = "") -> str:
+def describe(node: Any) -> str:
     """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested.
 
     The folder of a run keeps this text as experiment.txt.
     """
+    return "".join(f"{path}: {value}\n" for path, value in _leaves(node))
+
+
+def flatten(node: Any) -> dict[str, Any]:
+    """Returns the value of every leaf of a config by its field path, such as "optimizer.b2", as JSON can hold it.
+
+    A value that JSON has no kind for becomes text, and a tuple a list. Every dataclass has a field "class", its name.
+    """
+    plain = lambda value: value if isinstance(value, str | int | float | None) else str(value)
+    return {
+        path: [plain(part) for part in value] if isinstance(value, list | tuple) else plain(value)
+        for path, value in _leaves(node)
+    }
+
+
+def differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], *, except_in: Sequence[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+    """Returns both values of every field path at which two flattened configs differ.
+
+    Args:
+        one: a config, as `flatten` returns it.
+        other: another one.
+        except_in: field paths that may differ, with everything below them.
+
+    Returns:
+        By field path, (value in `one`, value in `other`); a config that does not have the field has `NOT_SET` there.
+    """
+    found = {path: (one.get(path, NOT_SET), other.get(path, NOT_SET)) for path in sorted({*one, *other})}
+    return {path: pair for path, pair in found.items() if pair[0] != pair[1] and not is_within(path, except_in)}
+
+
+def is_within(path: str, fields: Sequence[str]) -> bool:
+    """Whether a field path is one of `fields` or below one of them."""
+    return any(path == field or path.startswith(f"{field}.") for field in fields)
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (field path, value) of every leaf, in the order of the fields."""
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         named = [("class", type(node).__name__), *((f.name, getattr(node, f.name)) for f in dataclasses.fields(node))]
     elif isinstance(node, Mapping):
         named = list(node.items())
     else:
-        return f"{prefix}: {node}\n"
-    return "".join(describe(value, f"{prefix}.{name}" if prefix else name) for name, value in named)
+        yield prefix, node
+        return
+    for name, value in named:
+        yield from _leaves(value, f"{prefix}.{name}" if prefix else name)
 
 
 def _replaced(node: Any, declared_type: Any, keys: list[str], text: str, name: str) -> Any:

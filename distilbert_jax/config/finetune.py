@@ -46,8 +46,17 @@ class FineTune:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
 
 
+MODEL_FIELDS = ("model", "random_start", "teacher", "losses", "folder")
+"""Field paths of a FineTune that say which model is fine-tuned, how it is taught, and where this machine has the task's
+files. The models of a retention table may differ in these, and in nothing else.
+"""
+
+BUDGET_FIELDS = ("epochs", "batch", "optimizer.peak_lr", "max_length")
+"""Field paths of a FineTune that a retention table states below it, because scores depend on them most."""
+
 RESUMABLE_FIELDS = ("rows_per_device",)
-"""The fields of a FineTune that may change when it is resumed."""
+"""Field paths of a FineTune that may change between a call and one that continues it."""
+
 
 HIDDEN: Mapping[str, Loss] = {"cosine": Cosine(), "hidden_mse": HiddenMSE()}
 """What a teacher can show beside its answers."""

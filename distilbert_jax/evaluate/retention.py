@@ -8,29 +8,26 @@ import dataclasses
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
+from distilbert_jax.config.experiment_file import differences, is_within
+from distilbert_jax.config.finetune import BUDGET_FIELDS, MODEL_FIELDS
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.registry import form_of
 from distilbert_jax.data.tasks.task_types.base import Form
 from distilbert_jax.data.tasks.task_types.span_extraction import Spans
 from distilbert_jax.data.tasks.task_types.tagging import Tags
 from distilbert_jax.io import untrusted
+from distilbert_jax.train.finetune.results import PER_EXAMPLE_FILE, read_result
 
 DRAWS = 1_000
-OWN = ("class: FineTune", "model.", "random_start: ", "teacher", "losses.", "folder: ")
-"""Lines of a plan in which the models of a table may differ: everything else is the search budget."""
-
-BUDGET = ("epochs", "batch", "optimizer.peak_lr", "max_length")
-"""Of the plan, what stands under the table."""
-
-MOST_UNITS = 2**28  # bytes
+MAX_PER_EXAMPLE_BYTES = 2**28
 
 
-class StatedForm(TypedDict):
-    """What a result says of its task's form."""
+class StatedTaskType(TypedDict):
+    """The part of a result that says of what type its task is."""
 
     head: str
     labels: list[str]
@@ -42,9 +39,9 @@ class Result(TypedDict):
     """What of a seedN.json is read."""
 
     task: str
-    headline: float
-    form: StatedForm
-    plan: list[str]
+    main_score: float
+    task_type: StatedTaskType
+    config: dict[str, Any]
     parameters: int
     dev_examples: dict[str, int]
     train_examples: int
@@ -52,12 +49,12 @@ class Result(TypedDict):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Results:
-    """One model on one task: for each seed its headline, and by dev split the units of every example."""
+    """One model on one task: for each seed its main score, and by dev split the numbers of every example."""
 
-    headlines: tuple[float, ...]
-    units: tuple[Mapping[str, np.ndarray], ...]
+    main_scores: tuple[float, ...]
+    per_example: tuple[Mapping[str, np.ndarray], ...]
     form: Form
-    plan: tuple[str, ...]
+    config: Mapping[str, Any]
     parameters: int
     sizes: Mapping[str, int]  # examples by split
 
@@ -84,7 +81,7 @@ class Retention:
     floor: Mapping[str, float]
     kept: Mapping[str, Mapping[str, Kept]]  # [student][task, or "macro"]
     kept_above_floor: Mapping[str, Kept]  # [student], of the macro averages
-    budget: Mapping[str, tuple[str, ...]]  # [task]: the plan, the same for all
+    budget: Mapping[str, Mapping[str, Any]]  # [task]: the settings that are the same for all models
     milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of one text, by model
 
     @property
@@ -106,14 +103,14 @@ def load(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, 
         )
     for task in sorted(there):
         paths = sorted(task.glob("seed*.json"))
-        results = [untrusted.read_json(path, Result) for path in paths]
+        results = [read_result(path, Result) for path in paths]
         first = results[0]
         form = _form(first, paths[0], task.name)
         found[first["task"]] = Results(
-            headlines=tuple(result["headline"] for result in results),
-            units=tuple(_units(path.with_suffix("") / "units.json", form) for path in paths),
+            main_scores=tuple(result["main_score"] for result in results),
+            per_example=tuple(_per_example(path.with_suffix("") / PER_EXAMPLE_FILE, form) for path in paths),
             form=form,
-            plan=tuple(first["plan"]),
+            config=first["config"],
             parameters=first["parameters"],
             sizes=first["dev_examples"] | {"train": first["train_examples"]},
         )
@@ -124,9 +121,9 @@ def _form(result: Result, path: pathlib.Path, task: str) -> Form:
     """ValueError where the result is of another task than its folder, or cannot be scored."""
     if result["task"] != task:
         raise ValueError(f"{path}: a result of {result['task']!r}, in the folder of {task}")
-    if missing := [name for name in BUDGET if not any(line.startswith(f"{name}: ") for line in result["plan"])]:
-        raise ValueError(f"{path}: its plan does not state {missing[0]}")
-    stated = result["form"]
+    if missing := [name for name in BUDGET_FIELDS if name not in result["config"]]:
+        raise ValueError(f"{path}: its config does not state {missing[0]}")
+    stated = result["task_type"]
     if unknown := set(stated["metrics"]) - set(metrics.NAMES):
         raise ValueError(f"{path}: no metric {sorted(unknown)[0]!r}: only {', '.join(metrics.NAMES)}")
     try:
@@ -140,21 +137,21 @@ def _form(result: Result, path: pathlib.Path, task: str) -> Form:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _units(path: pathlib.Path, form: Form) -> dict[str, np.ndarray]:
+def _per_example(path: pathlib.Path, form: Form) -> dict[str, np.ndarray]:
     """What a seed answered, by dev split. ValueError where it cannot be scored."""
-    found = untrusted.read_json(path, dict[str, list[list[float]]], most=MOST_UNITS)
+    found = untrusted.read_json(path, dict[str, list[list[float]]], most=MAX_PER_EXAMPLE_BYTES)
     if not found or not all(found.values()):
         raise ValueError(f"{path}: no answers")
-    units = {}
+    per_example = {}
     for split, rows in found.items():
         try:
-            units[split] = np.array(rows, float)
-            if not (np.abs(units[split]) < 2**53).all():
+            per_example[split] = np.array(rows, float)
+            if not (np.abs(per_example[split]) < 2**53).all():
                 raise ValueError("a number that is none, or too large")
-            form.measure(units[split])
+            form.measure(per_example[split])
         except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"{path}: {split} cannot be scored: {error}") from None
-    return units
+    return per_example
 
 
 def compare(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> Retention:
@@ -169,12 +166,12 @@ def compare(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> R
     random = np.random.default_rng(seed)
     draws = {task: _draws({name: of[task] for name, of in results.items()}, random) for task in tasks}
     macro = lambda name: np.mean([draws[task][name] for task in tasks], axis=0)
-    mean = lambda name: statistics.mean(statistics.mean(results[name][task].headlines) for task in tasks)
+    mean = lambda name: statistics.mean(statistics.mean(results[name][task].main_scores) for task in tasks)
     kept = {
         student: {
             task: _kept(
-                statistics.mean(results[student][task].headlines),
-                statistics.mean(results[teacher][task].headlines),
+                statistics.mean(results[student][task].main_scores),
+                statistics.mean(results[teacher][task].main_scores),
                 draws[task][student],
                 draws[task][teacher],
             )
@@ -197,21 +194,25 @@ def mean_and_deviation(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.2f}{spread}"
 
 
-def _budget(task: str, of_task: Mapping[str, Results]) -> tuple[str, ...]:
-    (first, plan), *others = (
-        (name, tuple(line for line in results.plan if not line.startswith(OWN))) for name, results in of_task.items()
-    )
-    for name, other in others:
-        if plan != other:
-            different = sorted(set(plan) ^ set(other))
-            raise ValueError(f"{task}: {first} and {name} were not fine-tuned alike:\n  " + "\n  ".join(different))
+def _budget(task: str, of_task: Mapping[str, Results]) -> dict[str, Any]:
+    """Returns the settings that all models have in common.
+
+    Raises:
+        ValueError: a setting that is not about the model itself differs, or the number of examples does.
+    """
+    first, *others = of_task
+    config = of_task[first].config
+    for name in others:
+        if different := differences(config, of_task[name].config, except_in=MODEL_FIELDS):
+            lines = [f"\n  {path}: {one} ({first}), {other} ({name})" for path, (one, other) in different.items()]
+            raise ValueError(f"{task}: {first} and {name} were not fine-tuned alike:{''.join(lines)}")
         if of_task[first].sizes != of_task[name].sizes:
             raise ValueError(f"{task}: {first} and {name} were not fine-tuned on the same examples")
-    return plan
+    return {path: value for path, value in config.items() if not is_within(path, MODEL_FIELDS)}
 
 
-def _headline(form: Form, units: Mapping[str, np.ndarray]) -> float:
-    return statistics.mean(form.measure(x)[form.headline] for x in units.values())
+def _main_score(form: Form, per_example: Mapping[str, np.ndarray]) -> float:
+    return statistics.mean(form.measure(x)[form.headline] for x in per_example.values())
 
 
 def _floor(results: Results) -> float:
@@ -220,25 +221,26 @@ def _floor(results: Results) -> float:
     if isinstance(form, Tags | Spans) or form.problem_type in ("regression", "multi_label_classification"):
         return 0.0
     commonest = {}
-    for split, units in results.units[0].items():
-        values, counts = np.unique(units[:, 0], return_counts=True)
-        commonest[split] = np.stack([units[:, 0], np.full(len(units), values[counts.argmax()])], axis=1)
-    return _headline(form, commonest)
+    for split, examples in results.per_example[0].items():
+        values, counts = np.unique(examples[:, 0], return_counts=True)
+        commonest[split] = np.stack([examples[:, 0], np.full(len(examples), values[counts.argmax()])], axis=1)
+    return _main_score(form, commonest)
 
 
 def _draws(of_task: Mapping[str, Results], random: np.random.Generator) -> dict[str, np.ndarray]:
-    """[DRAWS] mean headlines of each model, over examples that are the same for all and seeds of its own."""
+    """[DRAWS] mean main scores of each model, over examples that are the same for all and seeds of its own."""
     drawn: dict[str, list[float]] = {name: [] for name in of_task}
-    sizes = {split: len(x) for split, x in next(iter(of_task.values())).units[0].items()}
+    sizes = {split: len(x) for split, x in next(iter(of_task.values())).per_example[0].items()}
     for _ in range(DRAWS):
         examples = {split: random.integers(0, size, size) for split, size in sizes.items()}
         for name, results in of_task.items():
-            seeds, counts = np.unique(random.integers(0, len(results.units), len(results.units)), return_counts=True)
-            headlines = [
-                _headline(results.form, {split: x[examples[split]] for split, x in results.units[seed].items()})
+            num_seeds = len(results.per_example)
+            seeds, counts = np.unique(random.integers(0, num_seeds, num_seeds), return_counts=True)
+            main_scores = [
+                _main_score(results.form, {split: x[examples[split]] for split, x in results.per_example[seed].items()})
                 for seed in seeds
             ]
-            drawn[name].append(float(np.average(headlines, weights=counts)))
+            drawn[name].append(float(np.average(main_scores, weights=counts)))
     return {name: np.array(values) for name, values in drawn.items()}
 
 

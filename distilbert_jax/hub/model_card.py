@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distilbert_jax import log_keys
+
 _METADATA = """---
 library_name: transformers
 pipeline_tag: fill-mask
@@ -22,10 +24,10 @@ from transformers import pipeline
 pipeline("fill-mask", model="FOLDER_OR_ID")("The capital of France is [MASK].")
 ```
 
-## Held-out masked words
+## Held-out masked tokens
 
-Measured on {words:,.0f} masked words of {rows:,.0f} held-out rows of {row_length} tokens: masks uniform over real
-tokens, 15 % of each row, of these 80 % [MASK], 10 % another word, 10 % as they are.
+Measured on {masked_tokens:,.0f} masked tokens of {rows:,.0f} held-out rows of {row_length} tokens: masks uniform over
+real tokens, 15 % of each row, of these 80 % [MASK], 10 % another word, 10 % as they are.
 
 {table}
 
@@ -71,8 +73,8 @@ def write(
     body = _BODY.format(
         name=name,
         what=what,
-        words=measured["words"],
-        rows=measured["rows"],
+        masked_tokens=measured[log_keys.MASKED_TOKENS.name],
+        rows=measured[log_keys.ROWS.name],
         row_length=manifest["settings"]["row_length"],
         table=_table(measured),
         origin="\n".join(f"- {line}" for line in origin),
@@ -142,12 +144,16 @@ def of_task(
 
 
 def _table(measured: Mapping[str, float]) -> str:
-    share = lambda name: f"{measured[name]:.2%} ± {measured[name + '_error']:.2%}"
+    def format_fraction(key: log_keys.LogKey) -> str:
+        return f"{measured[key.name]:.2%} ± {measured[log_keys.STDERR[key].name]:.2%}"
+
     rows = ["| | accuracy | perplexity |", "|---|---|---|"]
-    rows.append(f"| this model | {share('accuracy')} | {measured['perplexity']:.2f} |")
-    if "teacher_accuracy" in measured:
-        rows.append(f"| its teacher | {share('teacher_accuracy')} | {measured['teacher_perplexity']:.2f} |")
-        rows.append(f"\nThey give the same first answer to {share('agreement')} of the words.")
+    accuracy, perplexity = format_fraction(log_keys.ACCURACY), measured[log_keys.PERPLEXITY.name]
+    rows.append(f"| this model | {accuracy} | {perplexity:.2f} |")
+    if log_keys.TEACHER_ACCURACY.name in measured:
+        accuracy, perplexity = format_fraction(log_keys.TEACHER_ACCURACY), measured[log_keys.TEACHER_PERPLEXITY.name]
+        rows.append(f"| its teacher | {accuracy} | {perplexity:.2f} |")
+        rows.append(f"\nTheir top-1 agreement is {format_fraction(log_keys.TEACHER_AGREEMENT)} of the masked tokens.")
     return "\n".join(rows)
 
 

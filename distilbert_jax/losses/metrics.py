@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
+from distilbert_jax import log_keys
 from distilbert_jax.losses.base import ScoreLoss
 
 
@@ -37,15 +38,17 @@ def _kl(z_t, z_s):
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 STUDENT = {
-    "accuracy": Metric(row=lambda z_s, z_t, y: z_s.argmax(-1) == y),
-    "cross_entropy": Metric(row=lambda z_s, z_t, y: _cross_entropy(z_s, y)),
+    log_keys.ACCURACY.name: Metric(row=lambda z_s, z_t, y: z_s.argmax(-1) == y),
+    log_keys.CROSS_ENTROPY.name: Metric(row=lambda z_s, z_t, y: _cross_entropy(z_s, y)),
 }
 TEACHER = {
-    "teacher_cross_entropy": Metric(teacher="teacher", row=lambda z_s, z_t, y: _cross_entropy(z_t, y)),
-    "teacher_entropy": Metric(teacher="teacher", row=lambda z_s, z_t, y: _entropy(z_t)),
+    log_keys.TEACHER_CROSS_ENTROPY.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: _cross_entropy(z_t, y)),
+    log_keys.TEACHER_ENTROPY.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: _entropy(z_t)),
 }
 BOTH = {
-    "teacher_accuracy": Metric(teacher="teacher", row=lambda z_s, z_t, y: z_t.argmax(-1) == y),
-    "agreement": Metric(teacher="teacher", row=lambda z_s, z_t, y: z_s.argmax(-1) == z_t.argmax(-1)),
-    "kl": Metric(teacher="teacher", row=lambda z_s, z_t, y: _kl(z_t, z_s)),
+    log_keys.TEACHER_ACCURACY.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: z_t.argmax(-1) == y),
+    log_keys.TEACHER_AGREEMENT.name: Metric(
+        teacher="teacher", row=lambda z_s, z_t, y: z_s.argmax(-1) == z_t.argmax(-1)
+    ),
+    log_keys.TEACHER_KL.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: _kl(z_t, z_s)),
 }

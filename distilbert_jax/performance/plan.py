@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import masking
 from distilbert_jax.devices.mesh import Axes, row_devices, split
@@ -99,7 +100,7 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
         rows=each,
         accumulation=accumulation,
         memory=memory,
-        arithmetic=flops(experiment, cfgs.get("teacher"), student)["mfu"] / mesh.size,
+        arithmetic=flops(experiment, cfgs.get("teacher"), student)[log_keys.MFU.name] / mesh.size,
         traffic=share.traffic(),
         exchanged=exchanged,
     )

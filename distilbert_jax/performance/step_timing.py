@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from rich.table import Table
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import masking
 from distilbert_jax.devices.peak import peak
@@ -42,7 +43,7 @@ def breakdown(experiment: Experiment, *, repeats: int = 5) -> list[Part]:
     times = latencies(list(programs.values()), repeats=repeats)
     seconds = {name: ms / 1_000 for name, ms in zip(programs, times, strict=True)}
     flops = _flops(experiment, inputs.student.cfg, inputs.teacher.cfg if inputs.teacher else None)
-    found = _parts(seconds, flops, whole=run.flops["mfu"])
+    found = _parts(seconds, flops, whole=run.flops[log_keys.MFU.name])
     console.print(_table(found, peak(experiment.dtype), experiment.dtype))
     return found
 

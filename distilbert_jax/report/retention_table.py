@@ -10,7 +10,8 @@ import jax
 from rich.table import Table
 
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.evaluate.retention import BUDGET, Results, Retention, compare, load, mean_and_deviation
+from distilbert_jax.config.finetune import BUDGET_FIELDS
+from distilbert_jax.evaluate.retention import Results, Retention, compare, load, mean_and_deviation
 from distilbert_jax.hub.load import read
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console
@@ -36,7 +37,7 @@ def show_runs(results: Sequence[Mapping[str, Any]]) -> None:
         of_task = [result for result in results if result["task"] == task]
         table.add_row(
             task,
-            mean_and_deviation([result["headline"] for result in of_task]),
+            mean_and_deviation([result["main_score"] for result in of_task]),
             str(len(of_task)),
             ", ".join(str(result["best_epoch"]) for result in of_task),
         )
@@ -75,13 +76,13 @@ def cells(retention: Retention) -> list[list[str]]:
         ]
     ]
     for name, of_model in retention.results.items():
-        means = [statistics.mean(results.headlines) for results in of_model.values()]
+        means = [statistics.mean(results.main_scores) for results in of_model.values()]
         rows.append(
             [
                 name,
                 f"{max(results.parameters for results in of_model.values()):,}",
                 f"{retention.milliseconds[name]:.1f} ms" if name in retention.milliseconds else "",
-                *(mean_and_deviation(of_model[task].headlines) for task in retention.tasks),
+                *(mean_and_deviation(of_model[task].main_scores) for task in retention.tasks),
                 f"{statistics.mean(means):.2f}",
                 str(retention.kept[name]["macro"]) if name in students else "",
                 str(retention.kept_above_floor[name]) if name in students else "",
@@ -103,14 +104,16 @@ def cells(retention: Retention) -> list[list[str]]:
 def notes(retention: Retention) -> list[str]:
     """What has to be said beside the table."""
     first = next(iter(retention.results.values()))
-    seeds = sorted({len(results.headlines) for of_model in retention.results.values() for results in of_model.values()})
+    seeds = sorted(
+        {len(results.main_scores) for of_model in retention.results.values() for results in of_model.values()}
+    )
     lines = [
         f"Dev scores, the epoch that is best on dev; mean ± sd over {' or '.join(map(str, seeds))} seeds, "
         "never the best of them. "
         "Kept: per cent of the teacher's score, with a 95 % interval (paired bootstrap over seeds and examples).",
         "One setting a task, the same for every model; no search. "
         + "; ".join(
-            f"{task}: {results.sizes['train']:,} training examples, {_said(retention.budget[task])}"
+            f"{task}: {results.sizes['train']:,} training examples, {_format_budget(retention.budget[task])}"
             for task, results in first.items()
         )
         + ".",
@@ -144,14 +147,14 @@ def latex(retention: Retention) -> str:
 def as_json(retention: Retention) -> dict[str, Any]:
     return {
         "scores": {
-            name: {task: list(results.headlines) for task, results in of_model.items()}
+            name: {task: list(results.main_scores) for task, results in of_model.items()}
             for name, of_model in retention.results.items()
         },
         "kept": {name: {task: dataclasses.asdict(k) for task, k in of.items()} for name, of in retention.kept.items()},
         "kept_above_commonest_answer": {name: dataclasses.asdict(k) for name, k in retention.kept_above_floor.items()},
         "commonest_answer": dict(retention.floor),
         "milliseconds": dict(retention.milliseconds),
-        "budget": {task: list(plan) for task, plan in retention.budget.items()},
+        "budget": {task: dict(settings) for task, settings in retention.budget.items()},
     }
 
 
@@ -195,6 +198,6 @@ def _time(results: Mapping[str, Mapping[str, Results]], named: Mapping[str, path
     return dict(zip(models, latencies([on_one_text(model) for model in models.values()]), strict=True))
 
 
-def _said(plan: Sequence[str]) -> str:
-    stated = dict(line.split(": ", 1) for line in plan if ": " in line)
-    return ", ".join(f"{name.split('.')[-1]} {stated[name]}" for name in BUDGET)
+def _format_budget(settings: Mapping[str, Any]) -> str:
+    """Formats the settings that the table states, such as "epochs 3, batch 32"."""
+    return ", ".join(f"{path.split('.')[-1]} {settings[path]}" for path in BUDGET_FIELDS)

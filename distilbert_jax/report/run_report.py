@@ -3,12 +3,13 @@
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import jax
 import numpy as np
 from rich.table import Table
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.hub.load import Model, read
 from distilbert_jax.inference.fill_mask import SENTENCES, ask, best_words
@@ -16,55 +17,44 @@ from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
 from distilbert_jax.performance.latency import latencies, parameters
 from distilbert_jax.runtime import metrics_log
+from distilbert_jax.runtime.run_format import check_run_format
 
 
-class Teacher(TypedDict):
-    """Where a run's teacher is."""
+class TeacherName(TypedDict):
+    """The folder or Hub id of a run's teacher."""
 
     folder: str
     revision: str
 
 
-class Measured(TypedDict):
-    """What a student came to."""
+class RunResults(TypedDict):
+    """The parts of results.json that the report reads."""
 
-    words: float
-    accuracy: float
-    accuracy_error: float
-    perplexity: float
+    teacher: TeacherName | None
+    final: dict[str, float]
 
 
-class MeasuredBeside(Measured):
-    """And its teacher."""
+STUDENT_KEYS = (log_keys.MASKED_TOKENS, log_keys.ACCURACY, log_keys.ACCURACY_STDERR, log_keys.PERPLEXITY)
+"""Keys of the final evaluation that the report needs."""
 
-    teacher_accuracy: float
-    teacher_accuracy_error: float
-    teacher_perplexity: float
-    agreement: float
-    agreement_error: float
-
-
-class Alone(TypedDict):
-    """What of a results.json is read again."""
-
-    teacher: None
-    measured: Measured
-
-
-class Beside(TypedDict):
-    """The same of a run with a teacher."""
-
-    teacher: Teacher
-    measured: MeasuredBeside
+TEACHER_KEYS = (
+    log_keys.TEACHER_ACCURACY,
+    log_keys.TEACHER_ACCURACY_STDERR,
+    log_keys.TEACHER_PERPLEXITY,
+    log_keys.TEACHER_AGREEMENT,
+    log_keys.TEACHER_AGREEMENT_STDERR,
+)
+"""Keys that it needs as well if the run has a teacher."""
 
 
 def show(folder: pathlib.Path) -> None:
     """Prints the report of a finished run, and draws `losses.png` in its folder. ValueError where the run has not
-    come to its end.
+    come to its end, or where another version of the package wrote it.
     """
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not the folder of a finished run: it has no results.json")
+    check_run_format(folder)
     results = read_results(path)
     models = {"student": read(Pretrained(str(folder / "export")))}
     if results["teacher"]:
@@ -74,7 +64,7 @@ def show(folder: pathlib.Path) -> None:
     asked = {name: ask(model) for name, model in models.items()}
     text = np.ones(8, int)  # padded: the length makes no difference
     milliseconds = latencies([functools.partial(one, text, 1) for one in asked.values()])
-    console.print(_table(models, results["measured"], dict(zip(models, milliseconds, strict=True))))
+    console.print(_table(models, results["final"], dict(zip(models, milliseconds, strict=True))))
     for sentence in SENTENCES:
         console.print(sentence, markup=False)
         for name, model in models.items():
@@ -89,29 +79,31 @@ def show(folder: pathlib.Path) -> None:
     console.print(f"  python -c '{load}'", markup=False)
 
 
-def read_results(path: pathlib.Path) -> dict[str, Any]:
-    """What a run wrote at its end. ValueError where it is damaged."""
-    results: dict[str, Any] = untrusted.read_json(path, Beside | Alone)
+def read_results(path: pathlib.Path) -> RunResults:
+    """Returns the results.json of a run. Raises ValueError if it is damaged."""
+    results: RunResults = untrusted.read_json(path, RunResults)
+    needed = STUDENT_KEYS + (TEACHER_KEYS if results["teacher"] else ())
+    if missing := [key.name for key in needed if key.name not in results["final"]]:
+        raise ValueError(f"{path}: final does not state {missing[0]!r}")
     return results
 
 
-def _table(models: Mapping[str, Model], measured: Mapping[str, float], milliseconds: Mapping[str, float]) -> Table:
-    table = Table("", *models, title=f"{measured['words']:,.0f} masked words of held-out rows", title_justify="left")
-    prefix = {"student": "", "teacher": "teacher_"}
+def _table(models: Mapping[str, Model], final: Mapping[str, float], milliseconds: Mapping[str, float]) -> Table:
+    title = f"{final[log_keys.MASKED_TOKENS.name]:,.0f} masked tokens of held-out rows"
+    table = Table("", *models, title=title, title_justify="left")
+    accuracy = {"student": log_keys.ACCURACY, "teacher": log_keys.TEACHER_ACCURACY}
+    perplexity = {"student": log_keys.PERPLEXITY, "teacher": log_keys.TEACHER_PERPLEXITY}
+
+    def format_fraction(key: log_keys.LogKey) -> str:
+        return f"{final[key.name]:.2%} ± {final[log_keys.STDERR[key].name]:.2%}"
+
     row = lambda label, cell: table.add_row(label, *(cell(name) for name in models))
     row("parameters", lambda name: f"{parameters(models[name].params):,}")
-    row(
-        "accuracy",
-        lambda name: f"{measured[prefix[name] + 'accuracy']:.2%} ± {measured[prefix[name] + 'accuracy_error']:.2%}",
-    )
-    row("perplexity", lambda name: f"{measured[prefix[name] + 'perplexity']:.1f}")
+    row("accuracy", lambda name: format_fraction(accuracy[name]))
+    row("perplexity", lambda name: f"{final[perplexity[name].name]:.1f}")
     if "teacher" in models:
-        row(
-            "same first word",
-            lambda name: (
-                "" if name == "teacher" else f"{measured['agreement']:.2%} ± {measured['agreement_error']:.2%}"
-            ),
-        )
+        agreement = format_fraction(log_keys.TEACHER_AGREEMENT)
+        row("top-1 agreement", lambda name: "" if name == "teacher" else agreement)
     row(f"latency, 1 text, {jax.default_backend()}", lambda name: f"{milliseconds[name]:.1f} ms")
     return table
 
@@ -123,29 +115,35 @@ def draw(folder: pathlib.Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    trained, measured = metrics_log.read(folder, "train"), metrics_log.read(folder, "eval")
-    if not trained or not measured:
+    trained, evaluated = metrics_log.read(folder, "train"), metrics_log.read(folder, "eval")
+    if not trained or not evaluated:
         raise ValueError(f"{folder / 'log.jsonl'} has no losses, or no measurements, to draw")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    for name in [key for key in trained[-1] if key.startswith("loss/")]:
-        left.plot(
-            [entry["step"] for entry in trained],
-            [entry.get(name, np.nan) for entry in trained],
-            label=name.removeprefix("loss/"),
-            linewidth=1,
-        )
+    for name in trained[-1]:
+        if of_loss := log_keys.LOSS_MEAN.match(name):
+            left.plot(
+                [entry["step"] for entry in trained],
+                [entry.get(name, np.nan) for entry in trained],
+                label=of_loss["loss"],
+                linewidth=1,
+            )
     left.set(xlabel="step", title="losses, training rows", yscale="log")
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("{x:g}")
-    for name, label in (("teacher_accuracy", "teacher"), ("accuracy", "student"), ("agreement", "same first word")):
-        if name in measured[-1]:
+    curves = {
+        "teacher": log_keys.TEACHER_ACCURACY,
+        "student": log_keys.ACCURACY,
+        "top-1 agreement": log_keys.TEACHER_AGREEMENT,
+    }
+    for label, key in curves.items():
+        if key.name in evaluated[-1]:
             right.plot(
-                [entry["step"] for entry in measured],
-                [entry.get(name, np.nan) for entry in measured],
+                [entry["step"] for entry in evaluated],
+                [entry.get(key.name, np.nan) for entry in evaluated],
                 marker=".",
                 label=label,
             )
-    right.set(xlabel="step", title="masked words, held-out rows", ylim=(0, None))
+    right.set(xlabel="step", title="masked tokens, held-out rows", ylim=(0, None))
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)

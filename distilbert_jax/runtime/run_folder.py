@@ -8,6 +8,7 @@ from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import describe
 from distilbert_jax.devices.processes import is_first
 from distilbert_jax.io import files, remote_folder, untrusted
+from distilbert_jax.runtime.run_format import check_run_format, write_run_format
 
 EXPERIMENT_FILE = "experiment.txt"
 HASH_PREFIX = "sha256."
@@ -61,6 +62,9 @@ def claim_run_folder(folder: pathlib.Path, identity: str) -> None:
     """
     path = folder / EXPERIMENT_FILE
     if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
+        check_run_format(folder)
         problem = f"{folder} holds another experiment's run; give this one a workdir of its own"
         check_identity(path, identity, resumable=RESUMABLE_FIELDS, problem=problem)
+    if is_first():
+        write_run_format(folder)
     write_identity(path, identity)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
+from distilbert_jax import log_keys
 from distilbert_jax.devices.peak import memory
 from distilbert_jax.io.console import console
 from distilbert_jax.losses.base import Loss
@@ -89,20 +90,23 @@ class Meter:
         (step, metrics, waited, work), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
-        if wrong and values.get("loss_scale", 1.0) <= 1.0:  # else only the scale was too large, and is halved
+        # Above 1, only the loss scale was too large, and it is halved.
+        if wrong and values.get(log_keys.LOSS_SCALE.name, 1.0) <= 1.0:
             became = f"step {step:,}: {', '.join(wrong)} became {values[wrong[0]]}. The update was left out"
-            if not 1 <= values["bad_steps"] <= self._bad_steps_allowed:
+            nonfinite_steps = values[log_keys.NONFINITE_STEPS.name]
+            if not 1 <= nonfinite_steps <= self._bad_steps_allowed:
                 raise ValueError(f"{became}. {self._mend(step)}")
-            count = f"{values['bad_steps']:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
+            count = f"{nonfinite_steps:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
             console.print(f"[bold yellow]{became}: {count}[/]")
         self._work = self._work.plus(work)
         self._waited += waited
         pace = self._pace()
-        self.note = f"loss {values['loss']:.3f}" + _in_words(pace)
+        self.note = f"loss {values[log_keys.LOSS.name]:.3f}" + _in_words(pace)
         logged = step % self._log_every == 0 or step == 1 or bool(wrong)
         if logged:
-            rate = {"learning_rate": float(self._schedule(step - 1))}
-            self._log.write("train", step, self._named(values) | rate | (pace and {**pace, "memory": memory()}))
+            rate = {log_keys.LEARNING_RATE.name: float(self._schedule(step - 1))}
+            peak_memory = {log_keys.PEAK_MEMORY_BYTES.name: memory()} if pace else {}
+            self._log.write("train", step, self._named(values) | rate | pace | peak_memory)
         if logged or not self._compiled:
             self._compiled = True
             self.restart()
@@ -123,9 +127,9 @@ class Meter:
             return {}
         elapsed = time.perf_counter() - self._since
         pace = {
-            "tokens_per_second": self._work.tokens / elapsed,
-            "waiting_for_data": self._waited / elapsed,
-            "padding": 1 - self._work.real / self._work.tokens,
+            log_keys.TOKENS_PER_SECOND.name: self._work.tokens / elapsed,
+            log_keys.DATA_WAIT_FRACTION.name: self._waited / elapsed,
+            log_keys.PADDING_FRACTION.name: 1 - self._work.real / self._work.tokens,
         }
         if self._peak:
             pace |= {name: flops / elapsed / self._peak for name, flops in self._work.flops.items()}
@@ -133,17 +137,18 @@ class Meter:
 
     def _named(self, values: Mapping[str, float]) -> dict[str, float]:
         """With each loss its share of the objective."""
+        total = values[log_keys.LOSS.name]
         shares = {
-            f"share/{name}": loss.weight * values[f"loss/{name}"] / values["loss"]
+            log_keys.LOSS_SHARE.name(loss=name): loss.weight * values[log_keys.LOSS_MEAN.name(loss=name)] / total
             for name, loss in self._losses.items()
-            if values["loss"]
+            if total
         }
         return dict(values) | shares
 
 
 def _in_words(pace: Mapping[str, float]) -> str:
-    said = f"  {pace['tokens_per_second']:,.0f} tokens/s" if pace else ""
-    return said + (f"  {pace['mfu']:.0%} of peak" if "mfu" in pace else "")
+    said = f"  {pace[log_keys.TOKENS_PER_SECOND.name]:,.0f} tokens/s" if pace else ""
+    return said + (f"  {pace[log_keys.MFU.name]:.0%} of peak" if log_keys.MFU.name in pace else "")
 
 
 def timed(items: Iterable[T]) -> Iterator[tuple[T, float]]:

@@ -9,6 +9,7 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from distilbert_jax import log_keys
 from distilbert_jax.devices.sharding import on_devices, over_devices, shardings
 from distilbert_jax.losses import base
 from distilbert_jax.train import loss_scaling
@@ -23,7 +24,7 @@ def start(params: Any, tx: optax.GradientTransformation, mesh: Mesh, *, dtype: s
 
     def fresh(params):
         zero, scale = jnp.zeros((), jnp.int32), loss_scaling.first() if dtype == "float16" else None
-        return TrainState(step=zero, params=params, opt_state=tx.init(params), bad_steps=zero, scale=scale)
+        return TrainState(step=zero, params=params, opt_state=tx.init(params), nonfinite_steps=zero, scale=scale)
 
     return jax.jit(fresh, out_shardings=shardings(jax.eval_shape(fresh, params), mesh))(params)
 
@@ -33,8 +34,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Mapping[str, Any], Rows], tuple[TrainState, Metrics]]:
     """Returns step(state, teacher_params, rows) -> (state, metrics), of what `make_gradients` gives. An update is left
     out and counted where any of its metrics is not finite: the state stays good although the host hears of it later.
-    `bad_steps` among the metrics says how many that were so far; those that only the loss scale of float16 made
-    overflow are counted apart, as `skipped_steps`.
+    The metric `nonfinite_steps` counts these updates; those that only the loss scale of float16 made overflow are
+    counted apart, as `loss_scale_overflows`.
     """
 
     def step(state, teacher_params, rows):
@@ -44,13 +45,14 @@ def make_train_step(
         else:
             both = gradients(state.params, teacher_params, rows, scale.value)
             grads, metrics = jax.tree.map(lambda x: x / scale.value, both)
-        metrics["grad_norm"] = optax.tree.norm(grads)
+        metrics[log_keys.GRAD_NORM.name] = optax.tree.norm(grads)
         good = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
         state = _updated(state, grads, tx, good)
         state = jax.lax.with_sharding_constraint(state, shardings(state, mesh))  # else XLA may cut it otherwise
-        metrics["bad_steps"] = state.bad_steps
+        metrics[log_keys.NONFINITE_STEPS.name] = state.nonfinite_steps
         if scale is not None:
-            metrics |= {"loss_scale": scale.value, "skipped_steps": state.scale.skipped}
+            metrics[log_keys.LOSS_SCALE.name] = scale.value
+            metrics[log_keys.LOSS_SCALE_OVERFLOWS.name] = state.scale.skipped
         return state, metrics
 
     return step
@@ -64,7 +66,7 @@ def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
     device then sums its own gradients over its micro-batches, and they are added up over devices once.
     """
     losses, watched = objective.losses, objective.watched
-    named = {name: f"loss/{name}" for name in losses} | {name: name for name in watched}
+    named = {name: log_keys.LOSS_MEAN.name(loss=name) for name in losses} | {name: name for name in watched}
 
     def of_device(rows, student, teachers, scale):
         batches, sums = objective.asked(rows)
@@ -79,9 +81,12 @@ def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
                 return base.total(losses, watched, params["losses"], outputs, targets, sums, scale=scale.parts)
 
             (total, means), grads = jax.value_and_grad(value, has_aux=True)(params)
-            return grads, {"loss": total} | {named[name]: mean for name, mean in means.items()}
+            return grads, {log_keys.LOSS.name: total} | {named[name]: mean for name, mean in means.items()}
 
-        zeros = (jax.tree.map(jnp.zeros_like, params), dict.fromkeys(("loss", *named.values()), jnp.zeros(())))
+        zeros = (
+            jax.tree.map(jnp.zeros_like, params),
+            dict.fromkeys((log_keys.LOSS.name, *named.values()), jnp.zeros(())),
+        )
         grads, metrics = sum_over_first(of_micro, batches, zeros)
         return student.summed(grads), over_devices(metrics)
 
@@ -103,13 +108,17 @@ def _updated(state: TrainState, grads: Any, tx: optax.GradientTransformation, go
     if scale is not None:
         bad, scale = bad & ~loss_scaling.overflowed(scale, good), loss_scaling.after(scale, good)
     return TrainState(
-        step=state.step + 1, params=params, opt_state=opt_state, bad_steps=state.bad_steps + bad, scale=scale
+        step=state.step + 1,
+        params=params,
+        opt_state=opt_state,
+        nonfinite_steps=state.nonfinite_steps + bad,
+        scale=scale,
     )
 
 
 def make_eval_step(objective: Objective, mesh: Mesh) -> Callable[[Any, Mapping[str, Any], Rows], Metrics]:
     """Returns step(student_params, teacher_params, rows) -> the sum of each metric that is watched over the masked
-    words, and `words`, how many they are; without dropout.
+    tokens, and their number, `masked_tokens`; without dropout.
     """
     watched = objective.watched
 
@@ -120,9 +129,10 @@ def make_eval_step(objective: Objective, mesh: Mesh) -> Callable[[Any, Mapping[s
             known, batch = teacher_params.whole_beside(objective.ask(row_keys(objective.seed, batch, MASKS), batch))
             outputs, targets = objective.student({"params": params}, batch), objective.targets(known, batch)
             _, means = base.total({}, watched, {}, outputs, targets, dict.fromkeys(watched, jnp.ones(())))
-            return means | {"words": batch.weights.sum()}
+            return means | {log_keys.MASKED_TOKENS.name: batch.weights.sum()}
 
-        return over_devices(sum_over_first(of_micro, rows, dict.fromkeys((*watched, "words"), jnp.zeros(()))))
+        zeros = dict.fromkeys((*watched, log_keys.MASKED_TOKENS.name), jnp.zeros(()))
+        return over_devices(sum_over_first(of_micro, rows, zeros))
 
     mapped = on_devices(of_device, mesh)
     return lambda params, teacher_params, rows: mapped(rows, params, teacher_params)

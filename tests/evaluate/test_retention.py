@@ -1,6 +1,7 @@
 """What is kept, how sure that is, and that unlike things are not compared."""
 
 import json
+import re
 import statistics
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from distilbert_jax.cli.main import main
 from distilbert_jax.evaluate import retention
 from distilbert_jax.report import retention_table
+from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
 
-PLAN = ["class: FineTune", "model.folder: {}", "epochs: 3", "batch: 32", "optimizer.peak_lr: 3e-05", "max_length: 128"]
+CONFIG = {"class": "FineTune", "epochs": 3, "batch": 32, "optimizer.peak_lr": 3e-05, "max_length": 128}
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +20,7 @@ def _fewer_draws(monkeypatch):
     monkeypatch.setattr(retention, "DRAWS", 200)
 
 
-def write(folder, task, share, *, seeds=3, size=400, plan=PLAN, positive=0.5, labels=("no", "yes")):
+def write(folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5, labels=("no", "yes")):
     """Results of a classifier that is right on about `share` of the examples."""
     gold = (np.arange(size) < positive * size).astype(int)
     for seed in range(seeds):
@@ -26,14 +28,15 @@ def write(folder, task, share, *, seeds=3, size=400, plan=PLAN, positive=0.5, la
         right = random.random(size) < share
         units = np.stack([gold, np.where(right, gold, 1 - gold)], axis=1)
         (folder / task / f"seed{seed}").mkdir(parents=True)
-        (folder / task / f"seed{seed}" / "units.json").write_text(json.dumps({"dev": units.tolist()}))
+        (folder / task / f"seed{seed}" / "per_example.json").write_text(json.dumps({"dev": units.tolist()}))
         result = {
             "task": task,
             "seed": seed,
-            "headline": 100 * float(right.mean()),
+            "format": FINETUNE_FORMAT,
+            "main_score": 100 * float(right.mean()),
             "best_epoch": 2,
-            "plan": [line.format(folder) for line in plan],
-            "form": {
+            "config": {"model.folder": str(folder), **config},
+            "task_type": {
                 "head": "sequence_classification",
                 "problem_type": "single_label_classification",
                 "labels": list(labels),
@@ -61,7 +64,7 @@ def compare(folders):
 
 def test_kept_is_the_ratio_of_means(folders):
     got = compare(folders)
-    means = {name: statistics.mean(got.results[name]["rte"].headlines) for name in folders}
+    means = {name: statistics.mean(got.results[name]["rte"].main_scores) for name in folders}
     kept = got.kept["student"]["rte"]
     assert kept.percent == pytest.approx(100 * means["student"] / means["teacher"])
     assert kept.low < kept.percent < kept.high
@@ -95,7 +98,7 @@ def test_the_interval_holds_what_it_says(tmp_path):
         for name, share in (("teacher", 0.9), ("student", 0.81)):
             folders[name] = write(tmp_path / f"{trial}{name}", "rte", share + trial * 1e-9, seeds=3, size=300)
             for seed in range(3):  # another draw of examples in each trial
-                path = folders[name] / "rte" / f"seed{seed}" / "units.json"
+                path = folders[name] / "rte" / f"seed{seed}" / "per_example.json"
                 random = np.random.default_rng((trial, seed, round(100 * share)))
                 gold = random.integers(0, 2, 300)
                 units = np.stack([gold, np.where(random.random(300) < share, gold, 1 - gold)], axis=1)
@@ -106,11 +109,10 @@ def test_the_interval_holds_what_it_says(tmp_path):
 
 
 def test_unlike_things_are_not_compared(folders, tmp_path):
-    other = [line.replace("epochs: 3", "epochs: 4") for line in PLAN]
-    write(tmp_path / "longer", "sst2", 0.8, plan=other)
+    write(tmp_path / "longer", "sst2", 0.8, config=CONFIG | {"epochs": 4})
     write(tmp_path / "longer", "rte", 0.8)
     with pytest.raises(
-        ValueError, match="sst2: teacher and longer were not fine-tuned alike:\n  epochs: 3\n  epochs: 4"
+        ValueError, match=r"sst2: teacher and longer were not fine-tuned alike:\n  epochs: 3 \(teacher\), 4 \(longer\)$"
     ):
         compare({"teacher": folders["teacher"], "longer": tmp_path / "longer"})
     write(tmp_path / "fewer", "rte", 0.8)
@@ -122,6 +124,31 @@ def test_unlike_things_are_not_compared(folders, tmp_path):
         compare({"teacher": folders["teacher"], "smaller": tmp_path / "smaller"})
     with pytest.raises(ValueError, match="no results"):
         retention.load(tmp_path / "nowhere")
+
+
+def test_models_may_differ_in_what_they_are_and_in_nothing_else(tmp_path):
+    own = {"model.revision": "x", "random_start": True, "teacher.folder": "y", "losses.soft.weight": 0.5, "folder": "z"}
+    write(tmp_path / "teacher", "rte", 0.9, config=CONFIG | {"random_start": False, "teacher": None})
+    write(tmp_path / "student", "rte", 0.8, config=CONFIG | own)
+    got = compare({name: tmp_path / name for name in ("teacher", "student")})
+    assert got.budget == {"rte": CONFIG}
+    for number, other in enumerate(("rows_per_device", "optimizer.weight_decay", "folders", "windows", "class")):
+        write(tmp_path / f"{number}", "rte", 0.8, config=CONFIG | {other: 1})
+        with pytest.raises(ValueError, match=rf"not fine-tuned alike:\n  {other}: .* \(teacher\), 1 \({number}\)$"):
+            compare({"teacher": tmp_path / "teacher", f"{number}": tmp_path / f"{number}"})
+
+
+def test_results_of_an_earlier_version_are_refused(folders):
+    path = folders["student"] / "rte" / "seed1.json"
+    result = json.loads(path.read_text())
+    earlier = {"task": "rte", "headline": 81.0, "plan": ["class: FineTune", "epochs: 3"], "form": result["task_type"]}
+    path.write_text(json.dumps(earlier))
+    message = (
+        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 2); to "
+        f"fine-tune again, delete {path.parent}, or name another folder with --output-dir"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        compare(folders)
 
 
 def test_a_claim_is_written_only_where_it_holds(folders, tmp_path):

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import safetensors.numpy
 
+from distilbert_jax import log_keys
 from distilbert_jax.runtime import metrics_log
 from tests.conftest import ROOT
 
-TIMED = {"tokens_per_second", "waiting_for_data", "padding", "memory", "mfu", "mfu_everywhere"}
+TIMED = {key.name for key in log_keys.SPEED_KEYS}
 TRIES = 10  # blows for one that has to fall somewhere
 HALF_SAVED = "in the write of a checkpoint"
 Ready = Callable[[], bool]

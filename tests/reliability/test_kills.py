@@ -142,7 +142,7 @@ def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, fig
 
     def same():
         whole, killed = (tmp_path / name / "colors" for name in ("whole", "killed"))
-        results = ("plan.txt", "seed?.json", "seed?/units.json", "seed?/model/*")
+        results = ("config.json", "seed?.json", "seed?/per_example.json", "seed?/model/*")
         harness.same_files(whole, killed, *results)
         per_epoch = examples // 8
         logged = {"train": [1, *range(10, epochs * per_epoch + 1, 10)]}

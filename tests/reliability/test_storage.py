@@ -255,7 +255,7 @@ def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures
     said = starved(finetune(small_disk / "tasks"), small_disk, rooms=(4, 24, 60, 120, 200) if prove else (60,))
     harness.run(finetune(tmp_path / "tasks"))
     whole, full = tmp_path / "tasks" / "colors", small_disk / "tasks" / "colors"
-    harness.same_files(whole, full, "seed?.json", "seed?/units.json", "seed?/model/*")
+    harness.same_files(whole, full, "seed?.json", "seed?/per_example.json", "seed?/model/*")
     harness.same_log(whole / "seed0", full / "seed0", steps={"train": [1, 10, 20], "eval": [10, 20]})
     if prove:
         shutil.rmtree(small_disk / "tasks")

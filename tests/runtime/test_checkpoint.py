@@ -16,7 +16,9 @@ from tests.helpers.batches import assert_same
 def state(value):
     params = {"student": {"kernel": jnp.full((64, 64), float(value)), "bias": jnp.arange(3.0) + value}}
     return jax.device_put(
-        TrainState(step=jnp.array(value), params=params, opt_state=(jnp.ones(3) * value,), bad_steps=jnp.array(0)),
+        TrainState(
+            step=jnp.array(value), params=params, opt_state=(jnp.ones(3) * value,), nonfinite_steps=jnp.array(0)
+        ),
         replicated(make_mesh()),
     )
 

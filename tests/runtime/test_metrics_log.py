@@ -49,13 +49,13 @@ def test_a_line_that_a_crash_cut_is_dropped(tmp_path):
 
 def test_what_is_not_finite_is_null_in_json_and_left_out_of_tensorboard(tmp_path):
     with Log(tmp_path, start=0) as opened:
-        opened.write("train", 1, {"loss": math.nan, "grad_norm": math.inf, "bad_steps": 1.0})
+        opened.write("train", 1, {"loss": math.nan, "grad_norm": math.inf, "nonfinite_steps": 1.0})
     (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
-    assert line == '{"kind": "train", "step": 1, "loss": null, "grad_norm": null, "bad_steps": 1.0}'
+    assert line == '{"kind": "train", "step": 1, "loss": null, "grad_norm": null, "nonfinite_steps": 1.0}'
     (entry,) = metrics_log.read(tmp_path, "train")
     assert math.isnan(entry["loss"])
-    assert entry["bad_steps"] == 1.0
-    assert [value.tag for event in events(tmp_path) for value in event.summary.value] == ["train/bad_steps"]
+    assert entry["nonfinite_steps"] == 1.0
+    assert [value.tag for event in events(tmp_path) for value in event.summary.value] == ["train/nonfinite_steps"]
 
 
 def test_tensorboard_is_purged_from_there(tmp_path):

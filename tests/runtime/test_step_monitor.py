@@ -14,47 +14,53 @@ from distilbert_jax.runtime.metrics_log import Log
 from distilbert_jax.runtime.step_monitor import Meter, Work
 
 
-def after(tmp_path, *, bad_steps, **allowed):
-    """A meter that has read a step whose loss is NaN, when `bad_steps` updates were left out so far."""
+def after(tmp_path, *, nonfinite_steps, **allowed):
+    """A meter that has read a step whose loss is NaN, when `nonfinite_steps` updates were left out so far."""
     with Log(tmp_path, start=0) as log, contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept:
         meter = Meter(log, kept, losses={}, schedule=lambda step: 0.0, log_every=10, **allowed)
-        meter.after(7, {"loss": jnp.array(jnp.nan), "bad_steps": jnp.array(bad_steps)}, 0.0, work=Work(1, 1, {}))
+        meter.after(
+            7, {"loss": jnp.array(jnp.nan), "nonfinite_steps": jnp.array(nonfinite_steps)}, 0.0, work=Work(1, 1, {})
+        )
         meter.catch_up()
 
 
 def test_the_first_is_one_too_many_where_nothing_is_allowed(tmp_path):
     """As in fine-tuning, which has no replay either."""
     with pytest.raises(ValueError, match="step 7: loss became nan. The update was left out. There is no") as caught:
-        after(tmp_path, bad_steps=1)
+        after(tmp_path, nonfinite_steps=1)
     assert "replay" not in str(caught.value)
     assert "bad_steps_allowed" not in str(caught.value)
 
 
 def test_as_many_as_are_allowed_and_not_one_more(tmp_path, capsys):
-    after(tmp_path, bad_steps=3, bad_steps_allowed=3)
+    after(tmp_path, nonfinite_steps=3, bad_steps_allowed=3)
     assert "3 of the 3 that bad_steps_allowed grants" in capsys.readouterr().out
     with pytest.raises(ValueError, match=f"replay {tmp_path} 7. If it comes again"):
-        after(tmp_path, bad_steps=4, bad_steps_allowed=3, run=tmp_path)
+        after(tmp_path, nonfinite_steps=4, bad_steps_allowed=3, run=tmp_path)
 
 
 def test_pace_is_of_the_updates_since_the_last_line(tmp_path, monkeypatch):
     """Two updates in four seconds, of which the waiting for data was one; compiling is no pace."""
     clock = [0.0]
     monkeypatch.setattr(meter.time, "perf_counter", lambda: clock[0])
-    loss = {"loss": jnp.array(1.0), "bad_steps": jnp.array(0)}
+    loss = {"loss": jnp.array(1.0), "nonfinite_steps": jnp.array(0)}
     with Log(tmp_path, start=0) as log, contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept:
         measured = Meter(log, kept, losses={}, schedule=lambda step: 0.0, log_every=3, peak=1_000.0)
         for step, seconds in ((1, 60.0), (2, 1.0), (3, 3.0)):
             clock[0] += seconds
-            measured.after(step, loss, 0.5, work=Work(100, 75, {"mfu": 800.0, "mfu_everywhere": 1_200.0}))
+            measured.after(step, loss, 0.5, work=Work(100, 75, {"mfu": 800.0, "mfu_all_positions": 1_200.0}))
             measured.catch_up()
         log.flush()
         assert measured.note == "loss 1.000  50 tokens/s  40% of peak"
     first, third = logs.read(tmp_path, "train")
     assert "mfu" not in first
-    assert [third[name] for name in ("tokens_per_second", "waiting_for_data", "padding")] == [50.0, 0.25, 0.25]
-    assert (third["mfu"], third["mfu_everywhere"]) == (0.4, 0.6)
-    assert 1e7 < third["memory"] < 1e12
+    assert [third[name] for name in ("tokens_per_second", "data_wait_fraction", "padding_fraction")] == [
+        50.0,
+        0.25,
+        0.25,
+    ]
+    assert (third["mfu"], third["mfu_all_positions"]) == (0.4, 0.6)
+    assert 1e7 < third["peak_memory_bytes"] < 1e12
 
 
 def test_peaks_are_those_of_the_device_by_its_name(monkeypatch):

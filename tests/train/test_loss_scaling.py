@@ -86,9 +86,9 @@ def test_a_run_skips_what_overflows_and_goes_on(experiment, tmp_path, monkeypatc
     skipped = [not np.isfinite(entry["grad_norm"]) for entry in entries]
     assert skipped[0]
     assert not all(skipped)
-    assert [entry["skipped_steps"] for entry in entries] == np.cumsum(skipped).tolist()
+    assert [entry["loss_scale_overflows"] for entry in entries] == np.cumsum(skipped).tolist()
     assert [entry["loss_scale"] for entry in entries] == (2.0 ** (27 - np.cumsum([0, *skipped[:-1]]))).tolist()
-    assert entries[-1]["bad_steps"] == 0
+    assert entries[-1]["nonfinite_steps"] == 0
 
 
 def test_what_is_not_finite_at_scale_1_stops_the_run(experiment, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def setup(losses=LOSSES, *, mesh=None, tx=None, ask=None, student=STUDENT):
     tx = tx or optax.sgd(1.0)
     sizes = {"student_size": student.hidden_size, "teacher_size": TEACHER.hidden_size}
     params = {"student": random_params(student, 1), "losses": first_params(losses, seed=7, **sizes)}
-    state = TrainState(step=jnp.array(0), params=params, opt_state=tx.init(params), bad_steps=jnp.array(0))
+    state = TrainState(step=jnp.array(0), params=params, opt_state=tx.init(params), nonfinite_steps=jnp.array(0))
     step = make_train_step(make_gradients(objective(losses, student=student, ask=ask), mesh), tx, mesh)
     return jax.jit(step), jax.device_put(state, replicated(mesh)), {"teacher": random_params(TEACHER, 2)}
 
@@ -177,7 +177,9 @@ def test_a_teacher_has_no_dropout_and_gets_no_gradient():
     _, _, teachers = setup()
     step, _, _ = setup(losses, student=quiet)
     params = {"student": teachers["teacher"], "losses": {"soft": {}, "cosine": {}}}
-    state = TrainState(step=jnp.array(0), params=params, opt_state=optax.sgd(1.0).init(params), bad_steps=jnp.array(0))
+    state = TrainState(
+        step=jnp.array(0), params=params, opt_state=optax.sgd(1.0).init(params), nonfinite_steps=jnp.array(0)
+    )
     measured = step(state, teachers, stack(make_rows(), 1))[1]
     np.testing.assert_allclose(measured["loss"], 0.0, atol=2e-6)
     np.testing.assert_allclose(measured["grad_norm"], 0.0, atol=1e-5)
@@ -233,7 +235,7 @@ def test_an_update_that_is_not_finite_is_left_out_and_counted():
     after, measured = step(state, broken, stack(make_rows(), 1))
     assert not np.isfinite(measured["loss/soft"])
     assert np.isfinite(measured["loss/hard"])  # so the log can name the loss that turned
-    assert (int(after.bad_steps), int(after.step), int(measured["bad_steps"])) == (1, 1, 1)
+    assert (int(after.nonfinite_steps), int(after.step), int(measured["nonfinite_steps"])) == (1, 1, 1)
     assert_same(after.params, state.params)
     assert_same(after.opt_state, state.opt_state)
 
@@ -246,7 +248,7 @@ def test_what_is_only_watched_is_left_out_alike():
     assert np.isfinite(measured["loss"])
     assert np.isfinite(measured["grad_norm"])
     assert not np.isfinite(measured["teacher_entropy"])
-    assert int(after.bad_steps) == 1
+    assert int(after.nonfinite_steps) == 1
     assert_same(after.params, state.params)
 
 

@@ -1,13 +1,20 @@
 """What is written down of a prepared corpus, read again: manifest.json, and a .json beside each shard."""
 
+import contextlib
 import pathlib
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 from distilbert_jax.io import untrusted
+from distilbert_jax.io.data_format import check_format
+
+FORMAT = 2
+"""The format number of a prepared corpus, raised whenever names or contents of its files change."""
 
 MOST = 2**28  # bytes of a manifest: one of 10¹² characters
 PARTS = ("tokens", "segments")  # of a shard, each a file
+_FORMAT_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _NAME = re.compile(r"(train|held_out)-\d{5,12}", re.ASCII)
 
 
@@ -27,10 +34,16 @@ class Sides(TypedDict):
     held_out: list[Shard]
 
 
-class Words(TypedDict):
-    """Of words.npy."""
+class TokenCounts(TypedDict):
+    """The part of a manifest about token_counts.npy."""
 
     sha256: str
+
+
+class Formatted(TypedDict):
+    """What a manifest or plan has in every format: its settings, with the number of the format among them."""
+
+    settings: dict[str, str]
 
 
 class Manifest(TypedDict):
@@ -40,20 +53,43 @@ class Manifest(TypedDict):
     files: list[dict[str, str | int]]
     licenses: dict[str, str]
     shards: Sides
-    words: Words
+    token_counts: TokenCounts
     totals: dict[str, int | float]
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a folder. ValueError where it is damaged, or names a file that is not in the folder."""
+    """The manifest of a folder. ValueError where it is damaged, names a file that is not in the folder, or was written
+    by another version of the package.
+    """
     path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = untrusted.read_json(path, Manifest, most=MOST)
+    with _damage_explained(path):
+        manifest: dict[str, Any] = untrusted.read_json(path, Formatted, most=MOST)
+    check_shard_format(manifest["settings"], path)
+    with _damage_explained(path):
+        untrusted.demand(manifest, Manifest, where=str(path))
         for shard in (*manifest["shards"]["train"], *manifest["shards"]["held_out"]):
             _demand_ours(shard, where=str(path))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete {folder} and prepare the corpus anew") from None
     return manifest
+
+
+@contextlib.contextmanager
+def _damage_explained(path: pathlib.Path) -> Iterator[None]:
+    """Says of a ValueError that it means a damaged manifest, and what to do about it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete {path.parent} and prepare the corpus anew") from None
+
+
+def check_shard_format(settings: Mapping[str, str], path: pathlib.Path) -> None:
+    """Raises ValueError if the settings in `path`, the manifest or plan of a corpus, state another format."""
+    stated = settings.get("format")
+    check_format(
+        int(stated) if stated and _FORMAT_NUMBER.fullmatch(stated) else stated,
+        FORMAT,
+        what=str(path),
+        remedy=f"to prepare the corpus again, delete {path.parent}, or set another corpus.folder",
+    )
 
 
 def read_shard(path: pathlib.Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from distilbert_jax.data.shards import local_engine, splits
 from distilbert_jax.data.shards.chunks import Sources
-from distilbert_jax.data.shards.manifest import MOST
+from distilbert_jax.data.shards.manifest import FORMAT, MOST, Formatted, check_shard_format
 from distilbert_jax.data.shards.manifest import read as read_manifest
 from distilbert_jax.data.shards.packing import SHORTEST
 from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT, SIDES, TRAIN
@@ -25,7 +25,8 @@ from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files, remote_folder, untrusted
 from distilbert_jax.io.console import bar, console
 
-FORMAT = 1
+COUNTS_FILE = "token_counts.npy"
+"""[v] int64: how often each token of the vocabulary occurs in the training rows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,10 +109,10 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) 
     manifest = _checked_manifest(corpus, tokenizer, folder)
     if stored and not there:
         stored.put()
-    words = folder / "words.npy"
-    if not words.is_file() or files.sha256(words) != manifest["words"]["sha256"]:
-        raise ValueError(f"{words} is missing or damaged: delete {folder} and prepare the corpus anew")
-    counts = np.array(untrusted.array(words, kind="i", axes=1))
+    path = folder / COUNTS_FILE
+    if not path.is_file() or files.sha256(path) != manifest["token_counts"]["sha256"]:
+        raise ValueError(f"{path} is missing or damaged: delete {folder} and prepare the corpus anew")
+    counts = np.array(untrusted.array(path, kind="i", axes=1))
     return Prepared(folder=folder, tokenizer=tokenizer, manifest=manifest, words=counts)
 
 
@@ -125,7 +126,7 @@ def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: En
     shards = _pack(corpus, tokenizer, side_of, folder, engine)
     manifest = plan | _account(corpus, tokenizer, side_of, shards, folder)
     files.write_json(folder / "manifest.json", manifest)
-    (folder / "sides.bin").unlink()
+    (folder / "splits.bin").unlink()
     (folder / "plan.json").unlink()
     totals = manifest["totals"]
     console.print(
@@ -156,9 +157,12 @@ def _checked_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path
 def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
     """Keeps the chunks of an earlier start of this very plan; removes those of another."""
     path = folder / "plan.json"
-    if path.is_file() and untrusted.read_json(path, dict[str, Any], most=MOST) == plan:
-        console.print(f"going on with {len(list(folder.glob('*-[0-9]*.json')))} chunks that are there already")
-        return
+    if path.is_file():
+        earlier = untrusted.read_json(path, Formatted, most=MOST)
+        check_shard_format(earlier["settings"], path)
+        if earlier == plan:
+            console.print(f"going on with {len(list(folder.glob('*-[0-9]*.json')))} chunks that are there already")
+            return
     for old in itertools.chain(*(folder.glob(f"{side}-*") for side in SIDES)):
         old.unlink()
     files.write_json(path, plan)
@@ -196,7 +200,7 @@ def _account(
     return {
         "licenses": {name: source.license() for name, source in corpus.named_sources()},
         "shards": by_side,
-        "words": {"sha256": _count_words(tokenizer, by_side[TRAIN], folder)},
+        "token_counts": {"sha256": _count_tokens(tokenizer, by_side[TRAIN], folder)},
         "totals": {
             **totals,
             "duplicates": int(np.count_nonzero(side_of == DROPPED)),
@@ -206,13 +210,13 @@ def _account(
     }
 
 
-def _count_words(tokenizer: Tokenizer, shards: list[dict[str, Any]], folder: pathlib.Path) -> str:
-    """Writes `words.npy`; returns its hash."""
-    words = np.zeros(tokenizer.size, np.int64)
+def _count_tokens(tokenizer: Tokenizer, shards: list[dict[str, Any]], folder: pathlib.Path) -> str:
+    """Writes `token_counts.npy` and returns its SHA-256."""
+    counts = np.zeros(tokenizer.size, np.int64)
     for shard in shards:
         tokens = untrusted.array(folder / f"{shard['name']}.tokens.npy", kind="u", axes=2)
-        words += np.bincount(tokens.ravel(), minlength=tokenizer.size)
-    path = folder / "words.npy"
+        counts += np.bincount(tokens.ravel(), minlength=tokenizer.size)
+    path = folder / COUNTS_FILE
     with files.atomic(path) as partial, open(partial, "wb") as out:
-        np.save(out, words)
+        np.save(out, counts)
     return files.sha256(path)

@@ -29,7 +29,7 @@ def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib
     """
     path = folder / "fingerprints.bin"
     counts: collections.Counter[str] = collections.Counter()
-    marks = folder / "sides.bin"
+    marks = folder / "splits.bin"
     with bar("reading documents", total=None) as advance, open(path, "wb") as out, open(marks, "wb") as room:
         shown = 0
         for name, some in prints:

@@ -17,7 +17,8 @@ from distilbert_jax.train.distill.inputs import DistillInputs
 def export(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, params: Any) -> pathlib.Path:
     """Writes the student with its trained `params` to `export/` in the run's folder, and returns that."""
     student = inputs.student
-    target, measured = folder / "export", metrics_log.read(folder, "eval")
+    target, logged = folder / "export", metrics_log.read(folder, "eval")
+    evaluations = [{key: value for key, value in entry.items() if key != "kind"} for entry in logged]
     text = model_card.write(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
@@ -25,7 +26,7 @@ def export(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, 
         start=experiment.start.folder,
         base_model=(inputs.teacher or inputs.source).hub_id,
         origin=student.origin,
-        measured=measured[-1],
+        measured=evaluations[-1],
         manifest=inputs.corpus.manifest,
         description=describe(experiment),
     )
@@ -42,7 +43,7 @@ def export(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, 
     )
     files.write_json(
         folder / "results.json",
-        {"name": experiment.name, "teacher": named, "at_start": measured[0], "measured": measured[-1]},
+        {"name": experiment.name, "teacher": named, "initial": evaluations[0], "final": evaluations[-1]},
     )
     console.print(f"exported to {target}")
     return target

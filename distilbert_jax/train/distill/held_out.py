@@ -7,15 +7,17 @@ from typing import Any
 
 import jax
 
+from distilbert_jax import log_keys
 from distilbert_jax.io.console import bar
 from distilbert_jax.train.distill.setup import DistillSetup
 
-FEWEST = 10_000  # words, for a standard error of half a point
-SHARES = ("accuracy", "teacher_accuracy", "agreement")
+MIN_MASKED_TOKENS = 10_000
+"""Fewer give a standard error of more than half a point, which the screen says."""
 
 
 def measure(run: DistillSetup, params: Any) -> dict[str, float]:
-    """Means over the masked words; shares come with their standard error, cross entropies as perplexity too.
+    """Computes means over the masked tokens, with the standard errors of fractions and the perplexities of cross
+    entropies.
 
     The masks are uniform over real tokens, 15 % of each row, 80 / 10 / 10, from a fixed seed.
     """
@@ -27,23 +29,30 @@ def measure(run: DistillSetup, params: Any) -> dict[str, float]:
                 sums[name] = sums.get(name, 0.0) + float(value)
             done += batch["rows"].size * jax.process_count()
             advance(min(done, run.held_out_rows))
-    words = sums.pop("words")
-    means = {name: value / words for name, value in sums.items()}
-    errors = {f"{name}_error": math.sqrt(means[name] * (1 - means[name]) / words) for name in SHARES if name in means}
-    perplexities = {
-        name.replace("cross_entropy", "perplexity"): math.exp(mean)
-        for name, mean in means.items()
-        if name.endswith("cross_entropy")
+    count = sums.pop(log_keys.MASKED_TOKENS.name)
+    means = {name: value / count for name, value in sums.items()}
+    stderrs = {
+        stderr.name: math.sqrt(means[key.name] * (1 - means[key.name]) / count)
+        for key, stderr in log_keys.STDERR.items()
+        if key.name in means
     }
-    return {"words": words, "rows": float(run.held_out_rows), **means, **errors, **perplexities}
+    perplexities = {
+        perplexity.name: math.exp(means[key.name])
+        for key, perplexity in log_keys.PERPLEXITIES.items()
+        if key.name in means
+    }
+    counts = {log_keys.MASKED_TOKENS.name: count, log_keys.ROWS.name: float(run.held_out_rows)}
+    return {**counts, **means, **stderrs, **perplexities}
 
 
 def in_words(measured: dict[str, float]) -> str:
     """One line for the screen."""
-    share = lambda name: f"{measured[name]:.2%} ± {measured[name + '_error']:.2%}"
-    line = f"accuracy {share('accuracy')}, perplexity {measured['perplexity']:.1f}"
-    if "teacher_accuracy" in measured:
-        line += f" (teacher {measured['teacher_accuracy']:.2%}, {measured['teacher_perplexity']:.1f}"
-        line += f"; agreement {measured['agreement']:.2%})"
-    few = f"; only {measured['words']:,.0f} words were asked: hold out more" if measured["words"] < FEWEST else ""
+    accuracy, stderr = measured[log_keys.ACCURACY.name], measured[log_keys.ACCURACY_STDERR.name]
+    line = f"accuracy {accuracy:.2%} ± {stderr:.2%}, perplexity {measured[log_keys.PERPLEXITY.name]:.1f}"
+    if log_keys.TEACHER_ACCURACY.name in measured:
+        line += f" (teacher {measured[log_keys.TEACHER_ACCURACY.name]:.2%}"
+        line += f", {measured[log_keys.TEACHER_PERPLEXITY.name]:.1f}"
+        line += f"; top-1 agreement {measured[log_keys.TEACHER_AGREEMENT.name]:.2%})"
+    count = measured[log_keys.MASKED_TOKENS.name]
+    few = f"; only {count:,.0f} masked tokens were predicted: hold out more" if count < MIN_MASKED_TOKENS else ""
     return line + few

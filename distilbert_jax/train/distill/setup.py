@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment, Masking
 from distilbert_jax.data import batches, masking
 from distilbert_jax.data.shards.prepare import Prepared
@@ -128,7 +129,7 @@ def flops(experiment: Experiment, teacher: TransformerConfig | None, student: Tr
             places=masking.places(length, share=experiment.masking.share, everywhere=everywhere),
         )
     )
-    return {"mfu": of(experiment.asks_everywhere), "mfu_everywhere": of(True)}
+    return {log_keys.MFU.name: of(experiment.asks_everywhere), log_keys.MFU_ALL_POSITIONS.name: of(True)}
 
 
 def _steps(

@@ -8,7 +8,8 @@ from typing import Any, TypedDict
 import jax
 import numpy as np
 
-from distilbert_jax.config.experiment_file import describe
+from distilbert_jax import log_keys
+from distilbert_jax.config.experiment_file import describe, differences, flatten
 from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTune
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.registry import Task
@@ -16,26 +17,32 @@ from distilbert_jax.devices.mesh import place, replicated
 from distilbert_jax.devices.peak import peak
 from distilbert_jax.hub import model_card, save
 from distilbert_jax.inference.logits import score
-from distilbert_jax.io import files, untrusted
+from distilbert_jax.io import files
 from distilbert_jax.io.console import bar, console
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import Log
 from distilbert_jax.runtime.metrics_log import read as read_log
-from distilbert_jax.runtime.run_folder import check_identity, run_identity, write_identity
 from distilbert_jax.runtime.step_monitor import Meter, Work, timed
 from distilbert_jax.runtime.stop_signal import Stop, Stopped
+from distilbert_jax.train.finetune.results import (
+    CONFIG_FILE,
+    FINETUNE_FORMAT,
+    PER_EXAMPLE_FILE,
+    StoredConfig,
+    read_config,
+    read_result,
+)
 from distilbert_jax.train.finetune.setup import Split, Tuning, build
 from distilbert_jax.types import Batch
 
 LOG_EVERY = 10  # steps
-PLAN = "plan.txt"
 
 
 class Result(TypedDict):
     """What of a seedN.json is read again."""
 
     task: str
-    headline: float
+    main_score: float
     best_epoch: int
 
 
@@ -44,11 +51,11 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
     the model of the best epoch, seedN/model.
 
     The same call goes on where an earlier one ended. Raises ValueError for bad input or where the folder holds results
-    of another plan, `Stopped` where a signal ended it.
+    of another config, `Stopped` where a signal ended it.
     """
     with files.alone_in(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
-        _check_same_plan(folder, describe(plan))
+        _refuse_another(folder, flatten(plan))
         for path in paths:
             if path.is_file():
                 files.remove(path.with_suffix("") / "checkpoints")  # a kill may have left them
@@ -57,7 +64,7 @@ def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) ->
             _claim(folder, tuning)
             _announce(tuning)
             _all_seeds(tuning, paths)
-        return [untrusted.read_json(path, Result) for path in paths]
+        return [read_result(path, Result) for path in paths]
 
 
 def _all_seeds(tuning: Tuning, paths: list[pathlib.Path]) -> None:
@@ -79,18 +86,27 @@ def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any
 
 
 def _claim(folder: pathlib.Path, tuning: Tuning) -> None:
-    """Records that the folder belongs to this plan. Called once it is known that the plan can be followed."""
+    """Writes down whose folder this is, once it is known that model, teacher and task fit together."""
     models = {"model": tuning.model} | ({"teacher": tuning.teacher} if tuning.teacher else {})
-    identity = run_identity(tuning.plan, {name: model.sha256 for name, model in models.items()})
-    _check_same_plan(folder, identity)
-    write_identity(folder / PLAN, identity)
+    config, sha256 = flatten(tuning.plan), {name: model.sha256 for name, model in models.items()}
+    _refuse_another(folder, config, sha256)
+    files.write_json(folder / CONFIG_FILE, StoredConfig(format=FINETUNE_FORMAT, config=config, sha256=sha256))
 
 
-def _check_same_plan(folder: pathlib.Path, identity: str) -> None:
-    """Raises ValueError if the folder holds results of another plan, or of the same plan with other weights."""
-    if (folder / PLAN).is_file():
-        problem = f"{folder} holds results of another plan; name another folder with --output-dir"
-        check_identity(folder / PLAN, identity, resumable=RESUMABLE_FIELDS, problem=problem)
+def _refuse_another(folder: pathlib.Path, config: dict[str, Any], sha256: dict[str, str] | None = None) -> None:
+    """Raises ValueError if the folder holds results of another config, or of other weights where `sha256` is given."""
+    stored = read_config(folder)
+    if stored is None:
+        return
+    different = differences(stored["config"], config, except_in=RESUMABLE_FIELDS)
+    if sha256 is not None:
+        other_weights = differences(stored["sha256"], sha256)
+        different |= {f"sha256.{name}": pair for name, pair in other_weights.items()}
+    if different:
+        lines = [f"\n  {path}: {there} there, {wanted} wanted" for path, (there, wanted) in different.items()]
+        raise ValueError(
+            f"{folder} holds results of another config; name another folder with --output-dir:{''.join(lines)}"
+        )
 
 
 def _announce(tuning: Tuning) -> None:
@@ -153,21 +169,28 @@ def _rest(batches: TaskBatches, epochs: int, done: int) -> Any:
 
 
 def _measure(tuning: Tuning, params: Any, folder: pathlib.Path, log: Log, step: int) -> dict[str, float]:
-    """Every score on every dev split; the model and its answers are kept where the headline is the best so far."""
+    """Every score on every dev split; the model and its answers are kept where the main score is the best so far."""
     log.flush()
-    earlier = [entry["headline"] for entry in read_log(folder, "eval", wanted=["headline"]) if entry["step"] < step]
+    earlier = [entry[log_keys.MAIN_SCORE.name] for entry in _evaluations(folder) if entry["step"] < step]
     scores: dict[str, float] = {}
-    units: dict[str, Any] = {}
+    per_example: dict[str, Any] = {}
     for name, split in tuning.dev.items():
         answers = answer(tuning, params, split, label=f"measuring {name}")
         of_examples = tuning.form.units(split.examples, answers)
-        units[name] = of_examples.tolist()
-        scores |= {f"{name}/{metric}": value for metric, value in tuning.form.measure(of_examples).items()}
-    headline = float(np.mean([scores[f"{name}/{tuning.form.headline}"] for name in tuning.dev]))
-    if not earlier or headline > max(earlier):
+        per_example[name] = of_examples.tolist()
+        measured = tuning.form.measure(of_examples)
+        scores |= {log_keys.TASK_SCORE.name(split=name, metric=metric): value for metric, value in measured.items()}
+    main_scores = [scores[log_keys.TASK_SCORE.name(split=name, metric=tuning.form.headline)] for name in tuning.dev]
+    main_score = float(np.mean(main_scores))
+    if not earlier or main_score > max(earlier):
         _keep(tuning, params, folder, scores)
-        files.write_json(folder / "units.json", units)
-    return {"headline": headline, **scores}
+        files.write_json(folder / PER_EXAMPLE_FILE, per_example)
+    return {log_keys.MAIN_SCORE.name: main_score, **scores}
+
+
+def _evaluations(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Returns what has been logged of every epoch, in order."""
+    return read_log(folder, "eval", wanted=[log_keys.MAIN_SCORE.name])
 
 
 def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, float]) -> None:
@@ -195,19 +218,20 @@ def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, f
 
 
 def _result(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
-    epochs = read_log(folder, "eval", wanted=["headline"])
-    best = max(epochs, key=lambda entry: entry["headline"])
+    epochs, main_score = _evaluations(folder), log_keys.MAIN_SCORE.name
+    best = max(epochs, key=lambda entry: entry[main_score])
     per_epoch = tuning.steps // tuning.plan.epochs
-    console.print(f"{tuning.plan.task}, seed {seed}: {best['headline']:.2f} after epoch {best['step'] // per_epoch}")
+    console.print(f"{tuning.plan.task}, seed {seed}: {best[main_score]:.2f} after epoch {best['step'] // per_epoch}")
     return {
+        "format": FINETUNE_FORMAT,
         "task": tuning.plan.task,
         "seed": seed,
-        "headline": best["headline"],
-        "scores": {name: value for name, value in best.items() if "/" in name},
+        "main_score": best[main_score],
+        "scores": {name: value for name, value in best.items() if log_keys.TASK_SCORE.match(name)},
         "best_epoch": best["step"] // per_epoch,
-        "epochs": [entry["headline"] for entry in epochs],
-        "plan": describe(tuning.plan).splitlines(),
-        "form": {
+        "epochs": [entry[main_score] for entry in epochs],
+        "config": flatten(tuning.plan),
+        "task_type": {
             "head": tuning.form.head,
             "problem_type": tuning.form.problem_type,
             "labels": list(tuning.form.labels),

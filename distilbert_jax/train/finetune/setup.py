@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.finetune import FineTune
 from distilbert_jax.data.batches import Layout
 from distilbert_jax.data.tasks.registry import Task
@@ -60,7 +61,7 @@ class Tuning:
         *rows, length = batch["tokens"].shape
         theirs = self.teacher.cfg if self.teacher else None
         of_update = cost_model.of_update(self.model.cfg, theirs, rows=math.prod(rows), length=length, places=0)
-        return {"mfu": float(of_update)}
+        return {log_keys.MFU.name: float(of_update)}
 
 
 def build(plan: FineTune, task: Task) -> Tuning:

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from rich.table import Table
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import describe
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ from distilbert_jax.io.console import bar, console
 from distilbert_jax.runtime import command_record
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.run_folder import EXPERIMENT_FILE, check_identity, run_identity
+from distilbert_jax.runtime.run_format import check_run_format
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.train.replay import first_nonfinite
@@ -38,6 +40,7 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
     """
     folder = folder.absolute()
     given, typed_in = command_record.read(folder)
+    check_run_format(folder)
     with files.alone_in(folder), contextlib.chdir(typed_in):
         experiment = given.experiment()
         _check_same_experiment(folder, describe(experiment), given.file)
@@ -64,7 +67,7 @@ def _before(run: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:
     with bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
         for at in range(done, step - 1):
             state, metrics = run.train_step(state, run.teachers, run.place(run.batches[at]))
-            advance(at + 1, f"loss {float(metrics['loss']):.3f}")
+            advance(at + 1, f"loss {float(metrics[log_keys.LOSS.name]):.3f}")
     return state
 
 
@@ -74,7 +77,7 @@ def _take_apart(experiment: Experiment, run: DistillSetup, tokenizer: Tokenizer,
     parts = jax.device_get(run.dissect(state.params, run.teachers, run.place(batch)))
     weights = jax.device_get(jax.tree.map(size, {**run.teachers, "student": state.params}))
     _, measured = run.train_step(state, run.teachers, run.place(batch))
-    metrics = {name: float(value) for name, value in measured.items() if name != "bad_steps"}
+    metrics = {name: float(value) for name, value in measured.items() if name != log_keys.NONFINITE_STEPS.name}
     console.print(_models(parts, weights, list(experiment.losses)), _means(parts, metrics, step))
 
     first, wrong = (
@@ -115,7 +118,8 @@ def _means(parts: Parts, metrics: Mapping[str, float], step: int) -> Table:
     update = "made" if all(map(math.isfinite, metrics.values())) else "left out"
     table = Table("", "value", "rows not finite", title=f"step {step:,}, its update {update}", title_justify="left")
     for name, value in metrics.items():
-        of_rows = parts.means.get(name.removeprefix("loss/"))
+        of_loss = log_keys.LOSS_MEAN.match(name)
+        of_rows = parts.means.get(of_loss["loss"] if of_loss else name)
         count = "" if of_rows is None else f"{(~np.isfinite(of_rows)).sum()} of {of_rows.size}"
         table.add_row(name, _largest([value]), count)
     return table

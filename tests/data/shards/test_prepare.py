@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -170,6 +171,27 @@ def test_shards_of_other_settings_are_refused(corpus, tokenizer, tmp_path):
         prepare(corpus, other)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "plan.json"])
+def test_a_corpus_of_an_earlier_version_is_refused(corpus, tokenizer, name):
+    """Prepared, or half prepared, with the names of format 1."""
+    folder = prepare(corpus, tokenizer).folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    earlier = {"settings": manifest["settings"] | {"format": "1"}, "files": manifest["files"]}
+    if name == "manifest.json":
+        earlier |= {key: manifest[key] for key in ("licenses", "shards", "totals")} | {"words": {"sha256": "00"}}
+        (folder / "token_counts.npy").rename(folder / "words.npy")
+    (folder / "manifest.json").unlink()
+    (folder / name).write_text(json.dumps(earlier))
+    message = (
+        f"{folder / name} was written by an earlier version of distilbert_jax (format 1, this version needs 2); to "
+        f"prepare the corpus again, delete {folder}, or set another corpus.folder"
+    )
+    before = contents(folder)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        prepare(corpus, tokenizer)
+    assert contents(folder) == before
+
+
 def _with_one_more_word(tokenizer):
     backend = type(tokenizer.backend).from_str(tokenizer.backend.to_str())
     backend.add_tokens(["elephant"])
@@ -179,7 +201,7 @@ def _with_one_more_word(tokenizer):
 @pytest.mark.parametrize("damage", ["flipped", "missing", "counts", "manifest"])
 def test_damaged_shards(corpus, tokenizer, damage):
     prepared = prepare(corpus, tokenizer)
-    name = {"counts": "words.npy", "manifest": "manifest.json"}.get(damage, "train-00003.tokens.npy")
+    name = {"counts": "token_counts.npy", "manifest": "manifest.json"}.get(damage, "train-00003.tokens.npy")
     path = prepared.folder / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 0xFF

@@ -4,18 +4,23 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 
 import jax
 import numpy as np
 import pytest
 
+from distilbert_jax import log_keys
+from distilbert_jax.cli.main import main
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data import batches
 from distilbert_jax.hub.smoke import smoke
 from distilbert_jax.io import files
 from distilbert_jax.losses.hard_targets import HardTargets
+from distilbert_jax.report import run_report
 from distilbert_jax.runtime import metrics_log, step_monitor
 from distilbert_jax.runtime.stop_signal import Stopped
 from distilbert_jax.train.distill import loop
@@ -73,25 +78,62 @@ def test_what_a_run_leaves(whole):
     entry = metrics_log.read(folder, "train")[-1]
     assert {
         "loss/soft",
-        "share/soft",
+        "loss_share/soft",
         "teacher_cross_entropy",
         "teacher_entropy",
         "learning_rate",
     } < entry.keys()
     assert {"grad_norm", *TIMED} < entry.keys()
-    assert sum(entry[f"share/{name}"] for name in experiment.losses) == pytest.approx(1)
-    assert 0 <= entry["waiting_for_data"] < 1
+    assert sum(entry[f"loss_share/{name}"] for name in experiment.losses) == pytest.approx(1)
+    assert 0 <= entry["data_wait_fraction"] < 1
     evaluated = metrics_log.read(folder, "eval")[-1]
     assert {
         "accuracy",
-        "accuracy_error",
+        "accuracy_stderr",
         "perplexity",
         "teacher_accuracy",
         "teacher_perplexity",
-        "agreement",
-        "kl",
+        "teacher_agreement",
+        "teacher_kl",
     } < evaluated.keys()
     assert "losses.soft.temperature: 2.0" in (folder / "experiment.txt").read_text()
+
+
+def test_every_logged_number_has_its_key(whole):
+    _, folder = whole
+    for kind, keys in (("train", log_keys.TRAIN_KEYS), ("eval", log_keys.EVAL_KEYS)):
+        for entry in metrics_log.read(folder, kind):
+            unknown = [name for name in entry if name not in ("kind", "step") and not log_keys.find(name, keys)]
+            assert not unknown
+    results = json.loads((folder / "results.json").read_text())
+    assert results["initial"]["step"] == 0
+    assert results["final"]["step"] == 8
+    assert results["final"].keys() == results["initial"].keys() == {"step", *(key.name for key in log_keys.EVAL_KEYS)}
+
+
+@pytest.mark.parametrize("stated", [None, 1, 3])
+def test_a_run_of_another_version_is_refused(whole, tmp_path, capsys, stated):
+    """An earlier one stated no format; its checkpoints and results have other names in them."""
+    shutil.copytree(whole[1], tmp_path / "run")
+    path = tmp_path / "run" / "format.json"
+    assert json.loads(path.read_text()) == {"format": 2}
+    path.unlink()
+    if stated is not None:
+        path.write_text(json.dumps({"format": stated}))
+    age = "a later" if stated == 3 else "an earlier"
+    message = (
+        f"{tmp_path / 'run'} was written by {age} version of distilbert_jax (format {stated or 'not stated'}, this "
+        "version needs 2); to make the run again, run the same command with another workdir, or delete the folder first"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        loop.distill(again(whole[0], tmp_path / "run"))
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        run_report.show(tmp_path / "run")
+    (tmp_path / "run" / "command.json").write_text(
+        json.dumps({"file": "x.py", "overrides": [], "smoke": None, "typed_in": str(tmp_path)})
+    )
+    assert main(["replay", str(tmp_path / "run"), "3"]) == 1
+    assert capsys.readouterr().err.strip() == f"error: {message}"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

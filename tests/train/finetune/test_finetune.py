@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -11,9 +12,11 @@ import jax
 import numpy as np
 import pytest
 
+from distilbert_jax import log_keys
 from distilbert_jax.cli.main import main
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.config.finetune import fine_tune
+from distilbert_jax.config.experiment_file import flatten, is_within
+from distilbert_jax.config.finetune import BUDGET_FIELDS, MODEL_FIELDS, RESUMABLE_FIELDS, fine_tune
 from distilbert_jax.data.tasks import registry
 from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.evaluate.task import evaluate
@@ -22,6 +25,7 @@ from distilbert_jax.runtime import metrics_log
 from distilbert_jax.runtime.stop_signal import Stopped
 from distilbert_jax.train.finetune import loop as tuned
 from distilbert_jax.train.finetune import models, setup
+from distilbert_jax.train.finetune.results import CONFIG_FILE
 from tests.reliability import harness
 
 RANDOM = np.random.default_rng(0)
@@ -73,12 +77,12 @@ def test_it_learns_and_says_what_it_did(whole, colors):
     _, folder, results = whole
     for seed, result in enumerate(results):
         assert result["seed"] == seed
-        assert result["headline"] == max(result["epochs"]) > 90
-        assert result["epochs"][result["best_epoch"] - 1] == result["headline"]
+        assert result["main_score"] == max(result["epochs"]) > 90
+        assert result["epochs"][result["best_epoch"] - 1] == result["main_score"]
         assert result["train_examples"] == 96
         assert result["dev_examples"] == {"dev": 40}
         assert result["compiled_for_lengths"] == [8]
-        units = np.array(json.loads((folder / f"seed{seed}" / "units.json").read_text())["dev"])
+        units = np.array(json.loads((folder / f"seed{seed}" / "per_example.json").read_text())["dev"])
         assert 100 * (units[:, 0] == units[:, 1]).mean() == pytest.approx(result["scores"]["dev/accuracy"])
     first, second = ([entry["loss"] for entry in metrics_log.read(folder / f"seed{seed}", "train")] for seed in (0, 1))
     assert first != second
@@ -100,19 +104,72 @@ def test_a_second_call_reads_what_is_there(whole, colors):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.json")} == before
 
 
-def test_another_plan_is_refused(whole, colors):
+def test_another_config_is_refused(whole, colors):
     plan, folder, _ = whole
-    with pytest.raises(ValueError, match="another plan(.|\n)*\n  before  epochs: 5\n  now     epochs: 4"):
+    with pytest.raises(ValueError, match="another config(.|\n)*  epochs: 5 there, 4 wanted$"):
         tuned.finetune(dataclasses.replace(plan, epochs=4), colors[0], folder=folder, seeds=2)
+
+
+def test_rows_per_device_may_change_on_the_way(whole, colors):
+    plan, folder, results = whole
+    assert tuned.finetune(dataclasses.replace(plan, rows_per_device=16), colors[0], folder=folder, seeds=2) == results
+
+
+def test_the_named_fields_are_fields(whole):
+    plan, _, _ = whole
+    config = flatten(plan)
+    assert all(any(is_within(path, [field]) for path in config) for field in (*MODEL_FIELDS, *RESUMABLE_FIELDS))
+    assert set(BUDGET_FIELDS) <= config.keys()
+
+
+@pytest.mark.parametrize("left", ["config.json", "seed0.json", "checkpoints"])
+def test_a_folder_of_an_earlier_version_is_refused(whole, colors, tmp_path, left):
+    """It stated no format: a finished seed, and one that was interrupted, beside the plan.txt of then."""
+    plan, _, _ = whole
+    (tmp_path / "plan.txt").write_text("class: FineTune\nepochs: 5\n")
+    path = tmp_path
+    if left == "checkpoints":
+        (tmp_path / "seed0" / "checkpoints").mkdir(parents=True)
+        (tmp_path / "seed0" / "checkpoints" / "10.sha256").write_text("{}")
+    elif left == "seed0.json":
+        (tmp_path / left).write_text(json.dumps({"task": "colors", "headline": 90.0, "best_epoch": 1, "plan": []}))
+    else:
+        path = tmp_path / left
+        path.write_text(json.dumps({"config": flatten(plan), "sha256": {}}))
+    message = (
+        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 2); to "
+        f"fine-tune again, delete {tmp_path}, or name another folder with --output-dir"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        tuned.finetune(plan, colors[0], folder=tmp_path, seeds=1)
+
+
+def test_one_result_of_an_earlier_version_is_refused(whole, colors, tmp_path):
+    """Also where the folder itself is of today."""
+    plan, folder, _ = whole
+    shutil.copytree(folder, tmp_path / "results")
+    path = tmp_path / "results" / "seed0.json"
+    path.write_text(json.dumps({"task": "colors", "headline": 90.0, "best_epoch": 1, "plan": []}))
+    with pytest.raises(ValueError, match=f"^{path} was written by an earlier version of distilbert_jax"):
+        tuned.finetune(plan, colors[0], folder=tmp_path / "results", seeds=2)
+
+
+def test_every_logged_number_has_its_key(whole):
+    _, folder, _ = whole
+    for kind, keys in (("train", log_keys.TRAIN_KEYS), ("eval", log_keys.FINETUNE_EVAL_KEYS)):
+        for entry in metrics_log.read(folder / "seed0", kind):
+            unknown = [name for name in entry if name not in ("kind", "step") and not log_keys.find(name, keys)]
+            assert not unknown
 
 
 def test_other_weights_in_the_same_folder_are_refused(whole, colors, tmp_path):
     plan, folder, _ = whole
     shutil.copytree(folder, tmp_path / "results")
     (tmp_path / "results" / "seed1.json").unlink()
-    text = (folder / tuned.PLAN).read_text()
-    (tmp_path / "results" / tuned.PLAN).write_text(text.replace("sha256.model: ", "sha256.model: 0"))
-    with pytest.raises(ValueError, match="another plan(.|\n)*sha256.model"):
+    path = tmp_path / "results" / CONFIG_FILE
+    stored = json.loads(path.read_text())
+    path.write_text(json.dumps(stored | {"sha256": {"model": "0" + stored["sha256"]["model"]}}))
+    with pytest.raises(ValueError, match="another config(.|\n)*sha256.model: 0.* there, .* wanted$"):
         tuned.finetune(plan, colors[0], folder=tmp_path / "results", seeds=2)
 
 
@@ -160,7 +217,7 @@ def test_a_teacher_teaches_texts_without_labels(whole, colors, learner, tmp_path
         "soft": "SoftTargets",
     }
     (result,) = tuned.finetune(plan, task, folder=tmp_path / "taught", seeds=1)
-    assert result["headline"] > 90
+    assert result["main_score"] > 90
 
 
 def test_a_teacher_without_the_head_is_refused(colors, learner, tmp_path):

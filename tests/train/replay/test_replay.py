@@ -130,7 +130,7 @@ def test_an_allowed_one_is_left_out_aloud_and_the_state_stays(told):
     assert "going on from step 2" in told.at_first
     assert f"step 3: {LOST} became nan. The update was left out: 1 of the 1 that" in told.at_first
     before, after, later = (state_at(told.folder, step) for step in (2, 3, 4))
-    assert (before["bad_steps"], after["bad_steps"]) == (0, 1)
+    assert (before["nonfinite_steps"], after["nonfinite_steps"]) == (0, 1)
     assert (before["step"], after["step"]) == (2, 3)
     for part in ("params", "opt_state"):
         jax.tree.map(np.testing.assert_array_equal, before[part], after[part])
@@ -144,7 +144,7 @@ def test_the_bound_holds_over_resumes(told, figures):
     assert "going on from step 5" in told.again
     assert f"error: step 6: {LOST} became nan" in told.again
     assert "2 of the 2 that bad_steps_allowed grants" in told.finished
-    assert state_at(told.folder, 8)["bad_steps"] == 2
+    assert state_at(told.folder, 8)["nonfinite_steps"] == 2
     assert (told.folder / "export" / "model.safetensors").is_file()
     figures("test_the_bound_holds_over_resumes", "2 of 8 steps left out, over 3 resumes")
 
@@ -157,7 +157,7 @@ def test_the_log_of_a_step_left_out_is_json(told):
     entries = {
         entry["step"]: entry for entry in (json.loads(x, parse_constant=refuse) for x in lines) if "loss" in entry
     }
-    assert {step: entry["bad_steps"] for step, entry in entries.items()} == {1: 0, 3: 1, 6: 2}
+    assert {step: entry["nonfinite_steps"] for step, entry in entries.items()} == {1: 0, 3: 1, 6: 2}
     assert entries[3]["loss"] is entries[3]["loss/odd"] is None
     assert entries[3]["loss/hard"] > 0
     assert np.isnan(metrics_log.read(told.folder, "train")[1]["loss"])

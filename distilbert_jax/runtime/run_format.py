@@ -1,0 +1,35 @@
+"""The format number of a run folder: of its log, its results and its checkpoints together."""
+
+import pathlib
+from typing import TypedDict
+
+from distilbert_jax.io import files, untrusted
+from distilbert_jax.io.data_format import check_format
+
+RUN_FORMAT = 2
+"""Raised whenever a key in log.jsonl or results.json, or a field of TrainState, changes."""
+
+FORMAT_FILE = "format.json"
+
+
+class StatedFormat(TypedDict):
+    """The content of format.json."""
+
+    format: int
+
+
+def write_run_format(folder: pathlib.Path) -> None:
+    """Writes format.json, before anything else of a run is written to its folder."""
+    files.write_json(folder / FORMAT_FILE, StatedFormat(format=RUN_FORMAT))
+
+
+def check_run_format(folder: pathlib.Path) -> None:
+    """Raises ValueError if another version of the package wrote the run in `folder`, and says how to make it again."""
+    path = folder / FORMAT_FILE
+    stated = untrusted.read_json(path, StatedFormat)["format"] if path.is_file() else None
+    check_format(
+        stated,
+        RUN_FORMAT,
+        what=str(folder),
+        remedy="to make the run again, run the same command with another workdir, or delete the folder first",
+    )

@@ -1,0 +1,63 @@
+"""The files that fine-tuning leaves in the folder of a task, and the format number they state.
+
+config.json holds what all seeds have in common: the settings, and the hashes of the models. seedN.json holds the scores
+of one seed, with the settings once more, so that it can be read alone. seedN/per_example.json holds, for each dev
+split, the numbers of every example from which the metrics are computed.
+"""
+
+import pathlib
+from typing import Any, TypedDict
+
+from distilbert_jax.io import untrusted
+from distilbert_jax.io.data_format import check_format
+
+FINETUNE_FORMAT = 2
+"""Raised whenever a key in one of these files, a key in log.jsonl, or a field of TrainState changes."""
+
+CONFIG_FILE = "config.json"
+PER_EXAMPLE_FILE = "per_example.json"
+
+
+class StoredConfig(TypedDict):
+    """The content of config.json."""
+
+    format: int
+    config: dict[str, Any]
+    sha256: dict[str, str]
+
+
+def read_config(folder: pathlib.Path) -> StoredConfig | None:
+    """Returns the config.json of a task's folder, or None if nothing has been fine-tuned there.
+
+    Raises:
+        ValueError: the file is damaged, or another version of the package wrote the folder.
+    """
+    path = folder / CONFIG_FILE
+    if path.is_file():
+        stored: StoredConfig = read_result(path, StoredConfig)
+        return stored
+    # config.json is written before a seed begins, so a folder that has seeds but no config.json states no format.
+    if any(folder.glob("seed*.json")) or any(folder.glob("seed*/checkpoints/*.sha256")):
+        _check_format(None, folder, folder=folder)
+    return None
+
+
+def read_result(path: pathlib.Path, shape: Any) -> Any:
+    """Returns the content of a seedN.json or config.json, which has to have the given shape.
+
+    Raises:
+        ValueError: the file is damaged, or another version of the package wrote it.
+    """
+    content = untrusted.read_json(path, dict[str, Any])
+    _check_format(content.get("format"), path, folder=path.parent)
+    untrusted.demand(content, shape, where=str(path))
+    return content
+
+
+def _check_format(stated: object, path: pathlib.Path, *, folder: pathlib.Path) -> None:
+    check_format(
+        stated,
+        FINETUNE_FORMAT,
+        what=str(path),
+        remedy=f"to fine-tune again, delete {folder}, or name another folder with --output-dir",
+    )
