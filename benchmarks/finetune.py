@@ -19,15 +19,17 @@ from turns import Side, Table, Turn, seconds, spread, take_turns
 def rows_of(model: str, glue: str, batches: int, dtype: Any) -> Any:
     """(what fine-tuning turns, its first batches)."""
     from distilbert_jax.config.experiment import Pretrained
-    from distilbert_jax.config.finetune import fine_tune
+    from distilbert_jax.config.finetune import default_finetune_config
     from distilbert_jax.data.tasks import registry
     from distilbert_jax.data.tasks.batches import TaskBatches
     from distilbert_jax.train.finetune import setup
 
-    task = registry.find("sst2", pathlib.Path(glue))
-    plan = fine_tune(task, folder=glue, model=Pretrained(model))
-    turned = setup.build(dataclasses.replace(plan, dtype=dtype), task)
-    all_batches = TaskBatches(rows=turned.train.encoded.rows, seed=0, size=turned.plan.batch, layout=turned.layout)
+    task = registry.find_task("sst2", pathlib.Path(glue))
+    plan = default_finetune_config(task, task_dir=glue, model=Pretrained(model))
+    turned = setup.setup_finetuning(dataclasses.replace(plan, dtype=dtype), task)
+    all_batches = TaskBatches(
+        rows=turned.train.encoded.rows, seed=0, batch_size=turned.config.batch_size, layout=turned.layout
+    )
     return turned, list(itertools.islice(all_batches.epoch(0), batches))
 
 
@@ -35,17 +37,17 @@ def ours(model: str, glue: str, batches: int, *, dtype: str) -> Turn:
     """A pass over the batches."""
     import jax
 
-    from distilbert_jax.devices.mesh import place
+    from distilbert_jax.devices.mesh import put_batch
     from distilbert_jax.types import Batch
 
     turned, made = rows_of(model, glue, batches, dtype)
     state = turned.start(0)
-    examples = sum(int(batch["weights"].sum()) for batch in made)
+    examples = sum(int(batch["label_weights"].sum()) for batch in made)
 
     def run() -> None:
         nonlocal state
         for batch in made:
-            state, metrics = turned.train_step(state, {}, Batch(**place(batch, turned.mesh)), 0)
+            state, metrics = turned.train_step(state, {}, Batch(**put_batch(batch, turned.mesh)), 0)
         jax.block_until_ready(metrics)
 
     return lambda: {"examples_per_second": examples / seconds(run)}
@@ -61,9 +63,9 @@ def peer(model: str, glue: str, batches: int, *, dtype: str) -> Turn:
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-5, weight_decay=0.01, fused=True)
     padded = []
     for batch in made:
-        real = batch["weights"][0, :, 0] > 0
-        longest = int((batch["segments"][0] > 0).sum(-1).max())
-        ids, mask = (torch.tensor(batch[name][0][real, :longest]).long() for name in ("tokens", "segments"))
+        real = batch["label_weights"][0, :, 0] > 0
+        longest = int((batch["segment_ids"][0] > 0).sum(-1).max())
+        ids, mask = (torch.tensor(batch[name][0][real, :longest]).long() for name in ("tokens", "segment_ids"))
         padded.append((ids, mask, torch.tensor(batch["labels"][0][real, 0]).long()))
 
     def run() -> None:

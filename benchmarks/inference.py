@@ -27,19 +27,19 @@ def make_models(folder: pathlib.Path, *, hidden: int = 768, layers: int = 12) ->
     from distilbert_jax.hub import smoke
     from distilbert_jax.models.transformer import TransformerConfig
 
-    words = smoke.tiny_tokenizer()
-    words.backend.add_tokens([f"word{i}" for i in range(words.size, VOCABULARY)])
+    words = smoke.make_tiny_tokenizer()
+    words.backend.add_tokens([f"word{i}" for i in range(words.vocab_size, VOCABULARY)])
     for seed, (name, family) in enumerate(MODELS.items()):
-        cfg = TransformerConfig(
+        config = TransformerConfig(
             vocab_size=VOCABULARY,
             hidden_size=hidden,
             mlp_size=4 * hidden,
             num_layers=layers if family == "bert" else layers // 2,
             num_token_types=2 if family == "bert" else 0,
         )
-        smoke.tiny_model(
+        smoke.save_tiny_model(
             folder / name,
-            cfg,
+            config,
             tokenizer=words,
             family=family,
             seed=seed,
@@ -66,10 +66,10 @@ def ours(folder: str, passes: Any, *, bucket: int = 1) -> Turn:
     import jax.numpy as jnp
 
     from distilbert_jax.config.experiment import Pretrained
-    from distilbert_jax.hub.load import read
+    from distilbert_jax.hub.load import load_pretrained
     from distilbert_jax.types import Batch
 
-    model = read(Pretrained(folder), head="sequence_classification")
+    model = load_pretrained(Pretrained(folder), head="sequence_classification")
     params = jax.device_put(model.params)
     apply: Any = model.module.apply
 
@@ -80,18 +80,18 @@ def ours(folder: str, passes: Any, *, bucket: int = 1) -> Turn:
         every = jnp.broadcast_to(at, (b, t))
         first, one = jnp.zeros((b, 1), jnp.int32), jnp.ones((b, 1))
         batch = Batch(
-            rows=first[:, 0],
+            row_ids=first[:, 0],
             epochs=first[:, 0],
             tokens=ids,
-            segments=(every < length).astype(jnp.int32),
+            segment_ids=(every < length).astype(jnp.int32),
             positions=every,
             token_types=jnp.zeros_like(ids),
-            predict_at=first,
-            asked=one,
-            weights=one,
+            predict_positions=first,
+            prediction_weights=one,
+            label_weights=one,
             labels=first,
         )
-        return apply({"params": params}, batch).scores
+        return apply({"params": params}, batch).logits
 
     def run(ids: Any) -> None:
         import numpy as np

@@ -22,13 +22,13 @@ def side(*, scanned: bool, fused: bool, layers: int, hidden: int, rows: int, tok
     from distilbert_jax.models.transformer import Block, TransformerConfig, dense
 
     jax.config.update("jax_enable_compilation_cache", False)
-    cfg = TransformerConfig(
+    config = TransformerConfig(
         vocab_size=bert.BASE.vocab_size, hidden_size=hidden, mlp_size=4 * hidden, num_layers=layers, num_heads=12
     )
     x = jax.random.normal(jax.random.key(0), (rows, tokens, hidden))
     sees = jnp.ones((rows, tokens, tokens), bool)
     block = _fused(Block, dense) if fused else Block
-    module = block(cfg)
+    module = block(config)
     keys = jax.random.split(jax.random.key(1), layers)
     params = jax.vmap(lambda key: module.init(key, x, sees, None)["params"])(keys)
     layer = lambda x, params: (module.apply({"params": params}, x, sees, None)[0], None)
@@ -56,19 +56,21 @@ def _fused(block: Any, dense: Any) -> Any:
     import flax.linen as nn
 
     from distilbert_jax.models.attention import attend
-    from distilbert_jax.models.transformer import gelu, layer_norm
+    from distilbert_jax.models.transformer import apply_activation, layer_norm
 
     class Fused(nn.Module):
-        cfg: Any
+        config: Any
 
         @nn.compact
         def __call__(self, x: Any, sees: Any, keys: Any) -> Any:
-            cfg = self.cfg
-            qkv = dense(cfg, (3, cfg.num_heads, cfg.hidden_size // cfg.num_heads), name="qkv")(x)
+            config = self.config
+            qkv = dense(config, (3, config.num_heads, config.hidden_size // config.num_heads), name="qkv")(x)
             y = attend(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2], sees, keys=keys, dropout=0.0)
-            x = layer_norm(cfg, name="n")(x + dense(cfg, cfg.hidden_size, axis=(-2, -1), name="out")(y))
-            y = dense(cfg, cfg.hidden_size, name="down")(gelu(cfg, dense(cfg, cfg.mlp_size, name="up")(x)))
-            return layer_norm(cfg, name="m")(x + y), None
+            x = layer_norm(config, name="n")(x + dense(config, config.hidden_size, axis=(-2, -1), name="out")(y))
+            y = dense(config, config.hidden_size, name="down")(
+                apply_activation(config, dense(config, config.mlp_size, name="up")(x))
+            )
+            return layer_norm(config, name="m")(x + y), None
 
     return Fused
 

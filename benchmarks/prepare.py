@@ -40,15 +40,15 @@ def write_text(path: pathlib.Path, *, megabytes: int) -> None:
 def ours(text: str, tokenizer: str) -> Turn:
     """`prepare`."""
     from distilbert_jax.data.shards.prepare import Corpus, prepare
-    from distilbert_jax.data.sources.files import Files
+    from distilbert_jax.data.sources.files import TextFiles
     from distilbert_jax.data.tokenizer import tokenizer as tokens
 
-    words = tokens.load(pathlib.Path(tokenizer))
+    words = tokens.load_tokenizer(pathlib.Path(tokenizer))
 
     def run() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            corpus = Corpus(sources={"text": Files(text)}, folder=f"{folder}/shards", row_length=LENGTH)
-            return int(prepare(corpus, words).words.sum())
+            corpus = Corpus(sources={"text": TextFiles(text)}, shard_dir=f"{folder}/shards", sequence_length=LENGTH)
+            return int(prepare(corpus, words).token_counts.sum())
 
     workers = lambda: resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
     return lambda: rate(run) | {"worker": workers()}

@@ -85,8 +85,8 @@ def lengths_of_stsb(glue: pathlib.Path, model: pathlib.Path) -> list[int]:
     from distilbert_jax.data.tasks import registry
     from distilbert_jax.data.tokenizer import tokenizer
 
-    words = tokenizer.load(model).backend
-    return [len(words.encode(*example.texts).ids) for example in registry.find("stsb", glue).read("dev")]
+    words = tokenizer.load_tokenizer(model).backend
+    return [len(words.encode(*example.texts).ids) for example in registry.find_task("stsb", glue).read("dev")]
 
 
 def machine() -> str:

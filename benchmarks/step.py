@@ -70,7 +70,7 @@ class Case:
             return None
         return self._shape(bert.BASE, self.teacher_hidden, self.teacher_layers, self.dropout)
 
-    def _shape(self, base: Any, hidden: int, layers: int, projection_dropout: float) -> "TransformerConfig":
+    def _shape(self, base: Any, hidden: int, layers: int, attention_output_dropout: float) -> "TransformerConfig":
         return dataclasses.replace(
             base,
             hidden_size=hidden,
@@ -78,7 +78,7 @@ class Case:
             num_layers=layers,
             dropout=self.dropout,
             attention_dropout=self.dropout,
-            projection_dropout=projection_dropout,
+            attention_output_dropout=attention_output_dropout,
             dtype=self.dtype,
         )
 
@@ -87,7 +87,9 @@ class Case:
         from distilbert_jax.models import cost_model
 
         places = self.tokens if self.everywhere else self.asked
-        return cost_model.of_update(self.student, self.teacher, rows=self.rows, length=self.tokens, places=places)
+        return cost_model.update_flops(
+            self.student, self.teacher, rows=self.rows, length=self.tokens, num_predictions=places
+        )
 
 
 def ours(**settings: Any) -> Turn:
@@ -95,49 +97,49 @@ def ours(**settings: Any) -> Turn:
     import jax
     import jax.numpy as jnp
 
-    from distilbert_jax.data.masking import MaskedWords, log_preference
+    from distilbert_jax.data.masking import TokenMasker, compute_log_preference
     from distilbert_jax.devices import peak
-    from distilbert_jax.devices.mesh import make_mesh, over_rows, replicated
+    from distilbert_jax.devices.mesh import make_mesh, replicated_sharding, row_sharding
     from distilbert_jax.heads.masked_lm import MaskedLM
     from distilbert_jax.hub.load import parameter_shapes
     from distilbert_jax.losses.hard_targets import HardTargets
-    from distilbert_jax.losses.hidden_cosine import Cosine
+    from distilbert_jax.losses.hidden_cosine import HiddenCosine
     from distilbert_jax.losses.soft_targets import SoftTargets
     from distilbert_jax.optimizer import AdamW
     from distilbert_jax.train.objective import Objective
-    from distilbert_jax.train.step import make_gradients, make_train_step, start
-    from distilbert_jax.types import Rows
+    from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
+    from distilbert_jax.types import PackedRows
 
     case = Case(**settings)
     random = lambda x: 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
-    init = jax.jit(lambda cfg: jax.tree.map(random, parameter_shapes(cfg)), static_argnums=0)
+    init = jax.jit(lambda config: jax.tree.map(random, parameter_shapes(config)), static_argnums=0)
     losses = {"hard": HardTargets(weight=2.0)}
     if case.teacher:
-        soft = SoftTargets(weight=5.0, positions="asked" if case.everywhere else "labelled")
-        losses |= {"soft": soft} | ({"cosine": Cosine()} if case.same_width else {})
-    words = MaskedWords(mask_id=MASK, words=VOCABULARY, everywhere=case.everywhere)
-    preference = log_preference(jnp.ones(VOCABULARY), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)
-    tx, mesh = AdamW().transformation(1_000), make_mesh()
+        soft = SoftTargets(weight=5.0, positions="all" if case.everywhere else "labelled")
+        losses |= {"soft": soft} | ({"cosine": HiddenCosine()} if case.same_width else {})
+    words = TokenMasker(mask_id=MASK, vocab_size=VOCABULARY, all_positions=case.everywhere)
+    preference = compute_log_preference(jnp.ones(VOCABULARY), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)
+    tx, mesh = AdamW().make_transformation(1_000), make_mesh()
     models = {"teacher": case.teacher} if case.teacher else {}
     objective = Objective(
         student=MaskedLM(case.student).apply,
-        teachers={name: MaskedLM(cfg).apply for name, cfg in models.items()},
+        teachers={name: MaskedLM(config).apply for name, config in models.items()},
         losses=losses,
-        ask=lambda keys, rows: words(keys, rows, preference),
+        make_batch=lambda keys, rows: words(keys, rows, preference),
         seed=0,
     )
     step = make_train_step(make_gradients(objective, mesh), tx, mesh)
     step = jax.jit(step, donate_argnums=0)
-    state = start({"student": init(case.student), "losses": {name: {} for name in losses}}, tx, mesh)
+    state = init_train_state({"student": init(case.student), "losses": {name: {} for name in losses}}, tx, mesh)
     shape = (1, case.rows, case.tokens)
-    rows = Rows(
-        rows=jnp.arange(case.rows)[None],
+    rows = PackedRows(
+        row_ids=jnp.arange(case.rows)[None],
         epochs=jnp.zeros((1, case.rows), int),
         tokens=jax.random.randint(jax.random.key(0), shape, 1_000, VOCABULARY),
-        segments=jnp.ones(shape, int),
+        segment_ids=jnp.ones(shape, int),
     )
-    teachers = jax.device_put({name: init(cfg) for name, cfg in models.items()}, replicated(mesh))
-    rows = jax.device_put(rows, over_rows(mesh))
+    teachers = jax.device_put({name: init(config) for name, config in models.items()}, replicated_sharding(mesh))
+    rows = jax.device_put(rows, row_sharding(mesh))
 
     def update() -> None:
         nonlocal state
@@ -148,7 +150,11 @@ def ours(**settings: Any) -> Turn:
     x = jax.random.normal(jax.random.key(0), (size, size), case.dtype)
     dot = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
     multiply = lambda: jax.block_until_ready(dot(x))
-    return lambda: {"update": seconds(update), "peak": 2 * size**3 / seconds(multiply), "memory": peak.memory()}
+    return lambda: {
+        "update": seconds(update),
+        "peak": 2 * size**3 / seconds(multiply),
+        "memory": peak.peak_memory_bytes(),
+    }
 
 
 def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> Turn:
@@ -229,7 +235,12 @@ def _models(case: Case) -> tuple[Any, Any]:
         size = {"hidden_size": case.teacher_hidden, "intermediate_size": 4 * case.teacher_hidden}
         size |= {"num_hidden_layers": case.teacher_layers, "num_attention_heads": 12}
         teacher = BertForMaskedLM(BertConfig(attn_implementation="sdpa", **size)).eval()
-    size = {"dim": case.hidden, "hidden_dim": 4 * case.hidden, "n_layers": case.student_layers, "n_heads": 12}
+    size = {
+        "dim": case.hidden,
+        "hidden_dim": 4 * case.hidden,
+        "n_layers": case.student_layers,
+        "n_heads": 12,
+    }
     rates = {"dropout": case.dropout, "attention_dropout": case.dropout}
     return teacher, DistilBertForMaskedLM(DistilBertConfig(attn_implementation="sdpa", **size, **rates)).train()
 

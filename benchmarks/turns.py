@@ -108,7 +108,7 @@ def serve(module: str, side: str, settings: str) -> None:
     print("ready", flush=True)
     for _ in sys.stdin:
         figures = turn()
-        print("turn " + json.dumps({"memory": host_memory.most()} | figures), flush=True)
+        print("turn " + json.dumps({"memory": host_memory.peak_bytes()} | figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -22,29 +22,29 @@ def program(blockwise: bool, rows: int, tokens: int, dtype: str) -> tuple[Any, A
     from distilbert_jax.losses import blockwise_logits
     from distilbert_jax.losses.hard_targets import HardTargets
     from distilbert_jax.losses.soft_targets import SoftTargets
-    from distilbert_jax.types import Factored
+    from distilbert_jax.types import FactoredLogits
 
     soft, hard = SoftTargets(), HardTargets()
-    answers: dict[str, blockwise_logits.Answer] = {
-        "soft": lambda z_s, z_t, labels: soft.answer(z_s, z_t["teacher"], labels),
-        "hard": lambda z_s, z_t, labels: hard.answer(z_s, None, labels),
+    answers: dict[str, blockwise_logits.LogitFunction] = {
+        "soft": lambda z_s, z_t, labels: soft.values_from_logits(z_s, z_t["teacher"], labels),
+        "hard": lambda z_s, z_t, labels: hard.values_from_logits(z_s, None, labels),
     }
 
-    def dense(student: Factored, teacher: Factored, labels: Any, weights: Any) -> Any:
-        z_s, z_t = student.dense(), {"teacher": teacher.dense()}
+    def dense(student: FactoredLogits, teacher: FactoredLogits, labels: Any, weights: Any) -> Any:
+        z_s, z_t = student.to_dense(), {"teacher": teacher.to_dense()}
         mean = {name: jnp.sum(weights * answer(z_s, z_t, labels)) for name, answer in answers.items()}
         return 5 * mean["soft"] + 2 * mean["hard"]
 
-    def by_blocks(student: Factored, teacher: Factored, labels: Any, weights: Any) -> Any:
+    def by_blocks(student: FactoredLogits, teacher: FactoredLogits, labels: Any, weights: Any) -> Any:
         both = dict.fromkeys(answers, weights)
-        return blockwise_logits.total(answers, {"soft": 5.0, "hard": 2.0}, student, {"teacher": teacher}, labels, both)[
-            0
-        ]
+        return blockwise_logits.blockwise_total(
+            answers, {"soft": 5.0, "hard": 2.0}, student, {"teacher": teacher}, labels, both
+        )[0]
 
     shape = lambda *sizes, dtype=dtype: jax.ShapeDtypeStruct(sizes, dtype)
-    factors = Factored(
+    factors = FactoredLogits(
         features=shape(rows, tokens, HIDDEN),
-        table=shape(VOCABULARY, HIDDEN),
+        embedding=shape(VOCABULARY, HIDDEN),
         bias=shape(VOCABULARY, dtype=jnp.float32),
     )
     labels, weights = shape(rows, tokens, dtype=jnp.int32), shape(rows, tokens, dtype=jnp.float32)

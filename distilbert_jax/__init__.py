@@ -7,13 +7,13 @@ from typing import Any
 
 _HOME = {
     "distill": "distilbert_jax.train.distill.loop",
-    "load": "distilbert_jax.config.experiment_file",
+    "load_experiment": "distilbert_jax.config.experiment_file",
     "describe": "distilbert_jax.config.experiment_file",
     "Experiment": "distilbert_jax.config.experiment",
     "Pretrained": "distilbert_jax.config.experiment",
     "Student": "distilbert_jax.config.experiment",
-    "read": "distilbert_jax.hub.load",
-    "scores": "distilbert_jax.inference.predict",
+    "load_pretrained": "distilbert_jax.hub.load",
+    "predict_logits": "distilbert_jax.inference.predict",
 }
 __all__ = list(_HOME)
 

@@ -19,13 +19,13 @@ RowKeys = Key[Array, " b"]
 
 
 @flax.struct.dataclass
-class Rows:
+class PackedRows:
     """Token rows as the corpus has them, before anything is asked."""
 
-    rows: Int[Array, " b"]  # index in the corpus: with `epochs` it keys everything random about the row
+    row_ids: Int[Array, " b"]  # index in the corpus: with `epochs` it keys everything random about the row
     epochs: Int[Array, " b"]
     tokens: Int[Array, "b t"]
-    segments: Int[Array, "b t"]  # 0 = padding; packed documents 1, 2, …
+    segment_ids: Int[Array, "b t"]  # 0 = padding; packed documents 1, 2, …
 
 
 @flax.struct.dataclass
@@ -39,17 +39,17 @@ class Batch:
     use it): two masks, always, so that "soft on every token, hard on the masked ones" can be said.
     """
 
-    rows: Int[Array, " b"]
+    row_ids: Int[Array, " b"]
     epochs: Int[Array, " b"]
     tokens: Int[Array, "b t"]
-    segments: Int[Array, "b t"]
+    segment_ids: Int[Array, "b t"]
     positions: Int[Array, "b t"]  # within the document
     token_types: Int[Array, "b t"]
-    predict_at: Int[Array, "b n"]
-    asked: Float[Array, "b p"]
-    weights: Float[Array, "b p"]
+    predict_positions: Int[Array, "b n"]
+    prediction_weights: Float[Array, "b p"]
+    label_weights: Float[Array, "b p"]
     labels: Int[Array, "b p"] | Float[Array, "b p"] | Float[Array, "b p v"]  # classes; numbers; several at once
-    allowed: Bool[Array, "b p v"] | None = None  # the answers a task permits, where it does not permit all
+    allowed_answers: Bool[Array, "b p v"] | None = None  # the answers a task permits, where it does not permit all
 
     @classmethod
     def from_tokens(
@@ -75,61 +75,61 @@ class Batch:
             predict_positions = jnp.zeros((rows, 1), jnp.int32)
         ones = jnp.ones(predict_positions.shape)
         return cls(
-            rows=jnp.zeros(rows, jnp.int32),
+            row_ids=jnp.zeros(rows, jnp.int32),
             epochs=jnp.zeros(rows, jnp.int32),
             tokens=tokens,
-            segments=jnp.ones_like(tokens) if segment_ids is None else segment_ids,
+            segment_ids=jnp.ones_like(tokens) if segment_ids is None else segment_ids,
             positions=positions,
             token_types=jnp.zeros_like(tokens),
-            predict_at=predict_positions,
-            asked=ones,
-            weights=ones,
+            predict_positions=predict_positions,
+            prediction_weights=ones,
+            label_weights=ones,
             labels=jnp.zeros(predict_positions.shape, jnp.int32),
         )
 
     @property
-    def real(self) -> Bool[Array, "b t"]:
+    def token_mask(self) -> Bool[Array, "b t"]:
         """Where a token stands, and not padding."""
-        return self.segments > 0
+        return self.segment_ids > 0
 
 
 @flax.struct.dataclass
-class Factored:
+class FactoredLogits:
     """Scores over a vocabulary, before the one product that would make them large."""
 
     features: Float[Array, "b p d"]
-    table: Float[Array, "v d"]
+    embedding: Float[Array, "v d"]
     bias: Float[Array, " v"]
 
-    def dense(self) -> Float[Array, "b p v"]:
+    def to_dense(self) -> Float[Array, "b p v"]:
         """The scores themselves, accumulated in float32 whatever the type of the factors."""
         return (
-            jnp.einsum("bpd,vd->bpv", self.features, self.table, preferred_element_type=jnp.float32)
+            jnp.einsum("bpd,vd->bpv", self.features, self.embedding, preferred_element_type=jnp.float32)
             + self.bias[None, None]
         )
 
 
 @flax.struct.dataclass
-class Outputs:
+class ModelOutputs:
     """All a loss may look at, with the batch it answers. `jit` prunes what no loss reads, so nothing here costs
     anything until it is used.
     """
 
     batch: Batch
-    scores: Factored | Float[Array, "b p v"] | None
-    hidden: tuple[Float[Array, "b t d"], ...]  # l + 1 entries, embeddings first
+    logits: FactoredLogits | Float[Array, "b p v"] | None
+    hidden_states: tuple[Float[Array, "b t d"], ...]  # l + 1 entries, embeddings first
     q: tuple[Float[Array, "b t h k"], ...]  # as they enter the dot product
     k: tuple[Float[Array, "b t h k"], ...]
     v: tuple[Float[Array, "b t h k"], ...]
-    sees: Bool[Array, "b t t"]  # who attends to whom
+    attention_mask: Bool[Array, "b t t"]  # who attends to whom
 
     @property
-    def at_places(self) -> Float[Array, "b n d"]:
+    def hidden_at_predictions(self) -> Float[Array, "b n d"]:
         """The last hidden state where something is asked."""
-        return jnp.take_along_axis(self.hidden[-1], self.batch.predict_at[..., None], axis=1)
+        return jnp.take_along_axis(self.hidden_states[-1], self.batch.predict_positions[..., None], axis=1)
 
 
-Apply = Callable[..., Outputs]
+Apply = Callable[..., ModelOutputs]
 """The forward pass of a model: apply({"params": params}, batch, keys=…) -> Outputs."""
 
 Metrics = dict[str, Array]
@@ -137,12 +137,12 @@ Metrics = dict[str, Array]
 
 
 @flax.struct.dataclass
-class Scale:
+class LossScale:
     """What losses are multiplied by in float16, so that small gradients exist there."""
 
     value: Float[Array, ""]
-    since: Int[Array, ""]  # updates, since it last changed
-    skipped: Int[Array, ""]  # updates left out because the scale was too large
+    steps_since_change: Int[Array, ""]  # updates, since it last changed
+    num_overflows: Int[Array, ""]  # updates left out because the scale was too large
 
 
 @flax.struct.dataclass
@@ -153,4 +153,4 @@ class TrainState:
     params: dict[str, Any]  # {"student": …, "losses": {name: …}}
     opt_state: Any
     nonfinite_steps: Int[Array, ""]  # updates that were skipped because they were not finite
-    scale: Scale | None = None  # in float16 only
+    loss_scale: LossScale | None = None  # in float16 only

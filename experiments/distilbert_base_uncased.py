@@ -16,7 +16,7 @@ from distilbert_jax.config.experiment import Experiment, Pretrained, Student
 from distilbert_jax.data.shards.prepare import Corpus
 from distilbert_jax.data.sources.hub import HubDataset
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.hidden_cosine import Cosine
+from distilbert_jax.losses.hidden_cosine import HiddenCosine
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.models.families import bert
 from distilbert_jax.optimizer import AdamW
@@ -29,21 +29,21 @@ WIKIPEDIA = HubDataset(
 def experiment() -> Experiment:
     return Experiment(
         name="distilbert-base-uncased",
-        teacher=Pretrained("google-bert/bert-base-uncased", family="bert", shape=bert.BASE),
+        teacher=Pretrained("google-bert/bert-base-uncased", family="bert", config=bert.BASE),
         student=Student(layers=(0, 2, 4, 7, 9, 11)),
         corpus=Corpus(
             sources={"wikipedia": WIKIPEDIA, "books": HubDataset("emozilla/pg19")},
-            folder="data/wikipedia-books-512",
-            row_length=512,
+            shard_dir="data/wikipedia-books-512",
+            sequence_length=512,
             held_out=0.0005,
         ),
         losses={
             "soft": SoftTargets(weight=5.0, temperature=2.0),
             "hard": HardTargets(weight=2.0),
-            "cosine": Cosine(weight=1.0),
+            "cosine": HiddenCosine(weight=1.0),
         },
-        optimizer=AdamW(peak_lr=5e-4, warmup=0.05),
+        optimizer=AdamW(learning_rate=5e-4, warmup_ratio=0.05),
         steps=12_300,
-        global_batch=2_048,
+        global_batch_size=2_048,
         dtype="bfloat16",
     )

@@ -1,6 +1,6 @@
 """Three layers of a small teacher on a small Wikipedia: the ablation that two cores can run in an hour.
 
-    python -m distilbert_jax distill experiments/minilm_wikipedia.py teacher.folder=FOLDER
+    python -m distilbert_jax distill experiments/minilm_wikipedia.py teacher.name_or_path=FOLDER
 
 with train.txt and held_out.txt, a paragraph a line and a blank line between articles, in the working folder. The
 teacher is a masked-word BERT of 6 layers of 384 (the encoder all-MiniLM-L6-v2, continued on masked words), the student
@@ -13,9 +13,9 @@ import dataclasses
 
 from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, Student
 from distilbert_jax.data.shards.prepare import Corpus
-from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.hidden_cosine import Cosine
+from distilbert_jax.losses.hidden_cosine import HiddenCosine
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.models.families import bert
 from distilbert_jax.optimizer import AdamW
@@ -26,23 +26,23 @@ MINILM = dataclasses.replace(bert.BASE, hidden_size=384, num_layers=6, mlp_size=
 def experiment() -> Experiment:
     return Experiment(
         name="minilm-wikipedia",
-        teacher=Pretrained("minilm-l6-h384-mlm", family="bert", shape=MINILM),
+        teacher=Pretrained("minilm-l6-h384-mlm", family="bert", config=MINILM),
         student=Student(layers=(0, 2, 4), dropout=0.0, attention_dropout=0.0),
         corpus=Corpus(
-            sources={"wikipedia": Files("train.txt")},
-            folder="data/wikipedia-128",
-            row_length=128,
-            held_out=Files("held_out.txt"),
+            sources={"wikipedia": TextFiles("train.txt")},
+            shard_dir="data/wikipedia-128",
+            sequence_length=128,
+            held_out=TextFiles("held_out.txt"),
         ),
         losses={
             "soft": SoftTargets(weight=5.0, temperature=2.0, positions="labelled"),
             "hard": HardTargets(weight=2.0),
-            "cosine": Cosine(weight=1.0),
+            "cosine": HiddenCosine(weight=1.0),
         },
         masking=Masking(smoothing=0.0),
-        optimizer=AdamW(peak_lr=6e-4, warmup=0.05),
+        optimizer=AdamW(learning_rate=6e-4, warmup_ratio=0.05),
         steps=4_000,
-        global_batch=16,
+        global_batch_size=16,
         eval_every=1_000,
         checkpoint_every=250,
     )

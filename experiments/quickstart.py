@@ -11,7 +11,7 @@ from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, St
 from distilbert_jax.data.shards.prepare import Corpus
 from distilbert_jax.data.sources.installed_prose import InstalledProse
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.hidden_cosine import Cosine
+from distilbert_jax.losses.hidden_cosine import HiddenCosine
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.optimizer import AdamW
 
@@ -21,15 +21,17 @@ def experiment() -> Experiment:
         name="quickstart",
         teacher=Pretrained("runs/adapt/export"),
         student=Student(layers=(0, 2, 4), dropout=0.0, attention_dropout=0.0),
-        corpus=Corpus(sources={"text": InstalledProse()}, folder="data/prose-128", row_length=128, held_out=0.05),
+        corpus=Corpus(
+            sources={"text": InstalledProse()}, shard_dir="data/prose-128", sequence_length=128, held_out=0.05
+        ),
         losses={
             "soft": SoftTargets(weight=5.0, temperature=2.0, positions="labelled"),
             "hard": HardTargets(weight=2.0),
-            "cosine": Cosine(weight=1.0),
+            "cosine": HiddenCosine(weight=1.0),
         },
         masking=Masking(smoothing=0.0),
-        optimizer=AdamW(peak_lr=5e-4, warmup=0.1),
+        optimizer=AdamW(learning_rate=5e-4, warmup_ratio=0.1),
         steps=140,
-        global_batch=8,
+        global_batch_size=8,
         eval_rows=560,
     )

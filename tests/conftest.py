@@ -72,35 +72,35 @@ def figures(prove):
 
 def tiny_config(**changes) -> TransformerConfig:
     """A teacher's shape, with dropout everywhere it can be."""
-    shape = dict(hidden_size=24, num_layers=4, num_heads=4, mlp_size=48, max_tokens=64, num_token_types=2)
-    rates = dict(dropout=0.1, attention_dropout=0.1, projection_dropout=0.1)
-    return TransformerConfig(**{"vocab_size": smoke.tiny_tokenizer().size, **shape, **rates, **changes})
+    shape = dict(hidden_size=24, num_layers=4, num_heads=4, mlp_size=48, max_positions=64, num_token_types=2)
+    rates = dict(dropout=0.1, attention_dropout=0.1, attention_output_dropout=0.1)
+    return TransformerConfig(**{"vocab_size": smoke.make_tiny_tokenizer().vocab_size, **shape, **rates, **changes})
 
 
 @pytest.fixture(scope="session")
 def tokenizer():
-    return smoke.tiny_tokenizer()
+    return smoke.make_tiny_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def bert_folder(tmp_path_factory, tokenizer):
     """A Hub folder of a tiny random BERT. Copy it before changing it."""
     folder = tmp_path_factory.mktemp("models") / "bert"
-    smoke.tiny_model(folder, tiny_config(), tokenizer=tokenizer, family="bert", seed=0)
+    smoke.save_tiny_model(folder, tiny_config(), tokenizer=tokenizer, family="bert", seed=0)
     return folder
 
 
 @pytest.fixture(scope="session")
 def distilbert_folder(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("models") / "distilbert"
-    cfg = tiny_config(num_token_types=0, projection_dropout=0.0)
-    smoke.tiny_model(folder, cfg, tokenizer=tokenizer, family="distilbert", seed=1)
+    config = tiny_config(num_token_types=0, attention_output_dropout=0.0)
+    smoke.save_tiny_model(folder, config, tokenizer=tokenizer, family="distilbert", seed=1)
     return folder
 
 
 @pytest.fixture(scope="session")
-def bert(bert_folder) -> load.Model:
-    return load.read(Pretrained(str(bert_folder)))
+def bert(bert_folder) -> load.PretrainedModel:
+    return load.load_pretrained(Pretrained(str(bert_folder)))
 
 
 def shared(path: str) -> pathlib.Path:

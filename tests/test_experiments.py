@@ -8,7 +8,7 @@ import pytest
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.hub import load
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.report import run_report
 from distilbert_jax.runtime import metrics_log
 from distilbert_jax.train.distill import loop
@@ -21,7 +21,7 @@ FILES = sorted((ROOT / "experiments").glob("*.py"))
 def test_golden(path):
     """A change of a recipe shows here. Where it is meant: python -m tests.test_experiments writes them anew."""
     golden = ROOT / "tests" / "golden" / f"{path.stem}.txt"
-    assert experiment_file.describe(experiment_file.load(path)) == golden.read_text()
+    assert experiment_file.describe(experiment_file.load_experiment(path)) == golden.read_text()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -35,14 +35,14 @@ def test_it_opens_with_what_it_is_its_command_and_what_to_expect(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_it_runs_tiny(path, tmp_path, capsys):
-    experiment = smoke(experiment_file.load(path), tmp_path)
+    experiment = make_smoke_experiment(experiment_file.load_experiment(path), tmp_path)
     folder = loop.distill(experiment)
-    assert [entry["step"] for entry in metrics_log.read(folder, "train")] == [1, 2, 3, 4]
-    exported = load.read(Pretrained(str(folder / "export")))
+    assert [entry["step"] for entry in metrics_log.read_log(folder, "train")] == [1, 2, 3, 4]
+    exported = load.load_pretrained(Pretrained(str(folder / "export")))
     assert experiment.student.family == exported.family.MODEL_TYPE
     if experiment.student.layers != "all":
-        assert exported.cfg.num_layers == len(experiment.student.layers)
-    run_report.show(folder)
+        assert exported.config.num_layers == len(experiment.student.layers)
+    run_report.show_report(folder)
     said = capsys.readouterr().out
     assert "accuracy" in said
     assert ("top-1 agreement" in said) == (experiment.teacher is not None)
@@ -52,5 +52,5 @@ def test_it_runs_tiny(path, tmp_path, capsys):
 if __name__ == "__main__":
     for file in FILES:
         (ROOT / "tests" / "golden" / f"{file.stem}.txt").write_text(
-            experiment_file.describe(experiment_file.load(file))
+            experiment_file.describe(experiment_file.load_experiment(file))
         )

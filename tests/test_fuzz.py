@@ -24,7 +24,7 @@ from distilbert_jax.data.shards import manifest
 from distilbert_jax.data.sources import readers
 from distilbert_jax.data.sources.hub import HubDataset
 from distilbert_jax.data.tasks import registry
-from distilbert_jax.data.tasks.task_types.base import Reading
+from distilbert_jax.data.tasks.task_types.base import TaskTokenizer
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.evaluate import retention
 from distilbert_jax.hub import load, safetensors_files
@@ -91,16 +91,16 @@ def of_models(base, bert_folder):
             load.read_config(folders["config"], head)
 
     def tokenizer(name):
-        ids = [one.ids for one in tokens.load(folders[name]).encode([TEXT, "x" * 5_000])]
+        ids = [one.ids for one in tokens.load_tokenizer(folders[name]).encode([TEXT, "x" * 5_000])]
         assert max(map(len, ids)) < 50_000
 
     return {
         "config.json": (folders["config"] / "config.json", config),
         "model.safetensors": (
             folders["weights"] / "model.safetensors",
-            lambda: load.read(whole),
+            lambda: load.load_pretrained(whole),
         ),
-        "index.json": (index / "model.safetensors.index.json", lambda: safetensors_files.locate(index)),
+        "index.json": (index / "model.safetensors.index.json", lambda: safetensors_files.find_weights(index)),
         "tokenizer.json": (folders["tokenizer"] / "tokenizer.json", lambda: tokenizer("tokenizer")),
         "tokenizer_config.json": (folders["settings"] / "tokenizer_config.json", lambda: tokenizer("settings")),
         "vocab.txt": (folders["vocabulary"] / "vocab.txt", lambda: tokenizer("vocabulary")),
@@ -135,7 +135,7 @@ def of_corpora(base):
     return {
         "manifest.json": (folder / "manifest.json", rows),
         "shard.json": (shard, lambda: manifest.read_shard(shard)),
-        "shard.npy": (array, lambda: np.array(untrusted.array(array, kind="u", axes=2))),
+        "shard.npy": (array, lambda: np.array(untrusted.load_array(array, kind="u", axes=2))),
         "README.md": (card / "README.md", lambda: [HubDataset(str(card)).files(), HubDataset(str(card)).license()]),
     } | {name: (base / "text" / name, text(name)) for name in contents}
 
@@ -161,7 +161,7 @@ def prepared(folder):
 
 
 def of_tasks(base, tokenizer):
-    reading = Reading(tokenizer=tokenizer, max_length=32)
+    reading = TaskTokenizer(tokenizer=tokenizer, max_length=32)
     squad, piqa = json.dumps(SQUAD), lines([{"goal": "g", "sol1": "a", "sol2": "b"}] * 2)
     codah, own = "o\tp\ta\tb\tc\td\t3\n", lines(OWN)
     soft = 'text,label,probability:x,probability:y\n"a, b",x,,\nb,,0.5,0.5\n'
@@ -179,9 +179,9 @@ def of_tasks(base, tokenizer):
     }
 
     def task(name):
-        found = registry.find(name, base / name)
+        found = registry.find_task(name, base / name)
         for split in (*found.dev, "train"):
-            found.form.rows(found.read(split), reading)
+            found.task_type.encode(found.read(split), reading)
 
     return {
         name: (written(base / name, contents) / next(iter(contents)), functools.partial(task, name))
@@ -197,13 +197,13 @@ def of_runs(base):
     kept = Checkpoints(checkpoints, keep=1)
 
     def logged():
-        metrics_log.read(run, "eval", wanted=["accuracy"])
-        metrics_log.read(run, "train")
-        metrics_log.cut_back(run / "log.jsonl", 1)
+        metrics_log.read_log(run, "eval", shape=["accuracy"])
+        metrics_log.read_log(run, "train")
+        metrics_log.truncate_log(run / "log.jsonl", 1)
 
     return {
-        "seed0.json": (results / "sst2" / "seed0.json", lambda: retention.load(results)),
-        "per_example.json": (results / "sst2" / "seed0" / "per_example.json", lambda: retention.load(results)),
+        "seed0.json": (results / "sst2" / "seed0.json", lambda: retention.load_results(results)),
+        "per_example.json": (results / "sst2" / "seed0" / "per_example.json", lambda: retention.load_results(results)),
         "results.json": (run / "results.json", lambda: run_report.read_results(run / "results.json")),
         "log.jsonl": (run / "log.jsonl", logged),
         "1.sha256": (checkpoints / "1.sha256", lambda: kept._damage(1)),

@@ -109,7 +109,7 @@ def test_a_tpu_pod_is_started_again(cluster, status, times):
 def given(words):
     """The command's arguments, checked as it would."""
     args = make_parser().parse_args(words)
-    experiment_file.override(experiment_file.load(ROOT / args.file), args.overrides)
+    experiment_file.apply_overrides(experiment_file.load_experiment(ROOT / args.file), args.overrides)
     return args
 
 
@@ -121,7 +121,7 @@ def test_the_job_set_says_the_same_thing_everywhere():
     [container] = job["template"]["spec"]["containers"]
     words = [word.replace("$(INDEX)", "1") for word in container["command"] + container["args"]]
     args = given(words[3:])
-    place, name = processes.place_of(args.process), manifest["metadata"]["name"]
+    place, name = processes.parse_process(args.process), manifest["metadata"]["name"]
     assert place["coordinator_address"] == f"{name}-{workers['name']}-0-0.{name}:8476"
     assert (place["process_id"], place["num_processes"]) == (1, job["completions"])
     assert re.fullmatch(r"metadata.annotations\['.*index'\]", container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"])

@@ -40,7 +40,7 @@ def test_make(command):
     steps = [shlex.split(line) for line in done.stdout.replace("\\\n", " ").splitlines()]
     distils = [step[3:] for step in steps if step[1:3] == ["-m", "distilbert_jax"]]
     for _, file, *overrides in distils:
-        experiment_file.override(experiment_file.load(ROOT / file), overrides)
+        experiment_file.apply_overrides(experiment_file.load_experiment(ROOT / file), overrides)
     assert len(distils) == {"make quickstart": 2}.get(command, "TEACHER=" in command)
 
 
@@ -69,10 +69,10 @@ def test_several_processes(command):
     tests/runtime/test_remote_run.py and in tests/data/shards/test_ray_engine.py, with the same commands on tiny models.
     """
     args = make_parser().parse_args(shlex.split(command.removeprefix(PYTHON)))
-    experiment = experiment_file.override(experiment_file.load(ROOT / args.file), args.overrides)
-    remote_folder.at(experiment.workdir)
+    experiment = experiment_file.apply_overrides(experiment_file.load_experiment(ROOT / args.file), args.overrides)
+    remote_folder.remote_folder(experiment.workdir)
     if args.run is distill.run:
-        processes.place_of(args.process)
+        processes.parse_process(args.process)
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +117,13 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder, fin
     pieces = (f"The {'old ' * (i % 9)}dog {'runs ' * (i % 7)}to the tree and the cat." for i in range(400))
     (tmp_path / "texts" / "a.txt").write_text("\n\n".join(pieces))
     words = [w.replace("google-bert/bert-base-uncased", str(bert_folder)) for w in words]
-    experiment_file.override(experiment_file.load(words[0]), [w for w in words[1:] if "=" in w])
+    experiment_file.apply_overrides(experiment_file.load_experiment(words[0]), [w for w in words[1:] if "=" in w])
     if name == "prepare":
         words += [f"teacher={bert_folder}", "corpus.sources.wikipedia=texts", "corpus.sources.books=texts"]
-        words += ["corpus.row_length=64", "corpus.held_out=0.2"]
+        words += ["corpus.sequence_length=64", "corpus.held_out=0.2"]
     elif any(w.startswith("corpus.sources") for w in words):
-        words += ["corpus.row_length=64", "corpus.held_out=0.2", "steps=2", "global_batch=8"]
-        words += [] if any(w.startswith("student.start") for w in words) else ["student.layers=(0, 2)"]
+        words += ["corpus.sequence_length=64", "corpus.held_out=0.2", "steps=2", "global_batch_size=8"]
+        words += [] if any(w.startswith("student.init_from") for w in words) else ["student.layers=(0, 2)"]
     elif "--smoke" not in words:
         words += ["--smoke", "."]
     assert main([name, *words]) == 0
@@ -166,15 +166,20 @@ def test_python(tmp_path, monkeypatch, capsys, finished):
     theirs, ours, heads = blocks("python")
     exec(ours, {})
     assert "losses.soft.temperature: 2.0" in capsys.readouterr().out
-    cfg = tiny_config(num_token_types=0, projection_dropout=0.0)
+    config = tiny_config(num_token_types=0, attention_output_dropout=0.0)
     for name, head in (
         ("reviews", "sequence_classification"),
         ("names", "token_classification"),
         ("answers", "question_answering"),
         ("endings", "multiple_choice"),
     ):
-        smoke.tiny_model(
-            tmp_path / "models" / name, cfg, tokenizer=smoke.tiny_tokenizer(), family="distilbert", seed=0, head=head
+        smoke.save_tiny_model(
+            tmp_path / "models" / name,
+            config,
+            tokenizer=smoke.make_tiny_tokenizer(),
+            family="distilbert",
+            seed=0,
+            head=head,
         )
     found = {}
     exec(heads, found)

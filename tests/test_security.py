@@ -19,11 +19,11 @@ import pytest
 import distilbert_jax
 from distilbert_jax.cli.main import format_error
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.config.experiment_file import load
+from distilbert_jax.config.experiment_file import load_experiment
 from distilbert_jax.data.shards import manifest
 from distilbert_jax.data.sources.hub import HubDataset
 from distilbert_jax.data.tasks import registry
-from distilbert_jax.data.tasks.task_types.choice_selection import Choices
+from distilbert_jax.data.tasks.task_types.choice_selection import ChoiceSelection
 from distilbert_jax.data.tokenizer import tokenizer
 from distilbert_jax.evaluate.task import evaluate
 from distilbert_jax.hub import load as read
@@ -57,14 +57,14 @@ def test_no_pickle_runs_code(bert_folder, tmp_path, figures):
     (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     for name in ("object.npy", "archive.npy", "plain.npy"):
         with pytest.raises(ValueError, match=f"{name}: not an array that can be read"):
-            untrusted.array(tmp_path / name, kind="u", axes=2)
+            untrusted.load_array(tmp_path / name, kind="u", axes=2)
     folder = shutil.copytree(bert_folder, tmp_path / "model")
     (folder / "model.safetensors").write_bytes(bad)
     with pytest.raises(ValueError, match="not a safetensors file"):
-        read.read(Pretrained(str(folder)))
+        read.load_pretrained(Pretrained(str(folder)))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="is a pickle, and loading one can run any code; it is not read"):
-        read.read(Pretrained(str(folder)))
+        read.load_pretrained(Pretrained(str(folder)))
     assert not ran.exists()
     figures("test_no_pickle_runs_code", "5 loaded pickles, none was run; the package has no call that could")
 
@@ -114,10 +114,10 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
     for name in ("../x", "/x", "a/b", "..", "", "x\0", "a\\b", "x" * 300):
         tried += 3
         with pytest.raises(ValueError, match="cannot name a file"):
-            registry.find(name, tmp_path)
+            registry.find_task(name, tmp_path)
         with pytest.raises(ValueError, match="cannot name a file"):
-            dataclasses.replace(load(ROOT / "experiments/quickstart.py"), name=name)
-        task = registry.Task(name="mine", form=Choices(), read=list)
+            dataclasses.replace(load_experiment(ROOT / "experiments/quickstart.py"), name=name)
+        task = registry.Task(name="mine", task_type=ChoiceSelection(), read=list)
         with pytest.raises(ValueError, match="--split .* cannot name a file"):
             evaluate(Pretrained(str(bert_folder)), task, split=name, into=tmp_path)
     for name in ("../train-00001", "/train-00001", "train-00001/../../x", "other-00001", "train-1", "train-00001\n"):
@@ -141,7 +141,7 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
         (folder / "model.safetensors").unlink()
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": name}}))
         with pytest.raises(ValueError, match="which is not a file in its folder"):
-            read.read(Pretrained(str(folder)))
+            read.load_pretrained(Pretrained(str(folder)))
     figures("test_names_stay_in_their_folder", f"{tried} names that would leave their folder, {tried} refused")
 
 
@@ -203,12 +203,12 @@ def test_bombs_are_refused_within_bounded_memory(tmp_path, figures):
 
 def test_files_that_are_too_large_or_no_files(tmp_path):
     with open(tmp_path / "config.json", "wb") as file:
-        file.truncate(untrusted.MOST_JSON + 1)  # takes no room on disk
+        file.truncate(untrusted.MAX_JSON_BYTES + 1)  # takes no room on disk
     with pytest.raises(ValueError, match=r"config.json has 67,108,865 bytes, and at most 67,108,864 are read"):
         untrusted.read_json(tmp_path / "config.json", dict)
     (tmp_path / "endless").symlink_to("/dev/zero")
     with pytest.raises(ValueError, match="endless is no plain file"):
-        untrusted.text(tmp_path / "endless")
+        untrusted.read_text(tmp_path / "endless")
     assert len(format_error(ValueError("x" * 10**6))) < 2_000
 
 
@@ -226,11 +226,11 @@ def test_a_shape_that_no_weights_have_is_refused_before_memory_is_taken(bert_fol
         folder = shutil.copytree(bert_folder, tmp_path / str(number))
         write_json(folder / "config.json", **changes)
         with pytest.raises(ValueError, match=said):
-            read.read(Pretrained(str(folder)))
+            read.load_pretrained(Pretrained(str(folder)))
     folder = shutil.copytree(bert_folder, tmp_path / "deep")
     (folder / "config.json").write_text("[" * 10_000)
     with pytest.raises(ValueError, match="config.json: not JSON that can be read: it is nested too deep"):
-        read.read(Pretrained(str(folder)))
+        read.load_pretrained(Pretrained(str(folder)))
     folder = shutil.copytree(bert_folder, tmp_path / "labels")
     write_json(folder / "config.json", id2label=None, num_labels=10**12)
     with pytest.raises(ValueError, match="num_labels must be a whole number from 1 to 65,536"):
@@ -269,7 +269,7 @@ def test_tokenizers_that_could_take_for_ever_are_refused(name, bert_folder, tmp_
         changes = {"model": json.loads(path.read_text())["model"] | changes}
     write_json(path, **changes)
     with pytest.raises(ValueError, match=said) as caught:
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)
     assert str(path) in str(caught.value)
     figures("test_tokenizers_that_could_take_for_ever_are_refused", f"{len(SLOW)} ways to, {len(SLOW)} refused")
 
@@ -280,4 +280,4 @@ def test_numbers_of_words_beyond_their_count_are_refused(bert_folder, tmp_path):
     model["vocab"]["zebra"] = 70_000
     write_json(folder / "tokenizer.json", model=model)
     with pytest.raises(ValueError, match="numbers them up to 70,000"):
-        tokenizer.load(folder)
+        tokenizer.load_tokenizer(folder)

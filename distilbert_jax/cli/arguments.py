@@ -65,7 +65,7 @@ def load_tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
     tasks = []
     for text in named:
         name, equals, folder = text.partition("=")
-        task = registry.find(name, pathlib.Path(folder)) if equals else registry.find_in_tfds(name)
+        task = registry.find_task(name, pathlib.Path(folder)) if equals else registry.find_tfds_task(name)
         tasks.append((task, folder or "TFDS"))
     return tasks
 
@@ -74,8 +74,8 @@ def fetch_run(run: str) -> pathlib.Path:
     """Returns the folder of a run. A run in an object store is first copied to this machine."""
     from distilbert_jax.io import remote_folder
 
-    if stored := remote_folder.at(run):
-        from distilbert_jax.runtime.remote_run import bring
+    if stored := remote_folder.remote_folder(run):
+        from distilbert_jax.runtime.remote_run import download_run
 
-        bring(stored, every=True)
-    return remote_folder.local(run)
+        download_run(stored, every=True)
+    return remote_folder.local_path(run)

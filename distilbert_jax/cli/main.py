@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     elif rest:
         args.overrides += rest
-    compilation_cache.keep()
+    compilation_cache.enable_compilation_cache()
     try:
         args.run(args)
     except (ValueError, OSError) as error:

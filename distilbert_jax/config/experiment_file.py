@@ -14,18 +14,18 @@ from typing import Any, Literal, TypeVar
 from distilbert_jax.config import renamed
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.data.sources.base import Source
-from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.sources.files import TextFiles
 
 T = TypeVar("T")
 
-FROM_TEXT = {Pretrained: Pretrained, Source: Files}
+TYPES_FROM_TEXT = {Pretrained: Pretrained, Source: TextFiles}
 """Makes a config value of a plain word on the command line: `teacher=FOLDER`, `corpus.sources.text=FILES`."""
 
 NOT_SET = "not set"
 """The value at a field path that a config does not have, where it is compared with one that has it."""
 
 
-def load(path: str | pathlib.Path) -> Experiment:
+def load_experiment(path: str | pathlib.Path) -> Experiment:
     """Loads the experiment that a Python file defines.
 
     The file is executed, and it may import the files in its own folder; load only files that you trust.
@@ -65,7 +65,7 @@ def _explain_renamed_field(error: TypeError, path: pathlib.Path) -> Exception:
     return ValueError(f"{path}: {match[1]} has no field {match[2]!r}; it was renamed to {' or '.join(new_names)}")
 
 
-def override(experiment: T, changes: Sequence[str]) -> T:
+def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
     """Returns a copy of an experiment, or of another config dataclass, with some fields changed.
 
     Args:
@@ -180,8 +180,8 @@ def _parse_value(text: str, declared_type: Any, name: str) -> Any:
             return value
         if option is str:
             return text
-        if option in FROM_TEXT:
-            return FROM_TEXT[option](text)
+        if option in TYPES_FROM_TEXT:
+            return TYPES_FROM_TEXT[option](text)
     literals = [option for option in options if typing.get_origin(option) is Literal]
     allowed = [choice for literal in literals for choice in typing.get_args(literal)]
     if isinstance(value, str) and (new_value := renamed.find_new_key(value, allowed)):

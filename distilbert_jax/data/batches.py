@@ -10,7 +10,7 @@ import grain
 import numpy as np
 
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import bar
+from distilbert_jax.io.console import progress_bar
 
 ROUNDS = 4  # of the permutation's cipher
 
@@ -21,8 +21,8 @@ class Shards:
     def __init__(self, folder: pathlib.Path, shards: Sequence[dict[str, Any]]):
         """Checks every file against its hash in the manifest. ValueError where one is missing or damaged."""
         self._starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
-        self._parts: dict[str, list[np.ndarray]] = {"tokens": [], "segments": []}
-        with bar(f"checking shards in {folder}", total=len(shards)) as advance:
+        self._parts: dict[str, list[np.ndarray]] = {"tokens": [], "segment_ids": []}
+        with progress_bar(f"checking shards in {folder}", total=len(shards)) as advance:
             for done, shard in enumerate(shards, 1):
                 for part, arrays in self._parts.items():
                     path = folder / f"{shard['name']}.{part}.npy"
@@ -33,7 +33,7 @@ class Shards:
                             f"shard {path} is damaged (its SHA-256 is not the manifest's): delete {folder} and prepare "
                             "the corpus anew"
                         )
-                    arrays.append(untrusted.array(path, kind="u", axes=2))
+                    arrays.append(untrusted.load_array(path, kind="u", axes=2))
                 if {len(arrays[-1]) for arrays in self._parts.values()} != {shard["rows"]}:
                     raise ValueError(f"shard {shard['name']} in {folder} has not the rows that its manifest says")
                 advance(done)
@@ -50,13 +50,13 @@ class Shards:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Layout:
+class BatchLayout:
     """How a global batch falls apart: micro-batches of `rows` rows, of which this process reads its share."""
 
     accumulation: int
     rows: int  # of a micro-batch, over all processes
-    process: int = 0
-    of: int = 1
+    process_index: int = 0
+    process_count: int = 1
 
     @property
     def size(self) -> int:
@@ -65,8 +65,8 @@ class Layout:
 
     def places(self, batch: int) -> np.ndarray:
         """[accumulation, this process's rows]: which rows of the run batch number `batch` is made of."""
-        share = self.rows // self.of
-        mine = self.process * share + np.arange(share)
+        share = self.rows // self.process_count
+        mine = self.process_index * share + np.arange(share)
         return batch * self.size + np.arange(self.accumulation)[:, None] * self.rows + mine[None]
 
 
@@ -81,7 +81,7 @@ class Batches:
     shards: Shards
     seed: int
     steps: int
-    layout: Layout
+    layout: BatchLayout
 
     def __len__(self) -> int:
         return self.steps
@@ -92,21 +92,21 @@ class Batches:
         permuted = functools.partial(grain.experimental.index_shuffle, max_index=len(self.shards) - 1, rounds=ROUNDS)
         pairs = zip(places.ravel().tolist(), epochs.ravel().tolist(), strict=True)
         rows = np.array([permuted(place, seed=keys[epoch]) for place, epoch in pairs]).reshape(places.shape)
-        return {"rows": rows.astype(np.int32), "epochs": epochs.astype(np.int32), **self.shards.read(rows)}
+        return {"row_ids": rows.astype(np.int32), "epochs": epochs.astype(np.int32), **self.shards.read(rows)}
 
-    def after(self, step: int) -> Iterator[dict[str, np.ndarray]]:
+    def iter_from(self, step: int) -> Iterator[dict[str, np.ndarray]]:
         """The batches from `step` on, read ahead by other threads."""
         source = grain.MapDataset.source(self)[step:]
         return iter(source.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
 
 
-def in_order(shards: Shards, *, count: int, layout: Layout) -> Iterator[dict[str, np.ndarray]]:
+def iter_in_order(shards: Shards, *, count: int, layout: BatchLayout) -> Iterator[dict[str, np.ndarray]]:
     """The first `count` rows as they stand, laid out like a step's; the last batch is filled up with empty rows."""
     for batch in range(-(-count // layout.size)):
         rows = layout.places(batch)
         read = shards.read(np.where(rows < count, rows, 0))
-        read["segments"] = read["segments"] * (rows < count)[..., None]
-        yield {"rows": rows.astype(np.int32), "epochs": np.zeros_like(rows, np.int32), **read}
+        read["segment_ids"] = read["segment_ids"] * (rows < count)[..., None]
+        yield {"row_ids": rows.astype(np.int32), "epochs": np.zeros_like(rows, np.int32), **read}
 
 
 def _key(seed: int, epoch: int) -> int:

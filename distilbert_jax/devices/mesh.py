@@ -13,8 +13,8 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 DATA, FSDP, TENSOR = "data", "fsdp", "tensor"
-ROWS = (DATA, FSDP)  # the axes that rows fall on
-Axes = Mesh | AbstractMesh  # where only their sizes count
+ROW_AXES = (DATA, FSDP)  # the axes that rows fall on
+AnyMesh = Mesh | AbstractMesh  # where only their sizes count
 
 
 def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
@@ -25,58 +25,58 @@ def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None =
     count, local = len(devices), sum(each.process_index == devices[0].process_index for each in devices)
     if count % (fsdp * tensor):
         raise ValueError(
-            f"fsdp={fsdp} × tensor={tensor} does not divide {count} devices: choose {_in_words(divisors(count))} "
+            f"fsdp={fsdp} × tensor={tensor} does not divide {count} devices: choose {_in_words(list_divisors(count))} "
             "as their product"
         )
     if local % tensor:
         raise ValueError(
             f"tensor={tensor} does not divide the {local} devices of a process, and they exchange too much for a "
-            f"network: choose {_in_words(divisors(local))}"
+            f"network: choose {_in_words(list_divisors(local))}"
         )
     shape = (count // (fsdp * tensor), fsdp, tensor)
-    return jax.make_mesh(shape, (*ROWS, TENSOR), axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return jax.make_mesh(shape, (*ROW_AXES, TENSOR), axis_types=(AxisType.Auto,) * 3, devices=devices)
 
 
-def row_devices(mesh: Axes) -> int:
+def count_row_devices(mesh: AnyMesh) -> int:
     """Over how many parts rows are split."""
     return mesh.shape[DATA] * mesh.shape[FSDP]
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def over_devices(mesh: Mesh) -> NamedSharding:
+def device_sharding(mesh: Mesh) -> NamedSharding:
     """For [devices]: one value each."""
-    return NamedSharding(mesh, P((*ROWS, TENSOR)))
+    return NamedSharding(mesh, P((*ROW_AXES, TENSOR)))
 
 
-def over_rows(mesh: Mesh) -> NamedSharding:
+def row_sharding(mesh: Mesh) -> NamedSharding:
     """For [accumulation, b, …] leaves: b falls on the devices, accumulation on none."""
-    return NamedSharding(mesh, P(None, ROWS))
+    return NamedSharding(mesh, P(None, ROW_AXES))
 
 
-def split(global_batch: int, *, rows_per_device: int, devices: int) -> tuple[int, int]:
-    """(accumulation, rows b of a micro-batch over all devices): the fewest micro-batches with at most `rows_per_device`
+def split_batch(global_batch_size: int, *, per_device_batch_size: int, num_devices: int) -> tuple[int, int]:
+    """(accumulation, rows b of a micro-batch over all devices): the fewest micro-batches with at most `per_device_batch_size`
     rows on each device.
 
     Raises ValueError where the global batch does not divide by the devices.
     """
-    if global_batch % devices:
+    if global_batch_size % num_devices:
         raise ValueError(
-            f"global_batch={global_batch} does not divide by {devices} devices: choose a multiple of {devices}"
+            f"global_batch_size={global_batch_size} does not divide by {num_devices} devices: choose a multiple of {num_devices}"
         )
-    each = global_batch // devices
-    rows = max(n for n in divisors(each) if n <= rows_per_device)
-    return each // rows, rows * devices
+    each = global_batch_size // num_devices
+    rows = max(n for n in list_divisors(each) if n <= per_device_batch_size)
+    return each // rows, rows * num_devices
 
 
-def place(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts this process's rows of a global batch, [accumulation, b of this process, …], onto its devices."""
-    return {name: jax.make_array_from_process_local_data(over_rows(mesh), x) for name, x in batch.items()}
+    return {name: jax.make_array_from_process_local_data(row_sharding(mesh), x) for name, x in batch.items()}
 
 
-def divisors(count: int) -> list[int]:
+def list_divisors(count: int) -> list[int]:
     """From 1 up."""
     return [n for n in range(1, count + 1) if count % n == 0]
 

@@ -23,15 +23,15 @@ from distilbert_jax.devices import rendezvous
 from distilbert_jax.devices.socket_lines import receive, send
 from distilbert_jax.io.console import console
 
-ALONE = 1  # process
+SINGLE_PROCESS = 1  # process
 KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """Seconds, seconds, times: a host that vanished without closing its connection is missed after 10 + 3 · 5 seconds."""
 
-PLACE = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
-FINDING = 300.0  # seconds until all have found each other
-CALLING = 10.0  # seconds to say who is calling
-SAME_ERROR = 3.0  # seconds for an error that all come to, each by itself
-LEAVING = 60.0  # seconds that process 0 stays for the others at the end
+DISTRIBUTED_ARGUMENTS = ("coordinator_address", "num_processes", "process_id", "local_device_ids")
+CONNECT_TIMEOUT_SECONDS = 300.0  # seconds until all have found each other
+IDENTIFY_TIMEOUT_SECONDS = 10.0  # seconds to say who is calling
+SAME_ERROR_WAIT_SECONDS = 3.0  # seconds for an error that all come to, each by itself
+LEAVE_TIMEOUT_SECONDS = 60.0  # seconds that process 0 stays for the others at the end
 
 GO, BYE, LOST = "go", "bye", "lost"
 
@@ -41,46 +41,50 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def same(value: int) -> int:
+def broadcast_first(value: int) -> int:
     """What process 0 has, on every process."""
     from jax.experimental import multihost_utils
 
-    return value if jax.process_count() == ALONE else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    return (
+        value if jax.process_count() == SINGLE_PROCESS else int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+    )
 
 
-def place_of(where: str) -> dict[str, Any]:
+def parse_process(where: str) -> dict[str, Any]:
     """What JAX is told of "I/N@HOST:PORT", process I of N, of which 0 listens at HOST:PORT, or of "auto", where JAX
     finds out by itself (Slurm, Cloud TPU, Kubernetes, Open MPI). ValueError for anything else.
     """
     stated = re.fullmatch(r"(\d+)/(\d+)@(.+:\d+)", where)
     if where == "auto":
-        found = clusters.ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, round(FINDING))
-        return dict(zip(PLACE, found, strict=True))
+        found = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, round(CONNECT_TIMEOUT_SECONDS)
+        )
+        return dict(zip(DISTRIBUTED_ARGUMENTS, found, strict=True))
     if not stated or int(stated[1]) >= int(stated[2]):
         raise ValueError(f"--distributed {where}: write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto")
-    return dict(zip(PLACE, (stated[3], int(stated[2]), int(stated[1])), strict=False))
+    return dict(zip(DISTRIBUTED_ARGUMENTS, (stated[3], int(stated[2]), int(stated[1])), strict=False))
 
 
-def join(where: str) -> None:
+def init_distributed(where: str) -> None:
     """Makes this one process of several. ValueError where `where` is no place, or not all come, with those that are
     missing.
     """
-    place = place_of(where)
+    place = parse_process(where)
     # Otherwise JAX aborts this process when another is lost, with a stack trace and no word of what to do, and takes
     # SIGTERM for itself.
     jax.config.update("jax_enable_recoverability", True)
     jax.config.update("jax_enable_preemption_service", False)
-    address, of, process = (place[name] for name in PLACE[:3])
+    address, of, process = (place[name] for name in DISTRIBUTED_ARGUMENTS[:3])
     try:
         if None not in (address, of, process):
-            rendezvous.call(address, process, of, patience=FINDING)
-        jax.distributed.initialize(**place, initialization_timeout=round(FINDING))
+            rendezvous.rendezvous(address, process, of, timeout_seconds=CONNECT_TIMEOUT_SECONDS)
+        jax.distributed.initialize(**place, initialization_timeout=round(CONNECT_TIMEOUT_SECONDS))
     except (RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"--distributed {where}: {error}") from None
     console.quiet = not is_first()
 
 
-class Hosts:
+class ProcessGroup:
     """Within `with Hosts() as hosts`, the loss of another process ends this one, with a message, instead of leaving it
     in a collective that never returns.
     """
@@ -92,7 +96,7 @@ class Hosts:
         self._leaving = threading.Event()  # from then on nobody's end is a loss
 
     @contextlib.contextmanager
-    def first(self) -> Iterator[None]:
+    def first_process_first(self) -> Iterator[None]:
         """Process 0 does what is inside before the others do."""
         if not is_first():
             self._go.acquire()
@@ -100,8 +104,8 @@ class Hosts:
         if is_first():
             self._tell(GO)
 
-    def __enter__(self) -> "Hosts":
-        if jax.process_count() > ALONE:
+    def __enter__(self) -> "ProcessGroup":
+        if jax.process_count() > SINGLE_PROCESS:
             self._connect()
             for line in self._lines.items():
                 self._listeners.append(threading.Thread(target=self._listen, args=line, daemon=True))
@@ -109,13 +113,13 @@ class Hosts:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if jax.process_count() == ALONE:
+        if jax.process_count() == SINGLE_PROCESS:
             return
         self._leaving.set()
         if not issubclass(kind or KeyboardInterrupt, KeyboardInterrupt):  # a signal all know of, an error perhaps not
             self._tell(f"{LOST} {jax.process_index()} (it ended with an error)")
         for listener in self._listeners if is_first() else []:
-            listener.join(LEAVING)
+            listener.join(LEAVE_TIMEOUT_SECONDS)
         jax.distributed.shutdown()  # JAX aborts a process that leaves after process 0
         self._tell(BYE)
 
@@ -133,7 +137,7 @@ class Hosts:
         if is_first():
             while len(self._lines) < jax.process_count() - 1:
                 line = listening.accept()[0]
-                line.settimeout(CALLING)
+                line.settimeout(IDENTIFY_TIMEOUT_SECONDS)
                 said, _, process = receive(line).rpartition(" ")
                 if said == word:
                     self._lines[int(process)] = line
@@ -157,7 +161,7 @@ class Hosts:
                 said, who = "", f"{process} ({error})"
             if said == GO:
                 self._go.release()
-            elif said == LOST and not self._leaving.wait(SAME_ERROR):
+            elif said == LOST and not self._leaving.wait(SAME_ERROR_WAIT_SECONDS):
                 self._lose(process, who)
             elif not said:
                 if not self._leaving.is_set():

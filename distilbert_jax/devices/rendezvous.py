@@ -12,20 +12,22 @@ import time
 from distilbert_jax.devices import socket_lines
 
 GO = "go"
-ANSWER = 10.0  # seconds that process 0 may take to answer beyond the others' patience, and others to say who they are
-RETRY = 0.2  # seconds between two tries to reach process 0
+ANSWER_TIMEOUT_SECONDS = (
+    10.0  # seconds that process 0 may take to answer beyond the others' patience, and others to say who they are
+)
+RETRY_SECONDS = 0.2  # seconds between two tries to reach process 0
 
 
-def call(address: str, process: int, of: int, *, patience: float) -> None:
+def rendezvous(address: str, process: int, process_count: int, *, timeout_seconds: float) -> None:
     """Returns once all `of` processes have come to process 0, which listens at HOST:PORT. ValueError, on each that came
     and with those that did not, after `patience` seconds; where two say the same number, or count differently.
     """
     host, _, port = address.rpartition(":")
-    until = time.monotonic() + patience
+    until = time.monotonic() + timeout_seconds
     if process == 0:
-        _hear(int(port), of, until, patience)
+        _hear(int(port), process_count, until, timeout_seconds)
     else:
-        _say(host, int(port), process, of, until, patience)
+        _say(host, int(port), process, process_count, until, timeout_seconds)
 
 
 def _hear(port: int, of: int, until: float, patience: float) -> None:
@@ -57,7 +59,7 @@ def _next(listening: socket.socket, here: dict[int, socket.socket], of: int, unt
         line = listening.accept()[0]
     except TimeoutError:
         return ""
-    said = re.fullmatch(r"(\d{1,9})/(\d{1,9})", _line(line, ANSWER))
+    said = re.fullmatch(r"(\d{1,9})/(\d{1,9})", _line(line, ANSWER_TIMEOUT_SECONDS))
     if not said:  # somebody else's
         line.close()
         return GO
@@ -78,7 +80,7 @@ def _next(listening: socket.socket, here: dict[int, socket.socket], of: int, unt
 def _say(host: str, port: int, process: int, of: int, until: float, patience: float) -> None:
     while True:
         try:
-            line = socket.create_connection((host, port), timeout=ANSWER)
+            line = socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_SECONDS)
             break
         except OSError as error:
             if time.monotonic() > until:
@@ -86,10 +88,10 @@ def _say(host: str, port: int, process: int, of: int, until: float, patience: fl
                     f"process 0 was not found at {host}:{port} in {patience:.0f} s ({error}). Start every process with "
                     "the same N and HOST:PORT, and a HOST that all can reach"
                 ) from None
-            time.sleep(RETRY)
+            time.sleep(RETRY_SECONDS)
     with line:
         socket_lines.send(line, f"{process}/{of}")
-        told = _line(line, max(0.0, until - time.monotonic()) + ANSWER)
+        told = _line(line, max(0.0, until - time.monotonic()) + ANSWER_TIMEOUT_SECONDS)
     if told != GO:
         raise ValueError(told or f"process 0 at {host}:{port} ended before all had come; its own output says why")
 

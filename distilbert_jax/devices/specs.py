@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Device:
+class DeviceSpec:
     """`flops` per second by type, dense, float32 as JAX multiplies it unasked: in one pass of bfloat16 on TPUs, in TF32
     on GPUs that have it. V100 and T4 have no bfloat16 and compute it in float32. float16 is as fast as bfloat16 where
     it has no figure of its own.
@@ -17,23 +17,23 @@ class Device:
     link: float  # to the other devices, bytes/s that can be sent, over all links together
     watts: float | None = None  # of the board, where the vendor says
 
-    def peak(self, dtype: str) -> float:
+    def peak_flops(self, dtype: str) -> float:
         return self.flops.get(dtype, self.flops["bfloat16"])
 
 
-def _tpu(flops: float, **more: float) -> Device:
-    return Device(flops={"bfloat16": flops, "float32": flops}, **more)
+def _tpu(flops: float, **more: float) -> DeviceSpec:
+    return DeviceSpec(flops={"bfloat16": flops, "float32": flops}, **more)
 
 
-def _gpu(flops: float, float32: float, **more: float) -> Device:
-    return Device(flops={"bfloat16": flops, "float32": float32}, **more)
+def _gpu(flops: float, float32: float, **more: float) -> DeviceSpec:
+    return DeviceSpec(flops={"bfloat16": flops, "float32": float32}, **more)
 
 
-def _without_bfloat16(float16: float, float32: float, **more: float) -> Device:
-    return Device(flops={"float16": float16, "bfloat16": float32, "float32": float32}, **more)
+def _without_bfloat16(float16: float, float32: float, **more: float) -> DeviceSpec:
+    return DeviceSpec(flops={"float16": float16, "bfloat16": float32, "float32": float32}, **more)
 
 
-DEVICES = {
+DEVICE_SPECS = {
     "TPU v4": _tpu(275e12, memory=32e9, bandwidth=1_228e9, link=300e9),
     "TPU v5 lite": _tpu(197e12, memory=16e9, bandwidth=819e9, link=200e9),
     "TPU v5": _tpu(459e12, memory=95e9, bandwidth=2_765e9, link=600e9),
@@ -50,6 +50,6 @@ DEVICES = {
 }
 
 
-def find(kind: str) -> Device | None:
+def find_device(kind: str) -> DeviceSpec | None:
     """By what JAX calls a device: the first name that is part of it."""
-    return next((device for name, device in DEVICES.items() if name in kind), None)
+    return next((device for name, device in DEVICE_SPECS.items() if name in kind), None)

@@ -15,10 +15,10 @@ import numpy as np
 from distilbert_jax.config.experiment_file import differences, is_within
 from distilbert_jax.config.finetune import BUDGET_FIELDS, MODEL_FIELDS
 from distilbert_jax.data.tasks import metrics
-from distilbert_jax.data.tasks.registry import form_of
-from distilbert_jax.data.tasks.task_types.base import Form
-from distilbert_jax.data.tasks.task_types.span_extraction import Spans
-from distilbert_jax.data.tasks.task_types.tagging import Tags
+from distilbert_jax.data.tasks.registry import make_task_type
+from distilbert_jax.data.tasks.task_types.base import TaskType
+from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
+from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.io import untrusted
 from distilbert_jax.train.finetune.results import PER_EXAMPLE_FILE, read_result
 
@@ -53,14 +53,14 @@ class Results:
 
     main_scores: tuple[float, ...]
     per_example: tuple[Mapping[str, np.ndarray], ...]
-    form: Form
+    form: TaskType
     config: Mapping[str, Any]
     parameters: int
     sizes: Mapping[str, int]  # examples by split
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Kept:
+class RetentionRatio:
     """Per cent of the teacher's score, and the 95 % interval."""
 
     percent: float
@@ -78,18 +78,18 @@ class Retention:
     """
 
     results: Mapping[str, Mapping[str, Results]]
-    floor: Mapping[str, float]
-    kept: Mapping[str, Mapping[str, Kept]]  # [student][task, or "macro"]
-    kept_above_floor: Mapping[str, Kept]  # [student], of the macro averages
+    majority_baseline: Mapping[str, float]
+    kept: Mapping[str, Mapping[str, RetentionRatio]]  # [student][task, or "macro"]
+    kept_above_floor: Mapping[str, RetentionRatio]  # [student], of the macro averages
     budget: Mapping[str, Mapping[str, Any]]  # [task]: the settings that are the same for all models
     milliseconds: Mapping[str, float] = dataclasses.field(default_factory=dict)  # of one text, by model
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return tuple(self.floor)
+        return tuple(self.majority_baseline)
 
 
-def load(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, Results]:
+def load_results(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, Results]:
     """The results under a folder that `finetune` wrote to, by task: all, or those that are named. ValueError where
     there are none.
     """
@@ -117,17 +117,17 @@ def load(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> dict[str, 
     return found
 
 
-def _form(result: Result, path: pathlib.Path, task: str) -> Form:
+def _form(result: Result, path: pathlib.Path, task: str) -> TaskType:
     """ValueError where the result is of another task than its folder, or cannot be scored."""
     if result["task"] != task:
         raise ValueError(f"{path}: a result of {result['task']!r}, in the folder of {task}")
     if missing := [name for name in BUDGET_FIELDS if name not in result["config"]]:
         raise ValueError(f"{path}: its config does not state {missing[0]}")
     stated = result["task_type"]
-    if unknown := set(stated["metrics"]) - set(metrics.NAMES):
-        raise ValueError(f"{path}: no metric {sorted(unknown)[0]!r}: only {', '.join(metrics.NAMES)}")
+    if unknown := set(stated["metrics"]) - set(metrics.METRIC_LABELS):
+        raise ValueError(f"{path}: no metric {sorted(unknown)[0]!r}: only {', '.join(metrics.METRIC_LABELS)}")
     try:
-        return form_of(
+        return make_task_type(
             stated["head"],
             labels=stated["labels"],
             problem_type=stated["problem_type"],
@@ -137,9 +137,9 @@ def _form(result: Result, path: pathlib.Path, task: str) -> Form:
         raise ValueError(f"{path}: {error}") from None
 
 
-def _per_example(path: pathlib.Path, form: Form) -> dict[str, np.ndarray]:
+def _per_example(path: pathlib.Path, form: TaskType) -> dict[str, np.ndarray]:
     """What a seed answered, by dev split. ValueError where it cannot be scored."""
-    found = untrusted.read_json(path, dict[str, list[list[float]]], most=MAX_PER_EXAMPLE_BYTES)
+    found = untrusted.read_json(path, dict[str, list[list[float]]], max_bytes=MAX_PER_EXAMPLE_BYTES)
     if not found or not all(found.values()):
         raise ValueError(f"{path}: no answers")
     per_example = {}
@@ -148,13 +148,13 @@ def _per_example(path: pathlib.Path, form: Form) -> dict[str, np.ndarray]:
             per_example[split] = np.array(rows, float)
             if not (np.abs(per_example[split]) < 2**53).all():
                 raise ValueError("a number that is none, or too large")
-            form.measure(per_example[split])
+            form.compute_metrics(per_example[split])
         except (ValueError, TypeError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"{path}: {split} cannot be scored: {error}") from None
     return per_example
 
 
-def compare(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> Retention:
+def compute_retention(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> Retention:
     """ValueError where the models were not fine-tuned on the same tasks, examples and budget."""
     teacher, *students = results
     tasks = tuple(results[teacher])
@@ -185,10 +185,10 @@ def compare(results: Mapping[str, Mapping[str, Results]], *, seed: int = 0) -> R
         student: _kept(mean(student) - base, mean(teacher) - base, macro(student) - base, macro(teacher) - base)
         for student in students
     }
-    return Retention(results=results, floor=floor, kept=kept, kept_above_floor=above, budget=budget)
+    return Retention(results=results, majority_baseline=floor, kept=kept, kept_above_floor=above, budget=budget)
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
+def mean_and_std(values: Sequence[float]) -> str:
     """Two decimals; no deviation of a single value."""
     spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.2f}{spread}"
@@ -211,14 +211,14 @@ def _budget(task: str, of_task: Mapping[str, Results]) -> dict[str, Any]:
     return {path: value for path, value in config.items() if not is_within(path, MODEL_FIELDS)}
 
 
-def _main_score(form: Form, per_example: Mapping[str, np.ndarray]) -> float:
-    return statistics.mean(form.measure(x)[form.headline] for x in per_example.values())
+def _main_score(form: TaskType, per_example: Mapping[str, np.ndarray]) -> float:
+    return statistics.mean(form.compute_metrics(x)[form.main_metric] for x in per_example.values())
 
 
 def _floor(results: Results) -> float:
     """Of the commonest answer, given always; 0 where answers are numbers, tags or spans."""
     form = results.form
-    if isinstance(form, Tags | Spans) or form.problem_type in ("regression", "multi_label_classification"):
+    if isinstance(form, Tagging | SpanExtraction) or form.problem_type in ("regression", "multi_label_classification"):
         return 0.0
     commonest = {}
     for split, examples in results.per_example[0].items():
@@ -244,9 +244,11 @@ def _draws(of_task: Mapping[str, Results], random: np.random.Generator) -> dict[
     return {name: np.array(values) for name, values in drawn.items()}
 
 
-def _kept(student: float, teacher: float, student_draws: np.ndarray, teacher_draws: np.ndarray) -> Kept:
+def _kept(student: float, teacher: float, student_draws: np.ndarray, teacher_draws: np.ndarray) -> RetentionRatio:
     """A teacher's score that is not above 0 leaves nothing to keep: NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(teacher_draws > 0, 100 * student_draws / teacher_draws, np.nan)
     low, high = np.nanpercentile(ratios, [2.5, 97.5]) if np.isfinite(ratios).any() else (np.nan, np.nan)
-    return Kept(percent=100 * student / teacher if teacher > 0 else float("nan"), low=float(low), high=float(high))
+    return RetentionRatio(
+        percent=100 * student / teacher if teacher > 0 else float("nan"), low=float(low), high=float(high)
+    )

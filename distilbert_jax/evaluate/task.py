@@ -5,18 +5,18 @@ import pathlib
 from typing import Any
 
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.data.batches import Layout
+from distilbert_jax.data.batches import BatchLayout
 from distilbert_jax.data.tasks.registry import Task
-from distilbert_jax.data.tasks.task_types.span_extraction import Spans
+from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
 from distilbert_jax.devices.mesh import make_mesh
-from distilbert_jax.hub.load import read
-from distilbert_jax.inference.logits import make_scorer, score
+from distilbert_jax.hub.load import load_pretrained
+from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
-from distilbert_jax.train.finetune.models import with_labels
-from distilbert_jax.train.finetune.setup import has_labels, make_reading, read_split
+from distilbert_jax.train.finetune.models import match_labels
+from distilbert_jax.train.finetune.setup import has_labels, load_split, make_task_tokenizer
 
-ROWS = 32  # a device, of a batch
+PER_DEVICE_BATCH_SIZE = 32  # a device, of a batch
 
 
 def evaluate(
@@ -32,34 +32,34 @@ def evaluate(
     `into`/TASK-SPLIT.SUFFIX. `threshold` is that of a task where there may be no answer. ValueError where the model has
     no head for the task.
     """
-    untrusted.one_name(split, what="--split")
-    form, mesh = task.form, make_mesh()
+    untrusted.check_file_name(split, what="--split")
+    form, mesh = task.task_type, make_mesh()
     if threshold is not None:
-        if not isinstance(form, Spans) or not form.no_answer:
+        if not isinstance(form, SpanExtraction) or not form.no_answer:
             raise ValueError(
                 f"--no-answer-threshold is for squad2, where a question may have no answer, not for {task.name}"
             )
         form = dataclasses.replace(form, threshold=threshold)
-    model = with_labels(read(wanted, head=form.head), form)
+    model = match_labels(load_pretrained(wanted, head=form.head), form)
     if not model.has_head:
         raise ValueError(
             f"{model.folder} has no {form.head} head for the answers of {task.name}; fine-tune it first:\n"
-            f"  python -m distilbert_jax finetune {wanted.folder} --task {task.name}=FOLDER"
+            f"  python -m distilbert_jax finetune {wanted.name_or_path} --task {task.name}=FOLDER"
         )
-    length = min(task.recipe.max_length, model.cfg.max_tokens)
-    data = read_split(task, split, make_reading(model, max_length=length, windows=windows))
-    console.print(f"{task.name}, {split}: {data.encoded.in_words()}", markup=False)
+    length = min(task.recipe.max_length, model.config.max_positions)
+    data = load_split(task, split, make_task_tokenizer(model, max_length=length, windows=windows))
+    console.print(f"{task.name}, {split}: {data.encoded.format_truncation()}", markup=False)
     apply: Any = model.module.apply
-    scorer = make_scorer(apply, mesh)
-    layout = Layout(accumulation=1, rows=ROWS * mesh.size)
-    scores = score(scorer, model.params, data.encoded.rows, layout=layout, mesh=mesh, label=f"measuring {split}")
-    answers = form.answers(data.examples, data.encoded.rows, scores)
-    suffix, text = form.submission(data.examples, answers)
+    scorer = make_predict_step(apply, mesh)
+    layout = BatchLayout(accumulation=1, rows=PER_DEVICE_BATCH_SIZE * mesh.size)
+    scores = predict_rows(scorer, model.params, data.encoded.rows, layout=layout, mesh=mesh, label=f"measuring {split}")
+    answers = form.decode(data.examples, data.encoded.rows, scores)
+    suffix, text = form.format_submission(data.examples, answers)
     into.mkdir(parents=True, exist_ok=True)
     path = into / f"{task.name}-{split}{suffix}"
-    with files.atomic(path) as partial:
+    with files.write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
-    measured = form.measure(form.units(data.examples, answers)) if has_labels(data) else {}
+    measured = form.compute_metrics(form.per_example(data.examples, answers)) if has_labels(data) else {}
     for name, value in measured.items():
         console.print(f"  {name} {value:.2f}", markup=False)
     console.print(f"answers written to {path}", markup=False)

@@ -16,7 +16,7 @@ HEADS = {
 """The file of each head, and the module in it."""
 
 
-def build(name: str, cfg: TransformerConfig, head: HeadConfig) -> nn.Module:
+def build_model(name: str, config: TransformerConfig, head: HeadConfig) -> nn.Module:
     """A model with the head `name`."""
-    module: nn.Module = getattr(importlib.import_module(f"distilbert_jax.heads.{name}"), HEADS[name])(cfg, head)
+    module: nn.Module = getattr(importlib.import_module(f"distilbert_jax.heads.{name}"), HEADS[name])(config, head)
     return module

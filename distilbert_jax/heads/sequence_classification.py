@@ -4,20 +4,20 @@ import dataclasses
 
 import flax.linen as nn
 
-from distilbert_jax.heads.common import classify, summarize
+from distilbert_jax.heads.common import output_logits, pool_cls
 from distilbert_jax.models.transformer import HeadConfig, Transformer, TransformerConfig
-from distilbert_jax.types import Batch, Outputs, RowKeys
+from distilbert_jax.types import Batch, ModelOutputs, RowKeys
 
 
 class SequenceClassification(nn.Module):
-    """Scores [b 1 v] from [CLS], which `batch.predict_at` points to: v classes, or numbers."""
+    """Scores [b 1 v] from [CLS], which `batch.predict_positions` points to: v classes, or numbers."""
 
-    cfg: TransformerConfig
+    config: TransformerConfig
     head: HeadConfig
 
     @nn.compact
-    def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> Outputs:
-        outputs = Transformer(self.cfg, name="encoder")(batch, keys=keys)
-        x = summarize(self.cfg, self.head, outputs.at_places)
-        scores = classify(self.cfg, self.head, x, into=len(self.head.labels), keys=keys)
-        return dataclasses.replace(outputs, scores=scores)
+    def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> ModelOutputs:
+        outputs = Transformer(self.config, name="encoder")(batch, keys=keys)
+        x = pool_cls(self.config, self.head, outputs.hidden_at_predictions)
+        scores = output_logits(self.config, self.head, x, num_outputs=len(self.head.labels), keys=keys)
+        return dataclasses.replace(outputs, logits=scores)

@@ -21,7 +21,7 @@ from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 from distilbert_jax.types import Batch
 
-WANTED = (
+WANTED_FILES = (
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",
@@ -32,7 +32,7 @@ WANTED = (
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
+class PretrainedModel:
     """A model that was read: its family, shape, head, parameters and tokenizer. Where the checkpoint has no such head,
     `has_head` is False, and `params` holds the encoder, with what of the head may come without its output layer.
     """
@@ -40,9 +40,9 @@ class Model:
     folder: pathlib.Path
     hub_id: str | None  # None for a local folder
     family: ModuleType
-    cfg: TransformerConfig
+    config: TransformerConfig
     head: str
-    head_cfg: HeadConfig
+    head_config: HeadConfig
     params: dict[str, Any]
     has_head: bool
     tokenizer: tokens.Tokenizer
@@ -51,47 +51,47 @@ class Model:
     @property
     def module(self) -> nn.Module:
         """Encoder and head: `module.apply({"params": params}, batch)` gives Outputs."""
-        return heads.build(self.head, self.cfg, self.head_cfg)
+        return heads.build_model(self.head, self.config, self.head_config)
 
 
-def read(wanted: Pretrained, *, head: str = "masked_lm") -> Model:
+def load_pretrained(wanted: Pretrained, *, head: str = "masked_lm") -> PretrainedModel:
     """Reads a model with the head of a file in `heads/`, and its tokenizer. Raises ValueError, naming the file and the
     mend, where anything in it is not as it should be.
     """
     if head not in heads.HEADS:
         raise ValueError(f"no head {head!r}: choose one of {', '.join(heads.HEADS)}")
-    folder = locate(wanted)
-    family, cfg, head_cfg = read_config(folder, head)
+    folder = resolve_folder(wanted)
+    family, config, head_config = read_config(folder, head)
     if wanted.family is not None and wanted.family != family.MODEL_TYPE:
         raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, the experiment says {wanted.family}")
-    if wanted.shape is not None:
-        _compare(wanted.shape, cfg, folder)
-    shards = safetensors_files.locate(folder)
-    sha256 = safetensors_files.sha256(shards)
+    if wanted.config is not None:
+        _compare(wanted.config, config, folder)
+    shards = safetensors_files.find_weights(folder)
+    sha256 = safetensors_files.hash_weights(shards)
     if wanted.sha256 is not None and wanted.sha256 != sha256:
         raise ValueError(
             f"{folder}: the weights have SHA-256 {sha256}, not {wanted.sha256}: this is another file than the "
             "experiment names"
         )
-    tensors = safetensors_files.read(shards)
-    if cfg.num_layers > len(tensors):
+    tensors = safetensors_files.load_tensors(shards)
+    if config.num_layers > len(tensors):
         raise ValueError(
-            f"{folder}: config.json states {cfg.num_layers} layers, the weights are {len(tensors)} tensors"
+            f"{folder}: config.json states {config.num_layers} layers, the weights are {len(tensors)} tensors"
         )
-    like = parameter_shapes(cfg, head, head_cfg)
+    like = parameter_shapes(config, head, head_config)
     try:
-        loaded = convert.load(family, cfg, tensors, head=head, like=like)
+        loaded = convert.from_hub(family, config, tensors, head=head, like=like)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    words = tokens.load(folder)
-    words.belongs_to(cfg.vocab_size, str(folder))
-    return Model(
+    words = tokens.load_tokenizer(folder)
+    words.check_vocab_size(config.vocab_size, str(folder))
+    return PretrainedModel(
         folder=folder,
-        hub_id=None if is_local(wanted) else wanted.folder,
+        hub_id=None if is_local(wanted) else wanted.name_or_path,
         family=family,
-        cfg=cfg,
+        config=config,
         head=head,
-        head_cfg=head_cfg,
+        head_config=head_config,
         params=loaded.params,
         has_head=loaded.has_head,
         tokenizer=words,
@@ -99,23 +99,25 @@ def read(wanted: Pretrained, *, head: str = "masked_lm") -> Model:
     )
 
 
-def tokenizer(wanted: Pretrained) -> tokens.Tokenizer:
+def load_tokenizer(wanted: Pretrained) -> tokens.Tokenizer:
     """The tokenizer alone."""
-    return tokens.load(locate(wanted))
+    return tokens.load_tokenizer(resolve_folder(wanted))
 
 
 def is_local(wanted: Pretrained) -> bool:
-    name = wanted.folder
+    name = wanted.name_or_path
     return name.startswith("package:") or remote_folder.is_address(name) or pathlib.Path(name).expanduser().is_dir()
 
 
-def locate(wanted: Pretrained) -> pathlib.Path:
+def resolve_folder(wanted: Pretrained) -> pathlib.Path:
     """The folder of a model on this machine. A Hub id is fetched into the Hub's cache first, an address into ours."""
-    name = wanted.folder
+    name = wanted.name_or_path
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
-    if stored := remote_folder.at(name):
-        if not stored.fetch_loose(wanted=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)):
+    if stored := remote_folder.remote_folder(name):
+        if not stored.download_loose(
+            wanted=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED_FILES)
+        ):
             raise ValueError(f"no model at {stored}: there are no files")
         return stored.copy
     path = pathlib.Path(name).expanduser()
@@ -128,7 +130,7 @@ def locate(wanted: Pretrained) -> pathlib.Path:
 
     try:
         return pathlib.Path(
-            huggingface_hub.snapshot_download(name, revision=wanted.revision, allow_patterns=list(WANTED))
+            huggingface_hub.snapshot_download(name, revision=wanted.revision, allow_patterns=list(WANTED_FILES))
         )
     except huggingface_hub.errors.HFValidationError as error:
         raise ValueError(f"{name!r} is neither a folder nor a Hub id: {error}") from None
@@ -151,7 +153,7 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
             raise ValueError(
                 "tie_word_embeddings is false: only models whose output layer is their word table can be read"
             )
-        return family, family.config(stated), family.head(stated, head)
+        return family, family.config_from_hub(stated), family.head_from_hub(stated, head)
     except KeyError as error:
         raise ValueError(f"{path} does not state {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
@@ -159,13 +161,13 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
 
 
 def parameter_shapes(
-    cfg: TransformerConfig,
+    config: TransformerConfig,
     head: str = "masked_lm",
-    head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
+    head_config: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> Any:
     """The tree of a model's parameters, shapes only."""
     batch = Batch.from_tokens(jnp.zeros((1, 1), int))
-    return jax.eval_shape(heads.build(head, cfg, head_cfg).init, jax.random.key(0), batch)["params"]
+    return jax.eval_shape(heads.build_model(head, config, head_config).init, jax.random.key(0), batch)["params"]
 
 
 def _package_folder(name: str) -> pathlib.Path:

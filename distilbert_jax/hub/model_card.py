@@ -26,7 +26,7 @@ pipeline("fill-mask", model="FOLDER_OR_ID")("The capital of France is [MASK].")
 
 ## Held-out masked tokens
 
-Measured on {masked_tokens:,.0f} masked tokens of {rows:,.0f} held-out rows of {row_length} tokens: masks uniform over
+Measured on {masked_tokens:,.0f} masked tokens of {rows:,.0f} held-out rows of {sequence_length} tokens: masks uniform over
 real tokens, 15 % of each row, of these 80 % [MASK], 10 % another word, 10 % as they are.
 
 {table}
@@ -51,7 +51,7 @@ It repeats what its teacher and its corpus hold, prejudice included. Only the fi
 """
 
 
-def write(
+def distillation_card(
     *,
     name: str,
     model_type: str,
@@ -75,7 +75,7 @@ def write(
         what=what,
         masked_tokens=measured[log_keys.MASKED_TOKENS.name],
         rows=measured[log_keys.ROWS.name],
-        row_length=manifest["settings"]["row_length"],
+        sequence_length=manifest["settings"]["sequence_length"],
         table=_table(measured),
         origin="\n".join(f"- {line}" for line in origin),
         sources="\n".join(_source(source, license, manifest) for source, license in manifest["licenses"].items()),
@@ -119,7 +119,7 @@ _PIPELINES = {
 }
 
 
-def of_task(
+def finetuning_card(
     *,
     task: str,
     model_type: str,

@@ -12,17 +12,17 @@ import safetensors.numpy
 
 from distilbert_jax.io import files, untrusted
 
-MOST_HEADER = 2**26  # bytes; a real one has some thousands
-BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+MAX_HEADER_BYTES = 2**26  # bytes; a real one has some thousands
+DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
-class Index(TypedDict):
+class ShardIndex(TypedDict):
     """model.safetensors.index.json: which file each tensor is in."""
 
     weight_map: dict[str, str]
 
 
-class Entry(TypedDict):
+class TensorEntry(TypedDict):
     """What a header says of a tensor."""
 
     dtype: str
@@ -30,13 +30,13 @@ class Entry(TypedDict):
     data_offsets: list[int]
 
 
-def locate(folder: pathlib.Path) -> list[pathlib.Path]:
+def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
     """The safetensors of a folder: one file, or those its index names."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if index.is_file():
-        found = untrusted.read_json(index, Index, what="an index of safetensors")
+        found = untrusted.read_json(index, ShardIndex, what="an index of safetensors")
         names = sorted(set(found["weight_map"].values()))
         for name in names:
             if pathlib.Path(name).name != name or not name.endswith(".safetensors"):
@@ -57,13 +57,13 @@ def locate(folder: pathlib.Path) -> list[pathlib.Path]:
     raise ValueError(f"{folder} is not a model folder: it has no model.safetensors")
 
 
-def sha256(paths: Sequence[pathlib.Path]) -> str:
+def hash_weights(paths: Sequence[pathlib.Path]) -> str:
     """Of the one file, or of the sums of several."""
     sums = [files.sha256(path) for path in paths]
     return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
 
 
-def read(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
+def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
     """Every tensor, as float32 where it is not of whole numbers. ValueError where a file is not as its header says."""
     tensors: dict[str, np.ndarray] = {}
     for path in paths:
@@ -84,7 +84,7 @@ def _check_header(path: pathlib.Path) -> None:
     refused, size = f"{path} is truncated or not a safetensors file", path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > size - 8 or length > MOST_HEADER:
+        if size < 8 or length > size - 8 or length > MAX_HEADER_BYTES:
             raise ValueError(f"{refused}: its header would have {length:,} bytes, the file has {size:,}")
         header = file.read(length)
     try:
@@ -95,17 +95,17 @@ def _check_header(path: pathlib.Path) -> None:
     total = 0
     for name, entry in entries.items():
         if name != "__metadata__":
-            untrusted.demand(entry, Entry, where=f"{path}: tensor {name}")
+            untrusted.check_shape(entry, TensorEntry, where=f"{path}: tensor {name}")
             total += _bytes(entry, f"{path}: tensor {name}")
     if total != size - 8 - length:
         raise ValueError(f"{refused}: its header names {total:,} bytes of tensors, {size - 8 - length:,} follow")
 
 
-def _bytes(entry: Entry, where: str) -> int:
+def _bytes(entry: TensorEntry, where: str) -> int:
     """Of a tensor. ValueError where it has none, or another number than its place in the file."""
-    if entry["dtype"] not in BYTES:
-        raise ValueError(f"{where} is of type {entry['dtype']!r}: only {', '.join(BYTES)} can be read")
-    count = math.prod(entry["shape"]) * BYTES[entry["dtype"]]
+    if entry["dtype"] not in DTYPE_BYTES:
+        raise ValueError(f"{where} is of type {entry['dtype']!r}: only {', '.join(DTYPE_BYTES)} can be read")
+    count = math.prod(entry["shape"]) * DTYPE_BYTES[entry["dtype"]]
     if any(length < 1 for length in entry["shape"]) or len(entry["shape"]) > 4:
         raise ValueError(f"{where} has the shape {entry['shape'][:8]}")
     if len(entry["data_offsets"]) != 2 or entry["data_offsets"][1] - entry["data_offsets"][0] != count:

@@ -10,22 +10,22 @@ from typing import Any
 import safetensors
 import safetensors.numpy
 
-from distilbert_jax.data.tokenizer.tokenizer import ROLES, Tokenizer
+from distilbert_jax.data.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
 from distilbert_jax.io import files
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 
-def write(
+def save_pretrained(
     folder: pathlib.Path,
     *,
     family: ModuleType,
-    cfg: TransformerConfig,
+    config: TransformerConfig,
     params: dict[str, Any],
     tokenizer: Tokenizer,
     card: str,
     head: str = "masked_lm",
-    head_cfg: HeadConfig = HeadConfig(),  # noqa: B008
+    head_config: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> None:
     """Writes model, tokenizer and card. The folder appears whole, or not at all; one that is there already is
     replaced.
@@ -33,38 +33,40 @@ def write(
     partial = folder.with_name(folder.name + ".partial")
     files.remove(partial)
     partial.mkdir(parents=True)
-    tensors = convert.save(family, cfg, params, head=head)
+    tensors = convert.to_hub(family, config, params, head=head)
     try:
         safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise files.disk_error(error, partial / "model.safetensors") from error
-    files.write_json(partial / "config.json", config(family, cfg, tokenizer, head=head, head_cfg=head_cfg))
-    files.write_json(partial / "tokenizer_config.json", tokenizer_config(family, cfg, tokenizer))
+    files.write_json(
+        partial / "config.json", make_config(family, config, tokenizer, head=head, head_config=head_config)
+    )
+    files.write_json(partial / "tokenizer_config.json", make_tokenizer_config(family, config, tokenizer))
     (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
     words = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
     (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words), encoding="utf-8")
     (partial / "README.md").write_text(card, encoding="utf-8")
-    files.swap_in(partial, folder)
+    files.replace_folder(partial, folder)
 
 
-def config(
-    family: ModuleType, cfg: TransformerConfig, tokenizer: Tokenizer, *, head: str, head_cfg: HeadConfig
+def make_config(
+    family: ModuleType, config: TransformerConfig, tokenizer: Tokenizer, *, head: str, head_config: HeadConfig
 ) -> dict[str, Any]:
     return {
         "architectures": [family.ARCHITECTURES[head]],
         "model_type": family.MODEL_TYPE,
-        **family.to_hub(cfg),
-        **family.head_to_hub(head_cfg, head),
-        "pad_token_id": tokenizer.pad,
+        **family.config_to_hub(config),
+        **family.head_to_hub(head_config, head),
+        "pad_token_id": tokenizer.pad_id,
         "tie_word_embeddings": True,
         "dtype": "float32",
     }
 
 
-def tokenizer_config(family: ModuleType, cfg: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+def make_tokenizer_config(family: ModuleType, config: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
     """A model without token types must not be handed any: transformers 5 passes them on in silence, 4 raises."""
     inputs = (
-        ["input_ids", "token_type_ids", "attention_mask"] if cfg.num_token_types else ["input_ids", "attention_mask"]
+        ["input_ids", "token_type_ids", "attention_mask"] if config.num_token_types else ["input_ids", "attention_mask"]
     )
     normalizer = json.loads(tokenizer.backend.to_str()).get("normalizer") or {}
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -75,5 +77,7 @@ def tokenizer_config(family: ModuleType, cfg: TransformerConfig, tokenizer: Toke
             "strip_accents": normalizer["strip_accents"],
             "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
         }
-    roles = {f"{role}_token": tokenizer.backend.id_to_token(getattr(tokenizer, role)) for role in ROLES}
-    return settings | roles | {"model_input_names": inputs, "model_max_length": cfg.max_tokens}
+    roles = {
+        f"{role}_token": tokenizer.backend.id_to_token(getattr(tokenizer, f"{role}_id")) for role in SPECIAL_TOKENS
+    }
+    return settings | roles | {"model_input_names": inputs, "model_max_length": config.max_positions}

@@ -4,7 +4,7 @@ import os
 import pathlib
 
 
-def folder(name: str) -> pathlib.Path:
+def cache_folder(name: str) -> pathlib.Path:
     """Its folder of this name; not made here."""
     caches = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     return caches / "distilbert_jax" / name

@@ -15,13 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LINE_EVERY = 20.0  # seconds, where there is no terminal
+LINE_INTERVAL_SECONDS = 20.0  # seconds, where there is no terminal
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
-def bar(label: str, *, total: int | None, stays: bool = True) -> Iterator[Callable[..., None]]:
+def progress_bar(label: str, *, total: int | None, stays: bool = True) -> Iterator[Callable[..., None]]:
     """Yields advance(done, note=""): `done` counts from the start, of `total` where that is known. A bar that does not
     stay leaves nothing on the screen.
     """
@@ -49,7 +49,7 @@ def _lines(label: str, total: int | None, *, last_line: bool) -> Callable[..., N
         nonlocal last, first
         first = done if first is None else first  # a run that goes on does not start at 0
         now = time.monotonic()
-        if now - last < LINE_EVERY and not (last_line and done == total):
+        if now - last < LINE_INTERVAL_SECONDS and not (last_line and done == total):
             return
         last = now
         left = f", {(now - start) / (done - first) * (total - done):.0f} s left" if total and done > first else ""

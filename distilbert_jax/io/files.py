@@ -21,14 +21,14 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sums(folder: pathlib.Path) -> dict[str, str]:
+def folder_hashes(folder: pathlib.Path) -> dict[str, str]:
     """{name: SHA-256} of all files in a folder and below; the lock of who works in it is none of them."""
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     return {path.relative_to(folder).as_posix(): sha256(path) for path in found}
 
 
 @contextlib.contextmanager
-def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A name to write to; it becomes `path` once the block has ended well, and is gone where it has not."""
     partial = path.with_name(path.name + ".partial")
     try:
@@ -39,13 +39,13 @@ def atomic(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise
 
 
-def as_json(content: Any) -> bytes:
+def to_json(content: Any) -> bytes:
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
-    with atomic(path) as partial:
-        partial.write_bytes(as_json(content))
+    with write_atomically(path) as partial:
+        partial.write_bytes(to_json(content))
 
 
 def remove(folder: pathlib.Path) -> None:
@@ -54,7 +54,7 @@ def remove(folder: pathlib.Path) -> None:
         shutil.rmtree(folder)
 
 
-def swap_in(new: pathlib.Path, folder: pathlib.Path) -> None:
+def replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
     """`new` becomes `folder`: a kill leaves the old one, none, or the new one, and never a half of either."""
     old = folder.with_name(folder.name + ".old")
     remove(old)
@@ -72,7 +72,7 @@ def disk_error(error: Exception, path: pathlib.Path) -> OSError:
 
 
 @contextlib.contextmanager
-def alone_in(folder: pathlib.Path) -> Iterator[None]:
+def lock_folder(folder: pathlib.Path) -> Iterator[None]:
     """Holds `folder` for this process. ValueError where another process holds it; a crash lets go of it.
 
     An OSError on the way out names at least the folder: a full disk does not say where.

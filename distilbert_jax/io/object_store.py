@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-RETRIES, PATIENCE = 8, 60.0
+RETRIES, RETRY_SECONDS = 8, 60.0
 """How often a request is made anew, and for how many seconds at most: then it is an error."""
 
-MOST_SMALL = 2**28  # bytes of an object that is read into memory
-MOST_SAID = 400  # characters of what a store says
+MAX_SMALL_BYTES = 2**28  # bytes of an object that is read into memory
+MAX_MESSAGE_CHARACTERS = 400  # characters of what a store says
 
 
 @dataclasses.dataclass(frozen=True)
-class Bucket:
+class ObjectStore:
     """By its address: gs://NAME or s3://NAME. Credentials come from the environment, or the machine in the cloud."""
 
     address: str
@@ -31,11 +31,11 @@ class Bucket:
             except FileNotFoundError:  # a bucket that is not there looks the same; to list it is an error
                 next(iter(obstore.list(store, prefix=key, chunk_size=1)), None)
                 return None
-            if found.meta["size"] > MOST_SMALL:
+            if found.meta["size"] > MAX_SMALL_BYTES:
                 raise ValueError(f"{self.address}/{key} has {found.meta['size']:,} bytes: it is not what it seems")
             return bytes(found.bytes())
 
-    def fetch(self, key: str, path: pathlib.Path) -> str:
+    def download(self, key: str, path: pathlib.Path) -> str:
         """Writes an object to a file; returns its SHA-256."""
         found = hashlib.sha256()
         with self._asked(key) as (obstore, store), open(path, "wb") as out:
@@ -70,17 +70,17 @@ class Bucket:
                 f"{self.address}: object stores need the extra `storage`: pip install 'distilbert_jax[storage]'"
             ) from None
         try:
-            yield obstore, opened(self.address)
+            yield obstore, open_store(self.address)
         except obstore.exceptions.BaseError as error:
             raise ConnectionError(f"{self.address}/{key}: {_in_words(error)}") from None
 
 
 @functools.cache
-def opened(address: str) -> Any:
+def open_store(address: str) -> Any:
     """Obstore's own."""
     from obstore import store
 
-    patience = datetime.timedelta(seconds=PATIENCE)
+    patience = datetime.timedelta(seconds=RETRY_SECONDS)
     return store.from_url(
         address,
         retry_config={"max_retries": RETRIES, "retry_timeout": patience},
@@ -93,6 +93,6 @@ def _in_words(error: Exception) -> str:
     said = " ".join(str(error).partition("Debug source")[0].split())
     stated = re.search(r"<Message>(.*?)</Message>", said)
     return (
-        f"{stated[1] if stated else said[:MOST_SAID]}. Is the bucket's name right, and do AWS_ACCESS_KEY_ID and "
+        f"{stated[1] if stated else said[:MAX_MESSAGE_CHARACTERS]}. Is the bucket's name right, and do AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY (s3://) or GOOGLE_APPLICATION_CREDENTIALS (gs://) say who asks?"
     )

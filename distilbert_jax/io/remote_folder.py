@@ -18,29 +18,29 @@ from typing import TypedDict
 import filelock
 
 from distilbert_jax.io import cache_dir, files, untrusted
-from distilbert_jax.io.console import bar
-from distilbert_jax.io.object_store import Bucket
+from distilbert_jax.io.console import progress_bar
+from distilbert_jax.io.object_store import ObjectStore
 
-AT_ONCE = 8  # files on their way
+PARALLEL_TRANSFERS = 8  # files on their way
 ATTEMPTS = 3  # times that a file is fetched whose bytes are not those its sum states
 _ADDRESS = re.compile(r"((?:gs|s3)://[^/\s]+)/([^\s]*[^/\s])/?")
 
 
-class Begun(TypedDict):
+class UploadProgress(TypedDict):
     """What a folder that is being sent will hold, and the tags of what stood there before."""
 
     sums: dict[str, str]
     before: dict[str, str]
 
 
-NOTHING = files.as_json(Begun(sums={}, before={}))
+NOTHING = files.to_json(UploadProgress(sums={}, before={}))
 
 
 def is_address(name: str) -> bool:
     return "://" in name
 
 
-def at(name: str | None) -> "Stored | None":
+def remote_folder(name: str | None) -> "RemoteFolder | None":
     """The folder at an address; None for what is no address. ValueError for one that names no folder of a store."""
     if name is None or not is_address(name):
         return None
@@ -48,30 +48,30 @@ def at(name: str | None) -> "Stored | None":
     if not parts or ".." in parts[2].split("/"):
         raise ValueError(f"{name} is no address of a folder: write gs://BUCKET/FOLDER or s3://BUCKET/FOLDER")
     bucket, path = parts.groups()
-    return Stored(Bucket(bucket), path, cache_dir.folder("stored") / bucket.replace("://", "/") / path)
+    return RemoteFolder(ObjectStore(bucket), path, cache_dir.cache_folder("stored") / bucket.replace("://", "/") / path)
 
 
-def local(name: str) -> pathlib.Path:
+def local_path(name: str) -> pathlib.Path:
     """Where on this machine the work is done for a folder on disk or at an address."""
-    stored = at(name)
+    stored = remote_folder(name)
     return stored.copy if stored else pathlib.Path(name)
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class RemoteFolder:
     """A folder in a bucket, and its copy."""
 
-    bucket: Bucket
+    bucket: ObjectStore
     path: str  # in the bucket
     copy: pathlib.Path
 
-    def __truediv__(self, name: str) -> "Stored":
-        return Stored(self.bucket, f"{self.path}/{name}", self.copy / name)
+    def __truediv__(self, name: str) -> "RemoteFolder":
+        return RemoteFolder(self.bucket, f"{self.path}/{name}", self.copy / name)
 
     def __str__(self) -> str:
         return f"{self.bucket.address}/{self.path}"
 
-    def fetch(self) -> bool:
+    def download(self) -> bool:
         """Makes the copy what the store has; False where that is no whole folder. Other processes of this machine
         that ask meanwhile wait, and find it done.
         """
@@ -84,16 +84,16 @@ class Stored:
             sums = self._parsed(content)
             self._copied_sums.unlink(missing_ok=True)
             _each(f"fetching {self}", sums, lambda name: self._fetch(name, sums[name]))
-            for name in files.sums(self.copy).keys() - sums.keys():
+            for name in files.folder_hashes(self.copy).keys() - sums.keys():
                 (self.copy / name).unlink()
             self._copied_sums.write_bytes(content)
             return True
 
-    def fetch_loose(self, *, wanted: Callable[[str], bool] = lambda name: True) -> bool:
+    def download_loose(self, *, wanted: Callable[[str], bool] = lambda name: True) -> bool:
         """As `fetch`, of a folder that may have no sums: what its files' tags say is new. False where there are no
         files. `wanted` says of a name whether it is.
         """
-        if self.fetch():
+        if self.download():
             return True
         with self._alone():
             tags = {name: tag for name, tag in self.bucket.tags(self.path).items() if wanted(name)}
@@ -105,29 +105,31 @@ class Stored:
             files.write_json(record, tags)
             return bool(tags)
 
-    def put(self, sums: dict[str, str] | None = None) -> None:
+    def upload(self, sums: dict[str, str] | None = None) -> None:
         """Makes the folder in the store what the copy is, whose `sums` may be known. What a killed one left is not sent
         again.
         """
-        sums = sums or files.sums(self.copy)
+        sums = sums or files.folder_hashes(self.copy)
         before = self.bucket.read(self._sums)
         if before is not None and self._parsed(before) == sums:
             return
         self.bucket.delete([self._sums])
         unfinished, there = f"{self._sums}.partial", self.bucket.tags(self.path)
         content = self.bucket.read(unfinished) or NOTHING
-        begun: Begun = untrusted.parse_json(content.decode(errors="replace"), Begun, where=f"{self}.sha256.partial")
+        begun: UploadProgress = untrusted.parse_json(
+            content.decode(errors="replace"), UploadProgress, where=f"{self}.sha256.partial"
+        )
         if begun["sums"] != sums:
             begun = {"sums": sums, "before": there}
-            self.bucket.write(unfinished, files.as_json(begun))
+            self.bucket.write(unfinished, files.to_json(begun))
         missing = [name for name in sums if there.get(name) in (None, begun["before"].get(name))]
-        _each(f"sending {self}", missing, self.put_file)
+        _each(f"sending {self}", missing, self.upload_file)
         self.bucket.delete([f"{self.path}/{name}" for name in there.keys() - sums.keys()])
-        self.bucket.write(self._sums, files.as_json(sums))
+        self.bucket.write(self._sums, files.to_json(sums))
         self.bucket.delete([unfinished])
-        self._copied_sums.write_bytes(files.as_json(sums))
+        self._copied_sums.write_bytes(files.to_json(sums))
 
-    def put_file(self, name: str) -> None:
+    def upload_file(self, name: str) -> None:
         """One file, which nothing vouches for."""
         self.bucket.write(f"{self.path}/{name}", self.copy / name)
 
@@ -136,7 +138,7 @@ class Stored:
         self.bucket.delete([self._sums])
         self.bucket.delete([f"{self.path}/{name}" for name in self.bucket.tags(self.path)])
 
-    def whole(self) -> list[str]:
+    def is_complete(self) -> list[str]:
         """The names of the folders in this one that are whole."""
         names = [name for name in self.bucket.tags(self.path) if "/" not in name]
         return [name.removesuffix(".sha256") for name in names if name.endswith(".sha256")]
@@ -173,8 +175,8 @@ class Stored:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         for _ in range(ATTEMPTS):
-            with files.atomic(path) as partial:
-                found = self.bucket.fetch(f"{self.path}/{name}", partial)
+            with files.write_atomically(path) as partial:
+                found = self.bucket.download(f"{self.path}/{name}", partial)
             if wanted in (None, found):
                 return
             path.unlink()
@@ -183,6 +185,9 @@ class Stored:
 
 def _each(what: str, names: Collection[str], work: Callable[[str], None]) -> None:
     """Some at once: most of the time goes into waiting for the store."""
-    with bar(what, total=len(names)) as advance, concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+    with (
+        progress_bar(what, total=len(names)) as advance,
+        concurrent.futures.ThreadPoolExecutor(PARALLEL_TRANSFERS) as pool,
+    ):
         for done, _ in enumerate(pool.map(work, names), 1):
             advance(done)

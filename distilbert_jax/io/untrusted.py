@@ -17,21 +17,23 @@ from typing import Any
 
 import numpy as np
 
-MOST_TEXT = 2**30  # bytes
-MOST_JSON = 2**26  # bytes: one of them may become thirty in memory
-MOST_CELL = 2**24  # characters of a cell of a table
+MAX_TEXT_BYTES = 2**30  # bytes
+MAX_JSON_BYTES = 2**26  # bytes: one of them may become thirty in memory
+MAX_CELL_CHARACTERS = 2**24  # characters of a cell of a table
 
 _PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
 _LEAVES = re.compile(r"\.\.|[/\\\0]")
 
 
-def text(path: pathlib.Path, *, most: int = MOST_TEXT, newline: str | None = None) -> str:
+def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: str | None = None) -> str:
     """A file in UTF-8. `newline` as `open` has it."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         raise ValueError(f"{path} is no plain file")
-    if about.st_size > most:
-        raise ValueError(f"{path} has {about.st_size:,} bytes, and at most {most:,} are read: it is not what it seems")
+    if about.st_size > max_bytes:
+        raise ValueError(
+            f"{path} has {about.st_size:,} bytes, and at most {max_bytes:,} are read: it is not what it seems"
+        )
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             return file.read()
@@ -43,9 +45,9 @@ def text(path: pathlib.Path, *, most: int = MOST_TEXT, newline: str | None = Non
         ) from None
 
 
-def read_json(path: pathlib.Path, shape: Any, *, what: str | None = None, most: int = MOST_JSON) -> Any:
+def read_json(path: pathlib.Path, shape: Any, *, what: str | None = None, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """A file of JSON, as `parse_json` has it."""
-    return parse_json(text(path, most=most), shape, where=str(path), what=what)
+    return parse_json(read_text(path, max_bytes=max_bytes), shape, where=str(path), what=what)
 
 
 def parse_json(content: str, shape: Any, *, where: str, what: str | None = None) -> Any:
@@ -60,20 +62,20 @@ def parse_json(content: str, shape: Any, *, where: str, what: str | None = None)
         raise ValueError(f"{where}: not {what or 'JSON that can be read'}: it is nested too deep") from None
     except ValueError as error:
         raise ValueError(f"{where}: not {what or 'JSON'}: {error}") from None
-    demand(parsed, shape, where=where, what=what)
+    check_shape(parsed, shape, where=where, what=what)
     return parsed
 
 
-def demand(parsed: Any, shape: Any, *, where: str, what: str | None = None) -> None:
+def check_shape(parsed: Any, shape: Any, *, where: str, what: str | None = None) -> None:
     """ValueError unless `parsed` has the shape."""
     if misfit := _misfit(parsed, shape, ""):
         raise ValueError(f"{where}: not {what}: {misfit}" if what else f"{where}: {misfit}")
 
 
-def table(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, {column: cell}) of a CSV whose first line names its columns."""
-    csv.field_size_limit(MOST_CELL)
-    reader = csv.DictReader(io.StringIO(text(path, newline=""), newline=""))
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    reader = csv.DictReader(io.StringIO(read_text(path, newline=""), newline=""))
     try:
         for row in reader:
             if None in row or None in row.values():
@@ -83,7 +85,7 @@ def table(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise ValueError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
-def array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
+def load_array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
     """A .npy file as a map of the disk. No pickle and no archive: its header has to say what the file holds. `kind` is
     NumPy's letter for the type, such as "u".
     """
@@ -96,7 +98,7 @@ def array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
     return found
 
 
-def one_name(name: str, *, what: str) -> str:
+def check_file_name(name: str, *, what: str) -> str:
     """`name`, which becomes a file or a folder. ValueError where it would lie elsewhere."""
     if not name or _LEAVES.search(name) or name in (".", "~") or not name.isprintable() or len(name) > 200:
         raise ValueError(

@@ -16,13 +16,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from distilbert_jax.losses import blockwise_logits
-from distilbert_jax.types import Batch, Factored, Outputs
+from distilbert_jax.types import Batch, FactoredLogits, ModelOutputs
 
 Params = Any
 Means = dict[str, Float[Array, ""]]
 
-LOSSES = 2  # what a seed is for; 0 and 1 are masks and dropout
-FORBIDDEN = -1e30
+LOSS_PARAMS_KEY = 2  # what a seed is for; 0 and 1 are masks and dropout
+FORBIDDEN_LOGIT = -1e30
 """The score of an answer that is not permitted: finite, so that no difference of two becomes NaN."""
 
 
@@ -45,7 +45,7 @@ class Loss:
     weight: float = 1.0
     teacher: str | None = None
 
-    def init(self, key: Array, *, student_size: int, teacher_size: int | None) -> Params:
+    def init_params(self, key: Array, *, student_size: int, teacher_size: int | None) -> Params:
         """Parameters of the loss itself (a projection, say) for models of these hidden sizes; none by default. They
         never reach an exported student.
         """
@@ -60,50 +60,52 @@ class Loss:
         """How much each value counts. Sees no outputs."""
         raise NotImplementedError
 
-    def values(self, params: Params, student: Outputs, teacher: Outputs | None) -> Float[Array, "b ..."]:
+    def values(self, params: Params, student: ModelOutputs, teacher: ModelOutputs | None) -> Float[Array, "b ..."]:
         """One value for each weight, not reduced."""
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreLoss(Loss):
+class LogitLoss(Loss):
     """A loss of whole score rows. It never says how the rows come to be: `losses/vocabulary.py` hands them out block
     by block.
     """
 
     @property
-    def asks_everywhere(self) -> bool:
+    def needs_all_positions(self) -> bool:
         """Whether it reads rows of scores at tokens that have no label."""
         return False
 
-    def answer(
+    def values_from_logits(
         self, z_s: Float[Array, "b p v"], z_t: Float[Array, "b p v"] | None, labels: Array
     ) -> Float[Array, "b p"]:
         """One value for each row of scores: the student's, the teacher's, and the right answer."""
         raise NotImplementedError
 
 
-def first_params(
+def init_loss_params(
     losses: Mapping[str, Loss], *, seed: int, student_size: int, teacher_size: int | None
 ) -> dict[str, Params]:
     """The parameters of each loss before the first update. `teacher_size` is None where there is no teacher."""
-    root = jax.random.fold_in(jax.random.key(seed), LOSSES)
+    root = jax.random.fold_in(jax.random.key(seed), LOSS_PARAMS_KEY)
     keys = zip(losses.items(), jax.random.split(root, len(losses)), strict=True)
-    return {name: loss.init(key, student_size=student_size, teacher_size=teacher_size) for (name, loss), key in keys}
+    return {
+        name: loss.init_params(key, student_size=student_size, teacher_size=teacher_size) for (name, loss), key in keys
+    }
 
 
-def weight_sums(losses: Mapping[str, Loss], batches: Batch) -> Means:
+def sum_weights(losses: Mapping[str, Loss], batches: Batch) -> Means:
     """Each loss's normaliser over a global batch of [accumulation, b, …] leaves."""
     return {name: jnp.sum(jax.vmap(loss.weights)(batches)) for name, loss in losses.items()}
 
 
-def total(
+def total_loss(
     losses: Mapping[str, Loss],
-    watched: Mapping[str, ScoreLoss],
+    extra_metrics: Mapping[str, LogitLoss],
     params: Mapping[str, Params],
-    student: Outputs,
-    teachers: Mapping[str, Outputs],
-    sums: Means,
+    student: ModelOutputs,
+    teachers: Mapping[str, ModelOutputs],
+    weight_sums: Means,
     *,
     scale: Float[Array, ""] | float = 1.0,
 ) -> tuple[Float[Array, ""], Means]:
@@ -113,22 +115,23 @@ def total(
     `sums` are the normalisers of all of them; everything is multiplied by `scale`, before it is differentiated.
     """
     batch = student.batch
-    over_words = {name: loss for name, loss in losses.items() if isinstance(loss, ScoreLoss)}
+    over_words = {name: loss for name, loss in losses.items() if isinstance(loss, LogitLoss)}
     share = {
-        name: scale * loss.weights(batch) / jnp.maximum(sums[name], 1.0) for name, loss in {**losses, **watched}.items()
+        name: scale * loss.weights(batch) / jnp.maximum(weight_sums[name], 1.0)
+        for name, loss in {**losses, **extra_metrics}.items()
     }
     objective = jnp.zeros(())
     means: Means = {}
-    if over_words or watched:
-        assert student.scores is not None, "a loss of score rows, but a model without a head"
-        in_one_pass: Any = blockwise_logits.total
-        if not isinstance(student.scores, Factored):
-            in_one_pass = functools.partial(_dense_total, batch.allowed)
+    if over_words or extra_metrics:
+        assert student.logits is not None, "a loss of score rows, but a model without a head"
+        in_one_pass: Any = blockwise_logits.blockwise_total
+        if not isinstance(student.logits, FactoredLogits):
+            in_one_pass = functools.partial(_dense_total, batch.allowed_answers)
         objective, means = in_one_pass(
-            {name: functools.partial(_answer, loss) for name, loss in {**over_words, **watched}.items()},
+            {name: functools.partial(_answer, loss) for name, loss in {**over_words, **extra_metrics}.items()},
             {name: loss.weight for name, loss in over_words.items()},
-            student.scores,
-            {name: teacher.scores for name, teacher in teachers.items() if teacher.scores is not None},
+            student.logits,
+            {name: teacher.logits for name, teacher in teachers.items() if teacher.logits is not None},
             batch.labels,
             share,
         )
@@ -142,7 +145,7 @@ def total(
 
 def _dense_total(
     allowed: Array | None,
-    answers: Mapping[str, blockwise_logits.Answer],
+    answers: Mapping[str, blockwise_logits.LogitFunction],
     coefficients: Mapping[str, float],
     student: Array,
     teachers: Mapping[str, Array],
@@ -153,10 +156,10 @@ def _dense_total(
     in any probability, the student's or a teacher's.
     """
     if allowed is not None:
-        student, teachers = jax.tree.map(lambda z: jnp.where(allowed, z, FORBIDDEN), (student, dict(teachers)))
+        student, teachers = jax.tree.map(lambda z: jnp.where(allowed, z, FORBIDDEN_LOGIT), (student, dict(teachers)))
     means = {name: jnp.sum(weights[name] * answer(student, teachers, labels)) for name, answer in answers.items()}
     return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 
 
-def _answer(loss: ScoreLoss, z_s: Array, z_t: Mapping[str, Array], labels: Array) -> Array:
-    return loss.answer(z_s, None if loss.teacher is None else z_t[loss.teacher], labels)
+def _answer(loss: LogitLoss, z_s: Array, z_t: Mapping[str, Array], labels: Array) -> Array:
+    return loss.values_from_logits(z_s, None if loss.teacher is None else z_t[loss.teacher], labels)

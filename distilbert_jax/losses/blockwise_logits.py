@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
-from distilbert_jax.types import Factored
+from distilbert_jax.types import FactoredLogits
 
 Scores = Float[Array, "b p v"]
-Answer = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
+LogitFunction = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
 """(student's scores, scores of each teacher, labels) -> one value for each place."""
 
 
-def rows_at_once(platform: str, dtype: Any) -> int:
+def rows_per_block(platform: str, dtype: Any) -> int:
     """Rows of scores that stand in memory at once on a device of this platform. Every block reads the table and adds to
     its gradient in memory, so it should be worth it; more than these would take more than some 3 % of what 32 × 512
     rows do. A CPU has scores of bfloat16 in float32, too.
@@ -32,11 +32,11 @@ def rows_at_once(platform: str, dtype: Any) -> int:
     return 128 if platform == "cpu" else 512
 
 
-def total(
-    answers: Mapping[str, Answer],
+def blockwise_total(
+    functions: Mapping[str, LogitFunction],
     coefficients: Mapping[str, float],
-    student: Factored,
-    teachers: Mapping[str, Factored],
+    student: FactoredLogits,
+    teachers: Mapping[str, FactoredLogits],
     labels: Int[Array, "b p"],
     weights: Mapping[str, Float[Array, "b p"]],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -46,19 +46,21 @@ def total(
     Answers without a coefficient are looked at, not learned from. The gradient reaches the student's factors and
     nothing else.
     """
-    heads = {name: (head.table, head.bias) for name, head in teachers.items()}
+    heads = {name: (head.embedding, head.bias) for name, head in teachers.items()}
     features = {name: head.features for name, head in teachers.items()}
-    asked = (labels, {name: weights[name] for name in answers})
+    asked = (labels, {name: weights[name] for name in functions})
 
     def of_block(features_s, shared, features_t, heads, asked):
         labels, weights = asked
-        z_s = Factored(features_s, *shared).dense()
-        z_t = {name: Factored(features_t[name], *head).dense() for name, head in heads.items()}
-        means = {name: jnp.sum(weights[name] * answer(z_s, z_t, labels)) for name, answer in answers.items()}
+        z_s = FactoredLogits(features_s, *shared).to_dense()
+        z_t = {name: FactoredLogits(features_t[name], *head).to_dense() for name, head in heads.items()}
+        means = {name: jnp.sum(weights[name] * answer(z_s, z_t, labels)) for name, answer in functions.items()}
         return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 
-    zeros = (jnp.zeros(()), {name: jnp.zeros(()) for name in answers})
-    return _sum_over_blocks(of_block, zeros)(student.features, (student.table, student.bias), features, heads, asked)
+    zeros = (jnp.zeros(()), {name: jnp.zeros(()) for name in functions})
+    return _sum_over_blocks(of_block, zeros)(
+        student.features, (student.embedding, student.bias), features, heads, asked
+    )
 
 
 def _cut(x: Shaped[Array, "b p *rest"], rows: int) -> Shaped[Array, "blocks b size *rest"]:
@@ -118,7 +120,7 @@ def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., 
 
 def _by_platform(f: Callable[..., Any], features: Array, *rest: Any) -> Any:
     """`f` with the rows of the platform that it is compiled for."""
-    on = lambda platform: functools.partial(f, rows_at_once(platform, features.dtype))
+    on = lambda platform: functools.partial(f, rows_per_block(platform, features.dtype))
     return jax.lax.platform_dependent(features, *rest, cpu=on("cpu"), default=on("default"))
 
 

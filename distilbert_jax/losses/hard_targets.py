@@ -4,19 +4,19 @@ import dataclasses
 
 import optax
 
-from distilbert_jax.losses.base import ScoreLoss
+from distilbert_jax.losses.base import LogitLoss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HardTargets(ScoreLoss):
+class HardTargets(LogitLoss):
     """−log p_s[label] at T = 1, averaged over the labelled places: masked words, also where the word was kept or
     replaced at random. Labels may be probabilities, [b p v], made elsewhere: then −Σ_v p log p_s.
     """
 
     def weights(self, batch):
-        return batch.weights
+        return batch.label_weights
 
-    def answer(self, z_s, z_t, labels):
+    def values_from_logits(self, z_s, z_t, labels):
         del z_t
         if labels.ndim == z_s.ndim:
             return optax.softmax_cross_entropy(z_s, labels)

@@ -9,7 +9,7 @@ from distilbert_jax.losses.base import Loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Cosine(Loss):
+class HiddenCosine(Loss):
     """1 − cos(h_s, h_t) after the last LayerNorm, averaged over every real token. Both models must be of one hidden
     size.
     """
@@ -24,10 +24,10 @@ class Cosine(Loss):
             )
 
     def weights(self, batch):
-        return batch.real.astype(jnp.float32)
+        return batch.token_mask.astype(jnp.float32)
 
     def values(self, params, student, teacher):
         del params
         return optax.cosine_distance(
-            student.hidden[-1].astype(jnp.float32), teacher.hidden[-1].astype(jnp.float32), epsilon=1e-12
+            student.hidden_states[-1].astype(jnp.float32), teacher.hidden_states[-1].astype(jnp.float32), epsilon=1e-12
         )

@@ -20,12 +20,12 @@ class HiddenMSE(Loss):
     teacher: str | None = "teacher"
     layers: tuple[int, ...] | None = None
 
-    def init(self, key, *, student_size, teacher_size):
+    def init_params(self, key, *, student_size, teacher_size):
         if student_size == teacher_size:
             return {}
         return {"kernel": jax.nn.initializers.lecun_normal()(key, (student_size, teacher_size))}
 
-    def of_teacher(self, *, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
+    def teacher_layers(self, *, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
         """The teacher's layer for each of the student's. ValueError where `layers` does not fit the two."""
         if self.layers is None:
             return tuple(round((i + 1) * teacher_layers / student_layers) for i in range(student_layers))
@@ -38,14 +38,14 @@ class HiddenMSE(Loss):
         return self.layers
 
     def check_models(self, student, teacher):
-        self.of_teacher(student_layers=student.num_layers, teacher_layers=teacher.num_layers)
+        self.teacher_layers(student_layers=student.num_layers, teacher_layers=teacher.num_layers)
 
     def weights(self, batch):
-        return batch.real.astype(jnp.float32)
+        return batch.token_mask.astype(jnp.float32)
 
     def values(self, params, student, teacher):
-        ours, theirs = student.hidden[1:], teacher.hidden[1:]
-        layers = self.of_teacher(student_layers=len(ours), teacher_layers=len(theirs))
+        ours, theirs = student.hidden_states[1:], teacher.hidden_states[1:]
+        layers = self.teacher_layers(student_layers=len(ours), teacher_layers=len(theirs))
         errors = [self._error(params, h_s, theirs[layer - 1]) for h_s, layer in zip(ours, layers, strict=True)]
         return sum(errors) / len(errors)
 

@@ -6,22 +6,22 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from distilbert_jax.losses.base import ScoreLoss
+from distilbert_jax.losses.base import LogitLoss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogitMSE(ScoreLoss):
+class LogitMSE(LogitLoss):
     """The mean over v of (z_s − z_t)², averaged over all questions asked, labelled or not."""
 
     teacher: str | None = "teacher"
 
     @property
-    def asks_everywhere(self):
+    def needs_all_positions(self):
         return True
 
     def weights(self, batch):
-        return batch.asked
+        return batch.prediction_weights
 
-    def answer(self, z_s, z_t, labels):
+    def values_from_logits(self, z_s, z_t, labels):
         del labels
         return jnp.mean(jnp.square(z_s - z_t), axis=-1)

@@ -9,20 +9,20 @@ import optax
 from jaxtyping import Array
 
 from distilbert_jax import log_keys
-from distilbert_jax.losses.base import ScoreLoss
+from distilbert_jax.losses.base import LogitLoss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Metric(ScoreLoss):
+class LogitMetric(LogitLoss):
     """The mean of `row(z_s, z_t, labels)` over the labelled places."""
 
-    row: Callable[[Array, Array, Array], Array]
+    compute: Callable[[Array, Array, Array], Array]
 
     def weights(self, batch):
-        return batch.weights
+        return batch.label_weights
 
-    def answer(self, z_s, z_t, labels):
-        return self.row(z_s, z_t, labels).astype(jnp.float32)
+    def values_from_logits(self, z_s, z_t, labels):
+        return self.compute(z_s, z_t, labels).astype(jnp.float32)
 
 
 def _entropy(z):
@@ -37,18 +37,20 @@ def _kl(z_t, z_s):
 
 _cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
-STUDENT = {
-    log_keys.ACCURACY.name: Metric(row=lambda z_s, z_t, y: z_s.argmax(-1) == y),
-    log_keys.CROSS_ENTROPY.name: Metric(row=lambda z_s, z_t, y: _cross_entropy(z_s, y)),
+STUDENT_METRICS = {
+    log_keys.ACCURACY.name: LogitMetric(compute=lambda z_s, z_t, y: z_s.argmax(-1) == y),
+    log_keys.CROSS_ENTROPY.name: LogitMetric(compute=lambda z_s, z_t, y: _cross_entropy(z_s, y)),
 }
-TEACHER = {
-    log_keys.TEACHER_CROSS_ENTROPY.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: _cross_entropy(z_t, y)),
-    log_keys.TEACHER_ENTROPY.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: _entropy(z_t)),
-}
-BOTH = {
-    log_keys.TEACHER_ACCURACY.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: z_t.argmax(-1) == y),
-    log_keys.TEACHER_AGREEMENT.name: Metric(
-        teacher="teacher", row=lambda z_s, z_t, y: z_s.argmax(-1) == z_t.argmax(-1)
+TEACHER_METRICS = {
+    log_keys.TEACHER_CROSS_ENTROPY.name: LogitMetric(
+        teacher="teacher", compute=lambda z_s, z_t, y: _cross_entropy(z_t, y)
     ),
-    log_keys.TEACHER_KL.name: Metric(teacher="teacher", row=lambda z_s, z_t, y: _kl(z_t, z_s)),
+    log_keys.TEACHER_ENTROPY.name: LogitMetric(teacher="teacher", compute=lambda z_s, z_t, y: _entropy(z_t)),
+}
+COMPARISON_METRICS = {
+    log_keys.TEACHER_ACCURACY.name: LogitMetric(teacher="teacher", compute=lambda z_s, z_t, y: z_t.argmax(-1) == y),
+    log_keys.TEACHER_AGREEMENT.name: LogitMetric(
+        teacher="teacher", compute=lambda z_s, z_t, y: z_s.argmax(-1) == z_t.argmax(-1)
+    ),
+    log_keys.TEACHER_KL.name: LogitMetric(teacher="teacher", compute=lambda z_s, z_t, y: _kl(z_t, z_s)),
 }

@@ -8,11 +8,11 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from distilbert_jax.losses.base import ScoreLoss
+from distilbert_jax.losses.base import LogitLoss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SoftTargets(ScoreLoss):
+class SoftTargets(LogitLoss):
     """T² · Σ_v p_t (log p_t − log p_s), p = softmax(z / T), averaged over positions.
 
     `positions`: "asked" is every real token, as DistilBERT was trained; "labelled" the masked ones only, a seventh of
@@ -21,16 +21,16 @@ class SoftTargets(ScoreLoss):
 
     teacher: str | None = "teacher"
     temperature: float = 2.0
-    positions: Literal["asked", "labelled"] = "asked"
+    positions: Literal["all", "labelled"] = "all"
 
     @property
-    def asks_everywhere(self):
-        return self.positions == "asked"
+    def needs_all_positions(self):
+        return self.positions == "all"
 
     def weights(self, batch):
-        return batch.asked if self.positions == "asked" else batch.weights
+        return batch.prediction_weights if self.positions == "all" else batch.label_weights
 
-    def answer(self, z_s, z_t, labels):
+    def values_from_logits(self, z_s, z_t, labels):
         del labels
         log_p = jax.nn.log_softmax(z_t / self.temperature)
         log_q = jax.nn.log_softmax(z_s / self.temperature)

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from distilbert_jax.models.dropout import drop
-from distilbert_jax.models.matmul import product
+from distilbert_jax.models.dropout import apply_dropout
+from distilbert_jax.models.matmul import einsum
 from distilbert_jax.types import RowKeys
 
-PROBABILITIES = 0  # the dropout site
-Kernel = Literal["xla", "cudnn"]
+PROBABILITIES_SITE = 0  # the dropout site
+AttentionKernel = Literal["xla", "cudnn"]
 """Who computes it: XLA, with [b h t t] probabilities in memory; or cuDNN's fused kernel, which keeps none, knows no
 dropout, and runs on NVIDIA GPUs in 16 bits. `models/attention_kernel.py` chooses.
 """
@@ -21,11 +21,11 @@ def attend(
     q: Float[Array, "b t h k"],
     k: Float[Array, "b t h k"],
     v: Float[Array, "b t h k"],
-    sees: Bool[Array, "b t t"],
+    attention_mask: Bool[Array, "b t t"],
     *,
     keys: RowKeys | None,
     dropout: float,
-    kernel: Kernel = "xla",
+    kernel: AttentionKernel = "xla",
 ) -> Float[Array, "b t h k"]:
     """softmax(q·k / √k)·v, the softmax in float32. With keys, dropout falls on the probabilities, as in BERT.
 
@@ -35,13 +35,13 @@ def attend(
     if kernel == "cudnn":
         if keys is not None and dropout:
             raise ValueError(f"cuDNN's attention applies no dropout, and attention_dropout is {dropout}")
-        return jax.nn.dot_product_attention(q, k, v, mask=sees[:, None], implementation="cudnn")
-    scores = product("bthk,buhk->bhtu", q, k, q.dtype) * q.shape[-1] ** -0.5
-    probabilities = jax.nn.softmax(jnp.where(sees[:, None], scores, jnp.finfo(scores.dtype).min))
-    probabilities = drop(probabilities, keys, rate=dropout, site=PROBABILITIES)
-    return product("bhtu,buhk->bthk", probabilities, v, v.dtype).astype(v.dtype)
+        return jax.nn.dot_product_attention(q, k, v, mask=attention_mask[:, None], implementation="cudnn")
+    scores = einsum("bthk,buhk->bhtu", q, k, q.dtype) * q.shape[-1] ** -0.5
+    probabilities = jax.nn.softmax(jnp.where(attention_mask[:, None], scores, jnp.finfo(scores.dtype).min))
+    probabilities = apply_dropout(probabilities, keys, rate=dropout, site=PROBABILITIES_SITE)
+    return einsum("bhtu,buhk->bthk", probabilities, v, v.dtype).astype(v.dtype)
 
 
-def sees(segments: Int[Array, "b t"]) -> Bool[Array, "b t t"]:
+def segment_mask(segments: Int[Array, "b t"]) -> Bool[Array, "b t t"]:
     """Who attends to whom: tokens to those of their own document. 0 is padding."""
     return (segments[:, :, None] == segments[:, None, :]) & (segments > 0)[:, None]

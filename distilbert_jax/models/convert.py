@@ -18,30 +18,30 @@ from distilbert_jax.models.transformer import TransformerConfig
 Tensors = Mapping[str, np.ndarray]
 
 
-class _To(Protocol):
+class _TensorMap(Protocol):
     def __call__(self, x: np.ndarray, heads: int, /) -> np.ndarray: ...
 
 
-class _Layout(NamedTuple):
+class TensorLayout(NamedTuple):
     """`ours` turns a tensor of the checkpoint, (out, in) as PyTorch has it, into ours for `heads` heads; `theirs`
     turns it back.
     """
 
-    ours: _To
-    theirs: _To
+    from_hub: _TensorMap
+    to_hub: _TensorMap
 
 
-LAYOUTS = {
-    "same": _Layout(lambda x, h: x, lambda x, h: x),
-    "dense": _Layout(lambda x, h: x.T, lambda x, h: x.T),
-    "to_heads": _Layout(lambda x, h: x.T.reshape(x.shape[1], h, -1), lambda x, h: x.reshape(x.shape[0], -1).T),
-    "heads": _Layout(lambda x, h: x.reshape(h, -1), lambda x, h: x.reshape(-1)),
-    "from_heads": _Layout(lambda x, h: x.T.reshape(h, -1, x.shape[0]), lambda x, h: x.reshape(-1, x.shape[-1]).T),
+TENSOR_LAYOUTS = {
+    "same": TensorLayout(lambda x, h: x, lambda x, h: x),
+    "dense": TensorLayout(lambda x, h: x.T, lambda x, h: x.T),
+    "to_heads": TensorLayout(lambda x, h: x.T.reshape(x.shape[1], h, -1), lambda x, h: x.reshape(x.shape[0], -1).T),
+    "heads": TensorLayout(lambda x, h: x.reshape(h, -1), lambda x, h: x.reshape(-1)),
+    "from_heads": TensorLayout(lambda x, h: x.T.reshape(h, -1, x.shape[0]), lambda x, h: x.reshape(-1, x.shape[-1]).T),
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Loaded:
+class ConvertedWeights:
     """What was found in a checkpoint. Without the head, `params` holds the encoder alone, or with it what stands before
     the output layer (a pretrained pooler).
     """
@@ -51,15 +51,17 @@ class Loaded:
     unused: tuple[str, ...]  # tensors of other heads, by name
 
 
-def load(family: ModuleType, cfg: TransformerConfig, tensors: Tensors, *, head: str, like: Mapping[str, Any]) -> Loaded:
+def from_hub(
+    family: ModuleType, config: TransformerConfig, tensors: Tensors, *, head: str, like: Mapping[str, Any]
+) -> ConvertedWeights:
     """Reads a checkpoint into the tree of `like` (arrays or their shapes, as the model's `init` gives them).
 
     Raises ValueError if an encoder tensor is missing, a head is there in part, a tied weight differs, or a name or
     shape is unknown.
     """
     tensors = _untie(family, _normalize(family, tensors))
-    encoder = _expand(family.ENCODER, cfg, prefix="encoder/")
-    heads = {name: _expand(table, cfg) for name, table in family.HEADS.items()}
+    encoder = _expand(family.ENCODER, config, prefix="encoder/")
+    heads = {name: _expand(table, config) for name, table in family.HEADS.items()}
     there, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
     _demand(encoder.keys() - tensors.keys(), "missing from the encoder")
     if there and missing != _output(heads[head]):
@@ -71,20 +73,22 @@ def load(family: ModuleType, cfg: TransformerConfig, tensors: Tensors, *, head: 
     shapes = {ours: x.shape for ours, x in flatten_dict(like, sep="/").items()}
     flat = {}
     for theirs, (ours, layout) in table.items():
-        wanted = LAYOUTS[layout].theirs(np.broadcast_to(np.float32(0), shapes[ours]), cfg.num_heads).shape
+        wanted = TENSOR_LAYOUTS[layout].to_hub(np.broadcast_to(np.float32(0), shapes[ours]), config.num_heads).shape
         if tensors[theirs].shape != wanted:
             raise ValueError(f"tensor {theirs} has shape {tensors[theirs].shape}, but config.json asks for {wanted}")
-        flat[ours] = LAYOUTS[layout].ours(tensors[theirs], cfg.num_heads)
-    return Loaded(params=unflatten_dict(flat, sep="/"), has_head=not missing, unused=tuple(unused))
+        flat[ours] = TENSOR_LAYOUTS[layout].from_hub(tensors[theirs], config.num_heads)
+    return ConvertedWeights(params=unflatten_dict(flat, sep="/"), has_head=not missing, unused=tuple(unused))
 
 
-def save(family: ModuleType, cfg: TransformerConfig, params: Mapping[str, Any], *, head: str) -> dict[str, np.ndarray]:
+def to_hub(
+    family: ModuleType, config: TransformerConfig, params: Mapping[str, Any], *, head: str
+) -> dict[str, np.ndarray]:
     """The checkpoint of `params`, tied weights left out; the inverse of `load`."""
-    table = _expand(family.ENCODER, cfg, prefix="encoder/") | _expand(family.HEADS[head], cfg)
+    table = _expand(family.ENCODER, config, prefix="encoder/") | _expand(family.HEADS[head], config)
     flat = flatten_dict(params, sep="/")
     _demand(flat.keys() - {ours for ours, _ in table.values()}, "without a name in this family")
     return {
-        theirs: np.ascontiguousarray(LAYOUTS[layout].theirs(np.asarray(flat[ours]), cfg.num_heads))
+        theirs: np.ascontiguousarray(TENSOR_LAYOUTS[layout].to_hub(np.asarray(flat[ours]), config.num_heads))
         for theirs, (ours, layout) in table.items()
     }
 
@@ -100,13 +104,13 @@ def _output(head: Mapping[str, tuple[str, str]]) -> set[str]:
 
 
 def _expand(
-    table: Mapping[str, tuple[str, str]], cfg: TransformerConfig, *, prefix: str = ""
+    table: Mapping[str, tuple[str, str]], config: TransformerConfig, *, prefix: str = ""
 ) -> dict[str, tuple[str, str]]:
     """One entry a layer where a name has `{i}`."""
     return {
         theirs.format(i=i): (prefix + ours.format(i=i), layout)
         for theirs, (ours, layout) in table.items()
-        for i in (range(cfg.num_layers) if "{i}" in theirs else [0])
+        for i in (range(config.num_layers) if "{i}" in theirs else [0])
     }
 
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-ROWS = 8  # of a block that is moved as a whole
+BLOCK_ROWS = 8  # of a block that is moved as a whole
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def matrices(x: Float[Array, "t d"], kernel: Float[Array, "d f"], dtype: Any) -> Float[Array, "t f"]:
+def matmul(x: Float[Array, "t d"], kernel: Float[Array, "d f"], dtype: Any) -> Float[Array, "t f"]:
     """X · kernel."""
     return _dot(x.astype(dtype), kernel.astype(dtype), 0)
 
@@ -28,7 +28,7 @@ def _of_matrices(dtype: Any, operands: tuple[Array, Array], g: Array) -> tuple[A
     return of_x.astype(x.dtype), of_kernel.astype(kernel.dtype)
 
 
-matrices.defvjp(lambda x, kernel, dtype: (matrices(x, kernel, dtype), (x, kernel)), _of_matrices)
+matmul.defvjp(lambda x, kernel, dtype: (matmul(x, kernel, dtype), (x, kernel)), _of_matrices)
 
 
 def _dot(a: Array, b: Array, contracted: int) -> Array:
@@ -40,19 +40,19 @@ def _turned(x: Float[Array, "t d"]) -> Float[Array, "d t"]:
     """The transpose. On a CPU in memory, where it is bfloat16: matrix units read rows, and for a mere view XLA falls
     back to a product at a fifth of the speed.
     """
-    if x.shape[0] % ROWS or x.dtype == jnp.float32:
+    if x.shape[0] % BLOCK_ROWS or x.dtype == jnp.float32:
         return x.T
     return jax.lax.platform_dependent(x, cpu=_moved, default=jnp.transpose)
 
 
 def _moved(x: Array) -> Array:
     barrier = jax.lax.optimization_barrier
-    blocks = barrier(x.reshape(-1, ROWS, x.shape[1]))  # without the detour XLA makes a view of it
+    blocks = barrier(x.reshape(-1, BLOCK_ROWS, x.shape[1]))  # without the detour XLA makes a view of it
     return barrier(barrier(blocks.transpose(2, 0, 1)).reshape(x.shape[1], x.shape[0]))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
-def product(spec: str, a: Float[Array, "..."], b: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
+def einsum(spec: str, a: Float[Array, "..."], b: Float[Array, "..."], dtype: Any) -> Float[Array, "..."]:
     """einsum("A,B->C"), in which every index stands in two of the three."""
     native: Callable[..., Array] = functools.partial(jnp.einsum, spec, preferred_element_type=jnp.float32)
     a, b = a.astype(dtype), b.astype(dtype)
@@ -69,9 +69,9 @@ def _of_product(spec: str, dtype: Any, operands: tuple[Array, Array], g: Array) 
     of_a, of_b = inputs.split(",")
     a, b = operands
     return (
-        product(f"{of_c},{of_b}->{of_a}", g, b, dtype).astype(a.dtype),
-        product(f"{of_c},{of_a}->{of_b}", g, a, dtype).astype(b.dtype),
+        einsum(f"{of_c},{of_b}->{of_a}", g, b, dtype).astype(a.dtype),
+        einsum(f"{of_c},{of_a}->{of_b}", g, a, dtype).astype(b.dtype),
     )
 
 
-product.defvjp(lambda spec, a, b, dtype: (product(spec, a, b, dtype), (a, b)), _of_product)
+einsum.defvjp(lambda spec, a, b, dtype: (einsum(spec, a, b, dtype), (a, b)), _of_product)

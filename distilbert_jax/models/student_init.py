@@ -13,16 +13,20 @@ from distilbert_jax.models.transformer import TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Student:
+class StudentInit:
     """`params` of the student, and one line for each thing that was done to get them."""
 
     params: dict[str, Any]
     copied: tuple[str, ...]
 
 
-def cut(
-    source: dict[str, Any], *, source_cfg: TransformerConfig, student_cfg: TransformerConfig, layers: tuple[int, ...]
-) -> Student:
+def init_from_layers(
+    source: dict[str, Any],
+    *,
+    source_config: TransformerConfig,
+    student_config: TransformerConfig,
+    layers: tuple[int, ...],
+) -> StudentInit:
     """Student layer i is layer `layers[i]` of the source; embeddings, norms and, where there is one, the head come
     along.
 
@@ -32,18 +36,18 @@ def cut(
 
     Raises ValueError for a layer the source does not have.
     """
-    wrong = [i for i in layers if not 0 <= i < source_cfg.num_layers]
+    wrong = [i for i in layers if not 0 <= i < source_config.num_layers]
     if wrong or not layers:
         raise ValueError(
-            f"student.layers {layers}: the model it starts from has layers 0 to {source_cfg.num_layers - 1}"
+            f"student.layers {layers}: the model it starts from has layers 0 to {source_config.num_layers - 1}"
         )
     theirs = source["encoder"]
     encoder = {"words": theirs["words"], "positions": theirs["positions"], "norm": theirs["norm"]}
     copied = ["word embeddings, position embeddings and their LayerNorm"]
-    if student_cfg.num_token_types:
+    if student_config.num_token_types:
         encoder["token_types"] = theirs["token_types"]
-        copied.append(f"{student_cfg.num_token_types} token types")
-    elif source_cfg.num_token_types:
+        copied.append(f"{student_config.num_token_types} token types")
+    elif source_config.num_token_types:
         encoder["positions"] = {"embedding": theirs["positions"]["embedding"] + theirs["token_types"]["embedding"][0]}
         copied.append("token type 0, folded into the position embeddings")
     for ours, layer in enumerate(layers):
@@ -52,18 +56,18 @@ def cut(
     head = {name: value for name, value in source.items() if name != "encoder"}
     if head:
         copied.append("masked-word head: transform, LayerNorm and output bias")
-    return Student(params={"encoder": encoder, **head}, copied=tuple(copied))
+    return StudentInit(params={"encoder": encoder, **head}, copied=tuple(copied))
 
 
-def new_head(cfg: TransformerConfig, *, log_frequency: np.ndarray, seed: int) -> dict[str, Any]:
+def init_masked_lm_head(config: TransformerConfig, *, log_frequency: np.ndarray, seed: int) -> dict[str, Any]:
     """A masked-word head for an encoder without one: it starts by answering each word as often as the corpus has it.
 
     Args:
-        cfg: the encoder's shape.
+        config: the encoder's shape.
         log_frequency: [v], the log of each word's share of the corpus.
         seed: of the transform's weights, normal(0.02).
     """
-    d = cfg.hidden_size
+    d = config.hidden_size
     kernel = np.random.default_rng(seed).normal(0.0, 0.02, (d, d)).astype(np.float32)
     zeros, ones = np.zeros(d, np.float32), np.ones(d, np.float32)
     return {
@@ -73,7 +77,7 @@ def new_head(cfg: TransformerConfig, *, log_frequency: np.ndarray, seed: int) ->
     }
 
 
-def complete(params: Mapping[str, Any], like: Any, *, seed: int) -> tuple[dict[str, Any], tuple[str, ...]]:
+def add_missing_params(params: Mapping[str, Any], like: Any, *, seed: int) -> tuple[dict[str, Any], tuple[str, ...]]:
     """(`params` with what `like` has beyond them, the names of the new layers): kernels and embeddings normal(0.02),
     biases zero, scales one.
     """

@@ -5,11 +5,23 @@ import math
 import re
 from collections.abc import Iterator
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s16": 2, "u16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8}
+COLLECTIVE_KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+DTYPE_BYTES = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "bf16": 2,
+    "f16": 2,
+    "s16": 2,
+    "u16": 2,
+    "f32": 4,
+    "s32": 4,
+    "u32": 4,
+    "f64": 8,
+}
 
 _COMPUTATION = re.compile(r"(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
-_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(KINDS)})(?:-start)?\((.*)")
+_COLLECTIVE = re.compile(rf"= (.*?) ({'|'.join(COLLECTIVE_KINDS)})(?:-start)?\((.*)")
 _ARRAY = re.compile(r"\b([a-z]+\d+)\[([\d,]*)\]")
 _LOOP = re.compile(r" while\(.*condition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _CONSTANT = re.compile(r"= s32\[\]\S* constant\((\d+)\)")
@@ -31,17 +43,17 @@ class Collective:
 
     kind: str
     bytes: int
-    among: int  # devices
+    group_size: int  # devices
     times: int  # that it runs, by the loops around it
 
     @property
-    def sent(self) -> float:
+    def sent_bytes(self) -> float:
         """Bytes that each device sends each time, on a ring."""
-        share = (self.among - 1) / self.among
+        share = (self.group_size - 1) / self.group_size
         return self.bytes * share * (2 if self.kind == "all-reduce" else 1)
 
 
-def read(text: str) -> list[Collective]:
+def parse_collectives(text: str) -> list[Collective]:
     """The collectives among more than one device. An operation on several arrays is one."""
     bodies = dict(_computations(text))
     times = _times(bodies)
@@ -61,7 +73,7 @@ def read(text: str) -> list[Collective]:
                 if kind == "reduce-scatter":
                     size *= among
                 if among > 1:
-                    found.append(Collective(kind=kind, bytes=size, among=among, times=times[name]))
+                    found.append(Collective(kind=kind, bytes=size, group_size=among, times=times[name]))
     return found
 
 
@@ -101,7 +113,7 @@ def _trips(loop: str, condition: list[str]) -> int:
 
 
 def _size(kind: str, shape: str) -> int:
-    return BYTES.get(kind, 4) * math.prod(int(n) for n in shape.split(",") if n)
+    return DTYPE_BYTES.get(kind, 4) * math.prod(int(n) for n in shape.split(",") if n)
 
 
 def _among(attributes: str) -> int:

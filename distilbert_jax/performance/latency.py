@@ -8,16 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from distilbert_jax.hub.load import Model
+from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.types import Batch
 
 
-def parameters(params: Any) -> int:
+def count_parameters(params: Any) -> int:
     """How many; a tied matrix counts once."""
     return sum(x.size for x in jax.tree.leaves(params))
 
 
-def on_one_text(model: Model, *, length: int = 128) -> Callable[[], Any]:
+def make_single_text_call(model: PretrainedModel, *, length: int = 128) -> Callable[[], Any]:
     """A call that puts one text of `length` tokens through encoder and head."""
     batch = Batch.from_tokens(jnp.ones((1, length), jnp.int32))
     apply: Any = model.module.apply
@@ -26,7 +26,7 @@ def on_one_text(model: Model, *, length: int = 128) -> Callable[[], Any]:
     return lambda: scores(params, batch)
 
 
-def latencies(calls: Sequence[Callable[[], Any]], *, repeats: int = 30) -> list[float]:
+def measure_latencies(calls: Sequence[Callable[[], Any]], *, repeats: int = 30) -> list[float]:
     """Median milliseconds of each call. They take turns, so that noise falls on all alike."""
     seconds: list[list[float]] = [[] for _ in calls]
     for turn in range(repeats + 2):

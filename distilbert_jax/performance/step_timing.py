@@ -11,17 +11,17 @@ from rich.table import Table
 from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import masking
-from distilbert_jax.devices.peak import peak
+from distilbert_jax.devices.peak import peak_flops
 from distilbert_jax.io.console import console
 from distilbert_jax.models import cost_model
 from distilbert_jax.models.transformer import TransformerConfig
-from distilbert_jax.performance.latency import latencies
+from distilbert_jax.performance.latency import measure_latencies
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, setup_distillation
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class PartTiming:
     """Of an update: its seconds, and the floating point operations it cannot do without."""
 
     name: str
@@ -29,7 +29,7 @@ class Part:
     flops: float
 
 
-def breakdown(experiment: Experiment, *, repeats: int = 5) -> list[Part]:
+def time_step_parts(experiment: Experiment, *, repeats: int = 5) -> list[PartTiming]:
     """The parts of an update of `experiment` on the devices at hand, and then the whole. Prints them as a table, with
     their share of the devices' peak.
 
@@ -40,17 +40,17 @@ def breakdown(experiment: Experiment, *, repeats: int = 5) -> list[Part]:
     inputs = load_inputs(experiment)
     run = setup_distillation(experiment, inputs)
     programs = _programs(run)
-    times = latencies(list(programs.values()), repeats=repeats)
+    times = measure_latencies(list(programs.values()), repeats=repeats)
     seconds = {name: ms / 1_000 for name, ms in zip(programs, times, strict=True)}
-    flops = _flops(experiment, inputs.student.cfg, inputs.teacher.cfg if inputs.teacher else None)
+    flops = _flops(experiment, inputs.student.config, inputs.teacher.config if inputs.teacher else None)
     found = _parts(seconds, flops, whole=run.flops[log_keys.MFU.name])
-    console.print(_table(found, peak(experiment.dtype), experiment.dtype))
+    console.print(_table(found, peak_flops(experiment.dtype), experiment.dtype))
     return found
 
 
 def _programs(run: DistillSetup) -> dict[str, Callable[[], Any]]:
     """What is timed, by name: every call does one global batch."""
-    state, rows = run.state, run.place(next(iter(run.batches.after(0))))
+    state, rows = run.state, run.place(next(iter(run.batches.iter_from(0))))
     values = jax.jit(lambda *arguments: run.gradients(*arguments)[1])  # no gradient is asked for, so none is made
 
     def forward(name: str) -> Any:
@@ -73,29 +73,35 @@ def _flops(
     experiment: Experiment, student: TransformerConfig, teacher: TransformerConfig | None
 ) -> dict[str, dict[str, int]]:
     """Of each model's encoder and of its scores of words, forward."""
-    rows, length = experiment.global_batch, experiment.corpus.row_length
-    places = rows * masking.places(length, share=experiment.masking.share, everywhere=experiment.asks_everywhere)
-    models = ({"teacher": teacher} if teacher and experiment.taught_by else {}) | {"student": student}
+    rows, length = experiment.global_batch_size, experiment.corpus.sequence_length
+    places = rows * masking.num_predictions(
+        length, mask_rate=experiment.masking.mask_rate, all_positions=experiment.needs_all_positions
+    )
+    models = ({"teacher": teacher} if teacher and experiment.teacher_names else {}) | {"student": student}
     return {
-        "encoder": {name: cost_model.of_encoder(cfg, rows=rows, length=length) for name, cfg in models.items()},
-        "words": {name: cost_model.of_masked_words(cfg, places=places) for name, cfg in models.items()},
+        "encoder": {
+            name: cost_model.encoder_flops(config, rows=rows, length=length) for name, config in models.items()
+        },
+        "words": {
+            name: cost_model.masked_lm_head_flops(config, num_predictions=places) for name, config in models.items()
+        },
     }
 
 
-def _parts(seconds: dict[str, float], flops: dict[str, dict[str, int]], *, whole: float) -> list[Part]:
+def _parts(seconds: dict[str, float], flops: dict[str, dict[str, int]], *, whole: float) -> list[PartTiming]:
     """From the times of programs, each of which holds the ones before, to those of the parts."""
     forward = sum(seconds[name] for name in flops["encoder"])
-    backward = cost_model.BACKWARD * (flops["encoder"]["student"] + flops["words"]["student"])
+    backward = cost_model.BACKWARD_PASSES * (flops["encoder"]["student"] + flops["words"]["student"])
     return [
-        *(Part(f"{name}, forward", seconds[name], flops["encoder"][name]) for name in flops["encoder"]),
-        Part("losses", seconds["value"] - forward, sum(flops["words"].values())),
-        Part("backward", seconds["gradient"] - seconds["value"], backward),
-        Part("optimizer", seconds["update"] - seconds["gradient"], 0),
-        Part("update", seconds["update"], whole),
+        *(PartTiming(f"{name}, forward", seconds[name], flops["encoder"][name]) for name in flops["encoder"]),
+        PartTiming("losses", seconds["value"] - forward, sum(flops["words"].values())),
+        PartTiming("backward", seconds["gradient"] - seconds["value"], backward),
+        PartTiming("optimizer", seconds["update"] - seconds["gradient"], 0),
+        PartTiming("update", seconds["update"], whole),
     ]
 
 
-def _table(found: list[Part], peak: float | None, dtype: str) -> Table:
+def _table(found: list[PartTiming], peak: float | None, dtype: str) -> Table:
     table = Table("part", "seconds", "share", "GFLOP", f"of the {dtype} peak")
     for part in found:
         share = part.seconds / found[-1].seconds

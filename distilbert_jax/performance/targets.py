@@ -10,9 +10,9 @@ import jax
 from jax.sharding import AbstractMesh, AxisType
 
 from distilbert_jax.devices import peak
-from distilbert_jax.devices.mesh import ROWS, TENSOR, Axes, make_mesh
-from distilbert_jax.devices.specs import DEVICES, Device, find
-from distilbert_jax.train.memory_fit import at_hand
+from distilbert_jax.devices.mesh import ROW_AXES, TENSOR, AnyMesh, make_mesh
+from distilbert_jax.devices.specs import DEVICE_SPECS, DeviceSpec, find_device
+from distilbert_jax.train.memory_fit import available_bytes
 
 TPUS = ("v4", "v5e", "v5p", "v6e")
 
@@ -24,7 +24,7 @@ class Target:
     name: str
     devices: Sequence[Any]  # JAX's, empty where nothing can be compiled for them
     count: int
-    device: Device | None  # what its vendor says; None for a CPU, which is measured
+    spec: DeviceSpec | None  # what its vendor says; None for a CPU, which is measured
 
     @property
     def compiles(self) -> bool:
@@ -35,39 +35,39 @@ class Target:
         return self.devices[0].platform if self.devices else "gpu"
 
     @property
-    def memory(self) -> float:
+    def memory_bytes(self) -> float:
         """Bytes of each device."""
-        return self.device.memory if self.device else at_hand()
+        return self.spec.memory if self.spec else available_bytes()
 
-    def peak(self, dtype: str) -> float:
+    def peak_flops(self, dtype: str) -> float:
         """FLOP/s of each device."""
-        return self.device.peak(dtype) if self.device else (peak.peak(dtype) or 0.0) / self.count
+        return self.spec.peak_flops(dtype) if self.spec else (peak.peak_flops(dtype) or 0.0) / self.count
 
-    def mesh(self, *, fsdp: int, tensor: int) -> Axes:
+    def make_mesh(self, *, fsdp: int, tensor: int) -> AnyMesh:
         if self.devices:
             return make_mesh(fsdp=fsdp, tensor=tensor, devices=self.devices)
         if fsdp * tensor > 1:
             raise ValueError(
                 "fsdp and tensor are planned for the devices at hand or with --topology, not with --device"
             )
-        return AbstractMesh((self.count, 1, 1), (*ROWS, TENSOR), axis_types=(AxisType.Auto,) * 3)
+        return AbstractMesh((self.count, 1, 1), (*ROW_AXES, TENSOR), axis_types=(AxisType.Auto,) * 3)
 
 
-def at_hand_devices() -> Target:
+def local_target() -> Target:
     found = jax.devices()
     kind = found[0].device_kind
-    return Target(name=f"{len(found)} × {kind}", devices=found, count=len(found), device=find(kind))
+    return Target(name=f"{len(found)} × {kind}", devices=found, count=len(found), spec=find_device(kind))
 
 
-def gpus(name: str, count: int) -> Target:
+def gpu_target(name: str, count: int) -> Target:
     """By their figures. ValueError for a name that has none."""
-    known = [each for each in DEVICES if "TPU" not in each]
+    known = [each for each in DEVICE_SPECS if "TPU" not in each]
     if name not in known:
         raise ValueError(f"--device {name}: choose one of {', '.join(known)}")
-    return Target(name=f"{count} × {name}", devices=(), count=count, device=DEVICES[name])
+    return Target(name=f"{count} × {name}", devices=(), count=count, spec=DEVICE_SPECS[name])
 
 
-def tpu(topology: str) -> Target:
+def tpu_target(topology: str) -> Target:
     """Of a name such as v5e:4x4, from the compiler for TPUs, which needs none. ValueError where there is no such
     topology, or no compiler.
     """
@@ -86,4 +86,4 @@ def tpu(topology: str) -> Target:
         ) from None
     kind = found[0].device_kind
     name = f"{len(found)} × {kind} ({topology})"
-    return Target(name=name, devices=found, count=len(found), device=find(kind))
+    return Target(name=name, devices=found, count=len(found), spec=find_device(kind))

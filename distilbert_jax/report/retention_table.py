@@ -11,11 +11,11 @@ from rich.table import Table
 
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.config.finetune import BUDGET_FIELDS
-from distilbert_jax.evaluate.retention import Results, Retention, compare, load, mean_and_deviation
-from distilbert_jax.hub.load import read
+from distilbert_jax.evaluate.retention import Results, Retention, compute_retention, load_results, mean_and_std
+from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console
-from distilbert_jax.performance.latency import latencies, on_one_text
+from distilbert_jax.performance.latency import make_single_text_call, measure_latencies
 
 PAPER = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
     "BERT-base": {
@@ -30,26 +30,28 @@ PAPER = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
 CLAIM = 97.0  # per cent: written only where the lower bound holds
 
 
-def show_runs(results: Sequence[Mapping[str, Any]]) -> None:
+def show_finetuning_results(results: Sequence[Mapping[str, Any]]) -> None:
     """Mean and standard deviation over the seeds of each task, as fine-tuning gave them."""
     table = Table("task", "score", "seeds", "best epochs")
     for task in dict.fromkeys(result["task"] for result in results):
         of_task = [result for result in results if result["task"] == task]
         table.add_row(
             task,
-            mean_and_deviation([result["main_score"] for result in of_task]),
+            mean_and_std([result["main_score"] for result in of_task]),
             str(len(of_task)),
             ", ".join(str(result["best_epoch"]) for result in of_task),
         )
     console.print(table)
 
 
-def write(named: Mapping[str, pathlib.Path], into: pathlib.Path, *, tasks: Sequence[str] | None = None) -> Retention:
+def write_retention(
+    named: Mapping[str, pathlib.Path], into: pathlib.Path, *, tasks: Sequence[str] | None = None
+) -> Retention:
     """Compares the results in some folders, the teacher's first, and writes retention.md, .tex, .json and .png. All
     their tasks have to be the same, or those that are named.
     """
-    results = {name: load(folder, tasks) for name, folder in named.items()}
-    retention = dataclasses.replace(compare(results), milliseconds=_time(results, named))
+    results = {name: load_results(folder, tasks) for name, folder in named.items()}
+    retention = dataclasses.replace(compute_retention(results), milliseconds=_time(results, named))
     into.mkdir(parents=True, exist_ok=True)
     text = markdown(retention)
     (into / "retention.md").write_text(text, encoding="utf-8")
@@ -82,7 +84,7 @@ def cells(retention: Retention) -> list[list[str]]:
                 name,
                 f"{max(results.parameters for results in of_model.values()):,}",
                 f"{retention.milliseconds[name]:.1f} ms" if name in retention.milliseconds else "",
-                *(mean_and_deviation(of_model[task].main_scores) for task in retention.tasks),
+                *(mean_and_std(of_model[task].main_scores) for task in retention.tasks),
                 f"{statistics.mean(means):.2f}",
                 str(retention.kept[name]["macro"]) if name in students else "",
                 str(retention.kept_above_floor[name]) if name in students else "",
@@ -92,8 +94,10 @@ def cells(retention: Retention) -> list[list[str]]:
         rows.append(
             [f"{name}: kept", "", "", *(str(retention.kept[name][task]) for task in retention.tasks), "", "", ""]
         )
-    floor = [f"{retention.floor[task]:.2f}" for task in retention.tasks]
-    rows.append(["commonest answer", "", "", *floor, f"{statistics.mean(retention.floor.values()):.2f}", "", ""])
+    floor = [f"{retention.majority_baseline[task]:.2f}" for task in retention.tasks]
+    rows.append(
+        ["commonest answer", "", "", *floor, f"{statistics.mean(retention.majority_baseline.values()):.2f}", "", ""]
+    )
     for name, scores in PAPER.items():
         if any(task in scores for task in retention.tasks):
             paper = [f"{scores[task]}" if task in scores else "" for task in retention.tasks]
@@ -152,7 +156,7 @@ def as_json(retention: Retention) -> dict[str, Any]:
         },
         "kept": {name: {task: dataclasses.asdict(k) for task, k in of.items()} for name, of in retention.kept.items()},
         "kept_above_commonest_answer": {name: dataclasses.asdict(k) for name, k in retention.kept_above_floor.items()},
-        "commonest_answer": dict(retention.floor),
+        "commonest_answer": dict(retention.majority_baseline),
         "milliseconds": dict(retention.milliseconds),
         "budget": {task: dict(settings) for task, settings in retention.budget.items()},
     }
@@ -191,11 +195,13 @@ def _time(results: Mapping[str, Mapping[str, Results]], named: Mapping[str, path
     task, of_task = next(iter(next(iter(results.values())).items()))
     folders = {name: folder / task / "seed0" / "model" for name, folder in named.items()}
     models = {
-        name: read(Pretrained(str(folder)), head=of_task.form.head)
+        name: load_pretrained(Pretrained(str(folder)), head=of_task.form.head)
         for name, folder in folders.items()
         if folder.is_dir()
     }
-    return dict(zip(models, latencies([on_one_text(model) for model in models.values()]), strict=True))
+    return dict(
+        zip(models, measure_latencies([make_single_text_call(model) for model in models.values()]), strict=True)
+    )
 
 
 def _format_budget(settings: Mapping[str, Any]) -> str:

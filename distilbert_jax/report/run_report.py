@@ -11,11 +11,11 @@ from rich.table import Table
 
 from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.hub.load import Model, read
-from distilbert_jax.inference.fill_mask import SENTENCES, ask, best_words
+from distilbert_jax.hub.load import PretrainedModel, load_pretrained
+from distilbert_jax.inference.fill_mask import EXAMPLE_SENTENCES, fill_mask, make_fill_mask
 from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
-from distilbert_jax.performance.latency import latencies, parameters
+from distilbert_jax.performance.latency import count_parameters, measure_latencies
 from distilbert_jax.runtime import metrics_log
 from distilbert_jax.runtime.run_format import check_run_format
 
@@ -47,7 +47,7 @@ TEACHER_KEYS = (
 """Keys that it needs as well if the run has a teacher."""
 
 
-def show(folder: pathlib.Path) -> None:
+def show_report(folder: pathlib.Path) -> None:
     """Prints the report of a finished run, and draws `losses.png` in its folder. ValueError where the run has not
     come to its end, or where another version of the package wrote it.
     """
@@ -56,26 +56,28 @@ def show(folder: pathlib.Path) -> None:
         raise ValueError(f"{folder} is not the folder of a finished run: it has no results.json")
     check_run_format(folder)
     results = read_results(path)
-    models = {"student": read(Pretrained(str(folder / "export")))}
+    models = {"student": load_pretrained(Pretrained(str(folder / "export")))}
     if results["teacher"]:
         models = {
-            "teacher": read(Pretrained(results["teacher"]["folder"], revision=results["teacher"]["revision"]))
+            "teacher": load_pretrained(
+                Pretrained(results["teacher"]["folder"], revision=results["teacher"]["revision"])
+            )
         } | models
-    asked = {name: ask(model) for name, model in models.items()}
+    asked = {name: make_fill_mask(model) for name, model in models.items()}
     text = np.ones(8, int)  # padded: the length makes no difference
-    milliseconds = latencies([functools.partial(one, text, 1) for one in asked.values()])
+    milliseconds = measure_latencies([functools.partial(one, text, 1) for one in asked.values()])
     console.print(_table(models, results["final"], dict(zip(models, milliseconds, strict=True))))
-    for sentence in SENTENCES:
+    for sentence in EXAMPLE_SENTENCES:
         console.print(sentence, markup=False)
         for name, model in models.items():
-            best = best_words(asked[name], model.tokenizer, sentence)
+            best = fill_mask(asked[name], model.tokenizer, sentence)
             console.print(f"  {name:8} " + "  ".join(f"{word} {share:.0%}" for word, share in best), markup=False)
     draw(folder)
     export = folder / "export"
     console.print(
         f"\nlosses drawn in {folder / 'losses.png'}; the student is in {export}. In transformers:", markup=False
     )
-    load = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{SENTENCES[0]}"))'
+    load = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{EXAMPLE_SENTENCES[0]}"))'
     console.print(f"  python -c '{load}'", markup=False)
 
 
@@ -88,7 +90,9 @@ def read_results(path: pathlib.Path) -> RunResults:
     return results
 
 
-def _table(models: Mapping[str, Model], final: Mapping[str, float], milliseconds: Mapping[str, float]) -> Table:
+def _table(
+    models: Mapping[str, PretrainedModel], final: Mapping[str, float], milliseconds: Mapping[str, float]
+) -> Table:
     title = f"{final[log_keys.MASKED_TOKENS.name]:,.0f} masked tokens of held-out rows"
     table = Table("", *models, title=title, title_justify="left")
     accuracy = {"student": log_keys.ACCURACY, "teacher": log_keys.TEACHER_ACCURACY}
@@ -98,7 +102,7 @@ def _table(models: Mapping[str, Model], final: Mapping[str, float], milliseconds
         return f"{final[key.name]:.2%} ± {final[log_keys.STDERR[key].name]:.2%}"
 
     row = lambda label, cell: table.add_row(label, *(cell(name) for name in models))
-    row("parameters", lambda name: f"{parameters(models[name].params):,}")
+    row("parameters", lambda name: f"{count_parameters(models[name].params):,}")
     row("accuracy", lambda name: format_fraction(accuracy[name]))
     row("perplexity", lambda name: f"{final[perplexity[name].name]:.1f}")
     if "teacher" in models:
@@ -115,7 +119,7 @@ def draw(folder: pathlib.Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    trained, evaluated = metrics_log.read(folder, "train"), metrics_log.read(folder, "eval")
+    trained, evaluated = metrics_log.read_log(folder, "train"), metrics_log.read_log(folder, "eval")
     if not trained or not evaluated:
         raise ValueError(f"{folder / 'log.jsonl'} has no losses, or no measurements, to draw")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -147,6 +151,6 @@ def draw(folder: pathlib.Path) -> None:
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
-    with files.atomic(folder / "losses.png") as partial:
+    with files.write_atomically(folder / "losses.png") as partial:
         figure.savefig(partial, format="png", dpi=120)
     pyplot.close(figure)

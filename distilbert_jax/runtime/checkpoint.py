@@ -16,20 +16,20 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from distilbert_jax.devices.processes import is_first, same
+from distilbert_jax.devices.processes import broadcast_first, is_first
 from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
-from distilbert_jax.io.remote_folder import Stored
-from distilbert_jax.runtime.remote_run import by_the_first, gathered
+from distilbert_jax.io.remote_folder import RemoteFolder
+from distilbert_jax.runtime.remote_run import first_process_only, gather_to_first
 from distilbert_jax.types import TrainState
 
-NONE = -1  # no step
+NO_STEP = -1  # no step
 
 
 class Checkpoints:
     """The checkpoints of a run. Keeps the last `keep`: an older one goes when a newer one is whole."""
 
-    def __init__(self, folder: pathlib.Path, *, keep: int, stored: Stored | None = None):
+    def __init__(self, folder: pathlib.Path, *, keep: int, stored: RemoteFolder | None = None):
         self._folder = folder.absolute()
         self._stored = stored
         self._keep = keep
@@ -45,7 +45,7 @@ class Checkpoints:
         """Starts saving, and returns once `state` may be given away. Raises what went wrong with the save before."""
         self.wait()
         if self._stored:
-            state = gathered(state)
+            state = gather_to_first(state)
             if not is_first():
                 return
         self._open()
@@ -53,7 +53,7 @@ class Checkpoints:
         probe = self._folder / f"{step}.{jax.process_index()}.partial"
         probe.touch()
         probe.unlink()
-        with by_the_first() if self._stored else contextlib.nullcontext():
+        with first_process_only() if self._stored else contextlib.nullcontext():
             saving = ocp.save_async(self._folder / str(step), state)
         self._saving = self._thread.submit(self._finish, saving, step)
 
@@ -82,8 +82,8 @@ class Checkpoints:
         """The newest whole checkpoint as (state, step), sharded as `like`; None where there is none. A damaged one
         is set aside, loudly. ValueError where all of them were.
         """
-        step = same(self._newest_whole() if is_first() else NONE)
-        if step == NONE:
+        step = broadcast_first(self._newest_whole() if is_first() else NO_STEP)
+        if step == NO_STEP:
             return None
         return self._load(step, like), step
 
@@ -108,9 +108,9 @@ class Checkpoints:
                 f"no checkpoint in {self._folder} is whole any more ({', '.join(damaged)}). Put a copy of one back, its"
                 " .sha256 beside it, or delete the folder, and the same command starts anew, from step 0"
             )
-        return NONE
+        return NO_STEP
 
-    def look(self, like: TrainState, *, before: int) -> tuple[TrainState, int] | None:
+    def peek(self, like: TrainState, *, before: int) -> tuple[TrainState, int] | None:
         """As `restore`, of the steps < `before`, for who only looks: everything on disk stays as it is."""
         for step in reversed([step for step in self.steps() if step < before]):
             damage = self._damage(step)
@@ -134,12 +134,12 @@ class Checkpoints:
         saving.result()
         if not is_first():
             return
-        sums = files.sums(self._folder / str(step))
+        sums = files.folder_hashes(self._folder / str(step))
         files.write_json(self._sums(step), sums)
         self._remove_old()
         if self._stored:
-            (self._stored / str(step)).put(sums)
-            for old in sorted(map(int, self._stored.whole()))[: -self._keep]:
+            (self._stored / str(step)).upload(sums)
+            for old in sorted(map(int, self._stored.is_complete()))[: -self._keep]:
                 (self._stored / str(old)).remove()
 
     def _remove_old(self) -> None:
@@ -151,7 +151,7 @@ class Checkpoints:
         """What is wrong with a step, in words."""
         try:
             wanted = untrusted.read_json(self._sums(step), dict[str, str])
-            found = files.sums(self._folder / str(step))
+            found = files.folder_hashes(self._folder / str(step))
         except OSError as error:
             return f"{error.filename} cannot be read: {error.strerror}"
         except ValueError:

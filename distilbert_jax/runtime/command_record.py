@@ -6,33 +6,33 @@ from typing import TypedDict
 
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.io import files, untrusted
 
-COMMAND = "command.json"
+COMMAND_FILE = "command.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Command:
+class RunCommand:
     """`distill FILE OVERRIDES --smoke FOLDER`, as it was typed."""
 
     file: str
     overrides: tuple[str, ...] = ()
     smoke: str | None = None  # the folder, where it was asked for
 
-    def experiment(self) -> Experiment:
+    def load_experiment(self) -> Experiment:
         """ValueError for a file or an override that is none."""
-        experiment = experiment_file.load(self.file)
+        experiment = experiment_file.load_experiment(self.file)
         if self.smoke:
-            experiment = smoke(experiment, pathlib.Path(self.smoke))
-        return experiment_file.override(experiment, self.overrides)
+            experiment = make_smoke_experiment(experiment, pathlib.Path(self.smoke))
+        return experiment_file.apply_overrides(experiment, self.overrides)
 
     def write(self, folder: pathlib.Path) -> None:
         """With the folder it was typed in, which relative paths begin at."""
-        files.write_json(folder / COMMAND, dataclasses.asdict(self) | {"typed_in": str(pathlib.Path.cwd())})
+        files.write_json(folder / COMMAND_FILE, dataclasses.asdict(self) | {"typed_in": str(pathlib.Path.cwd())})
 
 
-class Kept(TypedDict):
+class SavedCommand(TypedDict):
     """What stands in command.json."""
 
     file: str
@@ -41,15 +41,15 @@ class Kept(TypedDict):
     typed_in: str
 
 
-def read(folder: pathlib.Path) -> tuple[Command, pathlib.Path]:
+def read_command(folder: pathlib.Path) -> tuple[RunCommand, pathlib.Path]:
     """(the command of a run, the folder it was typed in). ValueError where the folder has none."""
-    path = folder / COMMAND
+    path = folder / COMMAND_FILE
     if not path.is_file():
         raise ValueError(
-            f"{folder} has no {COMMAND}: it is not the folder of a run that `python -m distilbert_jax distill` left"
+            f"{folder} has no {COMMAND_FILE}: it is not the folder of a run that `python -m distilbert_jax distill` left"
         )
-    kept = untrusted.read_json(path, Kept)
+    kept = untrusted.read_json(path, SavedCommand)
     typed_in = pathlib.Path(kept["typed_in"])
     if not typed_in.is_dir():
         raise ValueError(f"{path}: distill was run in {typed_in}, which is not there any more")
-    return Command(file=kept["file"], overrides=tuple(kept["overrides"]), smoke=kept["smoke"]), typed_in
+    return RunCommand(file=kept["file"], overrides=tuple(kept["overrides"]), smoke=kept["smoke"]), typed_in

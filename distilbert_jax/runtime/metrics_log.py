@@ -16,14 +16,14 @@ from distilbert_jax.io.console import console
 Kind = Literal["train", "eval"]
 
 
-class Entry(TypedDict):
+class LogEntry(TypedDict):
     """What every line has; the scalars stand beside it."""
 
     kind: str
     step: int
 
 
-class Log:
+class MetricsLog:
     """`log.jsonl` and the TensorBoard files of a run folder, which process 0 writes. A run that goes on from step n
     forgets what was logged after n; one that starts, at 0, forgets everything. What is not finite is null in the one,
     since JSON has no NaN, and left out of the other.
@@ -35,9 +35,9 @@ class Log:
             self._path.unlink(missing_ok=True)
             files.remove(folder / "tensorboard")
         elif self._path.exists():
-            cut_back(self._path, start)
+            truncate_log(self._path, start)
         self._jsonl = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        self._board = Board(folder / "tensorboard", start=start)
+        self._board = TensorBoardWriter(folder / "tensorboard", start=start)
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
@@ -56,7 +56,7 @@ class Log:
         self._jsonl.flush()
         self._board.flush()
 
-    def __enter__(self) -> "Log":
+    def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(
@@ -66,38 +66,38 @@ class Log:
         self._board.close()
 
 
-def read(folder: pathlib.Path, kind: Kind, *, wanted: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_log(folder: pathlib.Path, kind: Kind, *, shape: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The lines of one kind, in order; null is NaN again. ValueError where one is damaged, or has not the scalars that
     are `wanted`.
     """
     path = folder / "log.jsonl"
     entries = []
-    for number, line in enumerate(untrusted.text(path).splitlines(), 1):
+    for number, line in enumerate(untrusted.read_text(path).splitlines(), 1):
         where = f"{path}, line {number}"
-        entry: dict[str, Any] = untrusted.parse_json(line, Entry, where=where)
+        entry: dict[str, Any] = untrusted.parse_json(line, LogEntry, where=where)
         if entry["kind"] == kind:
             scalars = {name: math.nan if x is None else x for name, x in entry.items() if name != "kind"}
-            untrusted.demand(scalars, dict[str, float], where=where)
-            if missing := [name for name in wanted if name not in entry]:
+            untrusted.check_shape(scalars, dict[str, float], where=where)
+            if missing := [name for name in shape if name not in entry]:
                 raise ValueError(f"{where} does not state {missing[0]!r}")
             entries.append({"kind": kind, **scalars})
     return entries
 
 
-class Silent:
+class NullLog:
     """The log of the processes that write none."""
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None: ...
 
     def flush(self) -> None: ...
 
-    def __enter__(self) -> "Silent":
+    def __enter__(self) -> "NullLog":
         return self
 
     def __exit__(self, *of_error: object) -> None: ...
 
 
-class Board:
+class TensorBoardWriter:
     """Scalars for TensorBoard, written as they come: tensorboardX's own writer has a thread, and where that one meets a
     full disk it dies, and the run waits for it for ever.
     """
@@ -139,7 +139,7 @@ def _not_installed(name: str) -> Iterator[None]:
         del sys.modules[name]
 
 
-def cut_back(path: pathlib.Path, step: int) -> None:
+def truncate_log(path: pathlib.Path, step: int) -> None:
     """Drops the lines of steps after `step`, and a last line that a crash left unfinished; any other that cannot be
     read is dropped aloud.
     """
@@ -147,12 +147,12 @@ def cut_back(path: pathlib.Path, step: int) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, 1):
         try:
-            entry = untrusted.parse_json(line, Entry, where=str(path))
+            entry = untrusted.parse_json(line, LogEntry, where=str(path))
         except ValueError:
             if number < len(lines):
                 console.print(f"[bold red]{path}, line {number} is damaged, and dropped[/]")
             continue
         if entry["step"] <= step:
             kept.append(line + "\n")
-    with files.atomic(path) as partial:
+    with files.write_atomically(path) as partial:
         partial.write_text("".join(kept), encoding="utf-8")

@@ -9,7 +9,7 @@ import jax
 from distilbert_jax.io.console import console
 
 
-class Profile:
+class Profiler:
     """Traces the `steps` of a run that come by, into its folder. A run that ends among them leaves those it had."""
 
     def __init__(self, steps: range, run: pathlib.Path):
@@ -32,7 +32,7 @@ class Profile:
         self._on = False
         console.print(f"a trace is in {self._folder}: tensorboard --logdir {self._folder}, or ui.perfetto.dev")
 
-    def __enter__(self) -> "Profile":
+    def __enter__(self) -> "Profiler":
         return self
 
     def __exit__(

@@ -19,15 +19,15 @@ from distilbert_jax.io.console import console
 BESIDE = "tensorboard/"  # with the files right in the folder, what is small
 
 
-def bring(run: remote_folder.Stored, *, every: bool = False) -> None:
+def download_run(run: remote_folder.RemoteFolder, *, every: bool = False) -> None:
     """Makes the copy what the store has: of the checkpoints the newest, or `every` one and the export, too. One
     that cannot be had whole is passed over, loudly, for an older one. ConnectionError where that is so of all.
     """
     if every:
-        (run / "export").fetch()
-    run.fetch_loose(wanted=lambda name: "/" not in name or name.startswith(BESIDE))
+        (run / "export").download()
+    run.download_loose(wanted=lambda name: "/" not in name or name.startswith(BESIDE))
     checkpoints = run / "checkpoints"
-    steps = sorted((int(name) for name in checkpoints.whole() if name.isdigit()), reverse=True)
+    steps = sorted((int(name) for name in checkpoints.is_complete() if name.isdigit()), reverse=True)
     for path in checkpoints.copy.glob("*.sha256"):
         if path.stem.isdigit() and int(path.stem) not in steps:
             files.remove(path.with_suffix(""))
@@ -35,7 +35,7 @@ def bring(run: remote_folder.Stored, *, every: bool = False) -> None:
     whole = 0
     for number, step in enumerate(steps, 1):
         try:
-            whole += (checkpoints / str(step)).fetch()
+            whole += (checkpoints / str(step)).download()
         except ConnectionError as error:
             if number == len(steps) and not whole:
                 raise
@@ -44,14 +44,14 @@ def bring(run: remote_folder.Stored, *, every: bool = False) -> None:
             return
 
 
-def send(run: remote_folder.Stored) -> None:
+def upload_run(run: remote_folder.RemoteFolder) -> None:
     """The small files, as they are now."""
     for path in sorted([*run.copy.glob("*"), *(run.copy / BESIDE).glob("*")]):
         if path.is_file() and path.suffix != ".partial" and path.name != files.LOCK:
-            run.put_file(path.relative_to(run.copy).as_posix())
+            run.upload_file(path.relative_to(run.copy).as_posix())
 
 
-def gathered(state: Any) -> Any:
+def gather_to_first(state: Any) -> Any:
     """All of a state that processes share, as process 0 can write it alone: one array at a time leaves the devices."""
     from jax.experimental import multihost_utils
 
@@ -61,7 +61,7 @@ def gathered(state: Any) -> Any:
 
 
 @contextlib.contextmanager
-def by_the_first() -> Iterator[None]:
+def first_process_only() -> Iterator[None]:
     """Within it, Orbax writes in process 0 and asks no other: their disks are not its own."""
     alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
     # Orbax 0.12 compares the folder's name over all processes, whoever is active, and would wait for ever.

@@ -16,7 +16,7 @@ HASH_PREFIX = "sha256."
 
 def locate_run_folder(experiment: Experiment) -> pathlib.Path:
     """Returns the folder of a run on this machine. A run in an object store has a local copy."""
-    return remote_folder.local(experiment.workdir or f"runs/{experiment.name}")
+    return remote_folder.local_path(experiment.workdir or f"runs/{experiment.name}")
 
 
 def run_identity(config: Any, sha256: Mapping[str, str]) -> str:
@@ -43,14 +43,14 @@ def format_difference(before: str, now: str, *, resumable: Collection[str]) -> s
 
 def check_identity(path: pathlib.Path, identity: str, *, resumable: Collection[str], problem: str) -> None:
     """Raises ValueError, with the `problem` and the difference, if the file `path` records another run."""
-    if difference := format_difference(untrusted.text(path), identity, resumable=resumable):
+    if difference := format_difference(untrusted.read_text(path), identity, resumable=resumable):
         raise ValueError(f"{problem}:\n{difference}")
 
 
 def write_identity(path: pathlib.Path, identity: str) -> None:
     """Records in the file `path` which run a folder belongs to. Only the first process writes."""
     if is_first():
-        with files.atomic(path) as partial:
+        with files.write_atomically(path) as partial:
             partial.write_text(identity, encoding="utf-8")
 
 

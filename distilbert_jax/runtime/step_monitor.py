@@ -11,18 +11,18 @@ import jax
 import numpy as np
 
 from distilbert_jax import log_keys
-from distilbert_jax.devices.peak import memory
+from distilbert_jax.devices.peak import peak_memory_bytes
 from distilbert_jax.io.console import console
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.runtime.checkpoint import Checkpoints
-from distilbert_jax.runtime.metrics_log import Log, Silent
+from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
 from distilbert_jax.types import Metrics
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Work:
+class StepWork:
     """What updates have to do."""
 
     tokens: int  # padding included
@@ -30,17 +30,17 @@ class Work:
     flops: Mapping[str, float]  # by the name under which their share of the peak is logged
 
     @classmethod
-    def of(cls, batch: Mapping[str, np.ndarray], flops: Mapping[str, float]) -> "Work":
+    def of(cls, batch: Mapping[str, np.ndarray], flops: Mapping[str, float]) -> "StepWork":
         """Of one update, from this process's rows of a global batch: all processes have alike much."""
-        processes, real = jax.process_count(), int((batch["segments"] > 0).sum())
+        processes, real = jax.process_count(), int((batch["segment_ids"] > 0).sum())
         return cls(processes * batch["tokens"].size, processes * real, flops)
 
-    def plus(self, other: "Work") -> "Work":
+    def plus(self, other: "StepWork") -> "StepWork":
         flops = {name: self.flops.get(name, 0.0) + value for name, value in other.flops.items()}
-        return Work(self.tokens + other.tokens, self.real + other.real, flops)
+        return StepWork(self.tokens + other.tokens, self.real + other.real, flops)
 
 
-class Meter:
+class StepMonitor:
     """Logs every `log_every`-th step, and stops the run at the first that is not finite and not allowed.
 
     `run` is the folder of a run that `replay` can go back to; `peak` the FLOP/s that the devices could make of it.
@@ -48,13 +48,13 @@ class Meter:
 
     def __init__(
         self,
-        log: Log | Silent,
+        log: MetricsLog | NullLog,
         checkpoints: Checkpoints,
         *,
         losses: Mapping[str, Loss],
         schedule: Callable[[int], Any],
         log_every: int,
-        bad_steps_allowed: int = 0,
+        max_nonfinite_steps: int = 0,
         run: pathlib.Path | None = None,
         peak: float | None = None,
     ):
@@ -64,24 +64,24 @@ class Meter:
         self._losses = losses
         self._schedule = schedule
         self._log_every = log_every
-        self._bad_steps_allowed = bad_steps_allowed
+        self._bad_steps_allowed = max_nonfinite_steps
         self._run = run
         self._peak = peak
-        self._pending: tuple[int, Metrics, float, Work] | None = None
+        self._pending: tuple[int, Metrics, float, StepWork] | None = None
         self._compiled = False
         self.restart()
 
     def restart(self) -> None:
         """Takes the time anew: after compiling, measuring, or anything else that is no training."""
         self._since, self._waited = time.perf_counter(), 0.0
-        self._work = Work(0, 0, {})
+        self._work = StepWork(0, 0, {})
 
-    def after(self, step: int, metrics: Metrics, waited: float, *, work: Work) -> None:
+    def after(self, step: int, metrics: Metrics, waited: float, *, work: StepWork) -> None:
         """Notes a step just dispatched, and reads the one before. `waited`: seconds until its batch came."""
-        self.catch_up()
+        self.read_pending()
         self._pending = (step, metrics, waited, work)
 
-    def catch_up(self) -> None:
+    def read_pending(self) -> None:
         """Reads the last step. Where it was not finite, the update was left out, so the state is good: ValueError, or
         a line on the screen where that is allowed.
         """
@@ -96,7 +96,7 @@ class Meter:
             nonfinite_steps = values[log_keys.NONFINITE_STEPS.name]
             if not 1 <= nonfinite_steps <= self._bad_steps_allowed:
                 raise ValueError(f"{became}. {self._mend(step)}")
-            count = f"{nonfinite_steps:.0f} of the {self._bad_steps_allowed} that bad_steps_allowed grants"
+            count = f"{nonfinite_steps:.0f} of the {self._bad_steps_allowed} that max_nonfinite_steps grants"
             console.print(f"[bold yellow]{became}: {count}[/]")
         self._work = self._work.plus(work)
         self._waited += waited
@@ -105,7 +105,7 @@ class Meter:
         logged = step % self._log_every == 0 or step == 1 or bool(wrong)
         if logged:
             rate = {log_keys.LEARNING_RATE.name: float(self._schedule(step - 1))}
-            peak_memory = {log_keys.PEAK_MEMORY_BYTES.name: memory()} if pace else {}
+            peak_memory = {log_keys.PEAK_MEMORY_BYTES.name: peak_memory_bytes()} if pace else {}
             self._log.write("train", step, self._named(values) | rate | pace | peak_memory)
         if logged or not self._compiled:
             self._compiled = True
@@ -116,9 +116,9 @@ class Meter:
         parts = [f"{self._checkpoints.last()}."]
         if self._run is not None:
             parts.append(f"Which loss and layer turned first: python -m distilbert_jax replay {self._run} {step}.")
-        parts.append("If it comes again, lower optimizer.peak_lr or optimizer.clip_norm")
+        parts.append("If it comes again, lower optimizer.learning_rate or optimizer.max_grad_norm")
         if self._run is not None:
-            parts.append("or raise bad_steps_allowed")
+            parts.append("or raise max_nonfinite_steps")
         return " ".join(parts)
 
     def _pace(self) -> dict[str, float]:
@@ -151,7 +151,7 @@ def _in_words(pace: Mapping[str, float]) -> str:
     return said + (f"  {pace[log_keys.MFU.name]:.0%} of peak" if log_keys.MFU.name in pace else "")
 
 
-def timed(items: Iterable[T]) -> Iterator[tuple[T, float]]:
+def time_waits(items: Iterable[T]) -> Iterator[tuple[T, float]]:
     """Each item, and the seconds until it came."""
     start = time.perf_counter()
     for item in items:

@@ -9,19 +9,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from distilbert_jax.devices.mesh import over_devices, replicated
+from distilbert_jax.devices.mesh import device_sharding, replicated_sharding
 
 
-class Stop:
+class StopSignal:
     """Within `with Stop(mesh) as stop`, a signal is remembered instead of ending the process."""
 
     def __init__(self, mesh: Mesh) -> None:
         self.signal: signal.Signals | None = None
         self._mesh = mesh
-        self._strongest = jax.jit(lambda x: x.max(), out_shardings=replicated(mesh))
+        self._strongest = jax.jit(lambda x: x.max(), out_shardings=replicated_sharding(mesh))
         self._before: dict[signal.Signals, object] = {}
 
-    def ask(self) -> Callable[[], signal.Signals | None]:
+    def poll(self) -> Callable[[], signal.Signals | None]:
         """Called before a step is dispatched; what it returns says, after that, which signal asks to end after this
         step: the same on every process, whichever got it. The processes agree before the step runs, so nobody waits
         for it.
@@ -29,7 +29,7 @@ class Stop:
         if jax.process_count() == 1:
             return lambda: self.signal
         mine = np.full(jax.local_device_count(), self.signal or 0, np.int32)
-        agreed = self._strongest(jax.make_array_from_process_local_data(over_devices(self._mesh), mine))
+        agreed = self._strongest(jax.make_array_from_process_local_data(device_sharding(self._mesh), mine))
         return lambda: signal.Signals(int(agreed)) if int(agreed) else None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
@@ -42,7 +42,7 @@ class Stop:
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before = {}
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "StopSignal":
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._ask)
         return self
@@ -53,7 +53,7 @@ class Stop:
         self._restore()
 
 
-class Stopped(KeyboardInterrupt):
+class RunStopped(KeyboardInterrupt):
     """A run ended early, as it was asked to, and saved everything. `status` is what a shell reports of such an end."""
 
     def __init__(self, by: signal.Signals, *, step: int, folder: pathlib.Path):

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
-from distilbert_jax.hub.load import Model
+from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.losses.base import Loss, ModelSizes
 
 
-def check_comparable(teacher: Model, student: Model, losses: Mapping[str, Loss], *, student_layers: int) -> None:
+def check_comparable(
+    teacher: PretrainedModel, student: PretrainedModel, losses: Mapping[str, Loss], *, student_layers: int
+) -> None:
     """Raises ValueError if the losses cannot compare the two models.
 
     Args:
@@ -23,6 +25,6 @@ def check_comparable(teacher: Model, student: Model, losses: Mapping[str, Loss],
     for loss in losses.values():
         if loss.teacher is not None:
             loss.check_models(
-                ModelSizes(hidden_size=student.cfg.hidden_size, num_layers=student_layers),
-                ModelSizes(hidden_size=teacher.cfg.hidden_size, num_layers=teacher.cfg.num_layers),
+                ModelSizes(hidden_size=student.config.hidden_size, num_layers=student_layers),
+                ModelSizes(hidden_size=teacher.config.hidden_size, num_layers=teacher.config.num_layers),
             )

@@ -8,27 +8,29 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from distilbert_jax.types import Scale
+from distilbert_jax.types import LossScale
 
-FIRST, LAST = 2.0**15, 2.0**24
-DOUBLED_AFTER = 2_000  # updates without an overflow
+INITIAL_SCALE, MIN_SCALE = 2.0**15, 2.0**24
+DOUBLING_INTERVAL_STEPS = 2_000  # updates without an overflow
 
 
-def first() -> Scale:
+def init_loss_scale() -> LossScale:
     """Before the first update."""
     zero = jnp.zeros((), jnp.int32)
-    return Scale(value=jnp.asarray(FIRST, jnp.float32), since=zero, skipped=zero)
+    return LossScale(value=jnp.asarray(INITIAL_SCALE, jnp.float32), steps_since_change=zero, num_overflows=zero)
 
 
-def after(scale: Scale, finite: Bool[Array, ""]) -> Scale:
+def update_loss_scale(scale: LossScale, finite: Bool[Array, ""]) -> LossScale:
     """The next update's scale. At 1 nothing is scaled, so what is not finite there is no overflow of scaling."""
-    doubled = finite & (scale.since + 1 >= DOUBLED_AFTER)
-    value = jnp.where(doubled, jnp.minimum(2 * scale.value, LAST), scale.value)
+    doubled = finite & (scale.steps_since_change + 1 >= DOUBLING_INTERVAL_STEPS)
+    value = jnp.where(doubled, jnp.minimum(2 * scale.value, MIN_SCALE), scale.value)
     value = jnp.where(finite, value, jnp.maximum(scale.value / 2, 1.0))
-    since = jnp.where(finite & ~doubled, scale.since + 1, 0)
-    return Scale(value=value, since=since, skipped=scale.skipped + overflowed(scale, finite))
+    since = jnp.where(finite & ~doubled, scale.steps_since_change + 1, 0)
+    return LossScale(
+        value=value, steps_since_change=since, num_overflows=scale.num_overflows + has_overflowed(scale, finite)
+    )
 
 
-def overflowed(scale: Scale, finite: Bool[Array, ""]) -> jax.Array:
+def has_overflowed(scale: LossScale, finite: Bool[Array, ""]) -> jax.Array:
     """Whether an update was left out because the scale was too large."""
     return ~finite & (scale.value > 1)

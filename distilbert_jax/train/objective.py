@@ -7,21 +7,21 @@ from typing import Any
 import jax
 from jaxtyping import Array, Int
 
-from distilbert_jax.devices.sharding import over_devices
+from distilbert_jax.devices.sharding import sum_over_devices
 from distilbert_jax.losses import base
-from distilbert_jax.types import Apply, Batch, Outputs, RowKeys, Rows
+from distilbert_jax.types import Apply, Batch, ModelOutputs, PackedRows, RowKeys
 
-MASKS, DROPOUT = 0, 1  # what a row's randomness is for
+MASKING_KEY, DROPOUT_KEY = 0, 1  # what a row's randomness is for
 
-Ask = Callable[[RowKeys, Any], Batch]  # of Rows; or of a Batch, where a task asks the same whatever the key
+BatchMaker = Callable[[RowKeys, Any], Batch]  # of Rows; or of a Batch, where a task asks the same whatever the key
 Seed = int | Int[Array, ""]
 
 
-def row_keys(seed: Seed, batch: Rows | Batch, purpose: int) -> RowKeys:
+def row_keys(seed: Seed, batch: PackedRows | Batch, purpose: int) -> RowKeys:
     """A key per row from (seed, purpose, epoch, row): the step, the place in the batch and the devices have no say."""
     root = jax.random.fold_in(jax.random.key(seed), purpose)
     return jax.vmap(lambda epoch, row: jax.random.fold_in(jax.random.fold_in(root, epoch), row))(
-        batch.epochs, batch.rows
+        batch.epochs, batch.row_ids
     )
 
 
@@ -32,18 +32,18 @@ class Objective:
     student: Apply
     teachers: Mapping[str, Apply]
     losses: Mapping[str, base.Loss]
-    watched: Mapping[str, base.ScoreLoss] = dataclasses.field(default_factory=dict)  # not learned from
-    ask: Ask
+    extra_metrics: Mapping[str, base.LogitLoss] = dataclasses.field(default_factory=dict)  # not learned from
+    make_batch: BatchMaker
     seed: Seed
 
-    def targets(self, teacher_params: Mapping[str, Any], batch: Batch) -> dict[str, Outputs]:
+    def teacher_outputs(self, teacher_params: Mapping[str, Any], batch: Batch) -> dict[str, ModelOutputs]:
         return {name: apply({"params": teacher_params[name]}, batch) for name, apply in self.teachers.items()}
 
-    def answers(self, params: Any, batch: Batch) -> Outputs:
+    def student_outputs(self, params: Any, batch: Batch) -> ModelOutputs:
         """The student's, with dropout."""
-        return self.student({"params": params}, batch, keys=row_keys(self.seed, batch, DROPOUT))
+        return self.student({"params": params}, batch, keys=row_keys(self.seed, batch, DROPOUT_KEY))
 
-    def asked(self, rows: Rows | Batch) -> tuple[Batch, dict[str, jax.Array]]:
+    def make_batches(self, rows: PackedRows | Batch) -> tuple[Batch, dict[str, jax.Array]]:
         """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
-        batches = jax.vmap(lambda r: self.ask(row_keys(self.seed, r, MASKS), r))(rows)
-        return batches, over_devices(base.weight_sums({**self.losses, **self.watched}, batches))
+        batches = jax.vmap(lambda r: self.make_batch(row_keys(self.seed, r, MASKING_KEY), r))(rows)
+        return batches, sum_over_devices(base.sum_weights({**self.losses, **self.extra_metrics}, batches))

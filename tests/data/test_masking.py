@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.data.masking import MaskedWords, log_preference, places, positions
-from distilbert_jax.types import Rows
+from distilbert_jax.data.masking import TokenMasker, compute_log_preference, compute_positions, num_predictions
+from distilbert_jax.types import PackedRows
 from tests.helpers.batches import MASK, SPECIAL, VOCABULARY, assert_same, make_rows, masked
 
 ROWS = 4_000
@@ -20,11 +20,11 @@ def many(t=20, words=VOCABULARY):
     """Rows without padding: [CLS], words, [SEP]."""
     tokens = np.random.default_rng(0).integers(3, words, (ROWS, t))
     tokens[:, 0], tokens[:, -1] = 0, 1
-    return Rows(
-        rows=jnp.arange(ROWS),
+    return PackedRows(
+        row_ids=jnp.arange(ROWS),
         epochs=jnp.zeros(ROWS, int),
         tokens=jnp.asarray(tokens),
-        segments=jnp.ones((ROWS, t), int),
+        segment_ids=jnp.ones((ROWS, t), int),
     )
 
 
@@ -32,25 +32,25 @@ def many(t=20, words=VOCABULARY):
 def test_exactly_the_share_of_each_row_rounded_up(share):
     rows = make_rows(b=64)
     batch = jax.jit(masked(share=share))(keys(64), rows)
-    real = np.asarray(rows.segments > 0).sum(-1)
-    np.testing.assert_array_equal(batch.weights.sum(-1), -(-round(share * 100) * real // 100))
+    real = np.asarray(rows.segment_ids > 0).sum(-1)
+    np.testing.assert_array_equal(batch.label_weights.sum(-1), -(-round(share * 100) * real // 100))
 
 
 def test_twenty_tokens_give_three_words_and_not_four():
     """0.15 · 20 is 3.0000000000000004 in floats."""
-    assert places(20, share=0.15) == 3
-    assert places(512, share=0.15) == 77
+    assert num_predictions(20, mask_rate=0.15) == 3
+    assert num_predictions(512, mask_rate=0.15) == 77
 
 
 def test_never_special_tokens_nor_padding_nor_one_place_twice():
     rows = make_rows(b=64)
     tokens = rows.tokens.at[:, 0].set(0).at[:, 5].set(1)
     batch = jax.jit(masked(share=0.4))(
-        keys(64), Rows(rows=rows.rows, epochs=rows.epochs, tokens=tokens, segments=rows.segments)
+        keys(64), PackedRows(row_ids=rows.row_ids, epochs=rows.epochs, tokens=tokens, segment_ids=rows.segment_ids)
     )
-    asked = np.asarray(batch.weights, bool)
+    asked = np.asarray(batch.label_weights, bool)
     assert not np.isin(np.asarray(batch.labels)[asked], SPECIAL).any()
-    for at, chosen, segments in zip(batch.predict_at, asked, rows.segments, strict=True):
+    for at, chosen, segments in zip(batch.predict_positions, asked, rows.segment_ids, strict=True):
         assert len(set(np.asarray(at)[chosen].tolist())) == chosen.sum()
         assert (np.asarray(segments)[np.asarray(at)[chosen]] > 0).all()
 
@@ -58,22 +58,22 @@ def test_never_special_tokens_nor_padding_nor_one_place_twice():
 def test_labels_are_the_original_words_and_the_rest_is_untouched():
     rows = many()
     batch = jax.jit(masked())(keys(ROWS), rows)
-    original = np.take_along_axis(np.asarray(rows.tokens), np.asarray(batch.predict_at), 1)
+    original = np.take_along_axis(np.asarray(rows.tokens), np.asarray(batch.predict_positions), 1)
     np.testing.assert_array_equal(batch.labels, original)
     changed = np.asarray(batch.tokens != rows.tokens)
     may = np.zeros_like(changed)
-    np.put_along_axis(may, np.asarray(batch.predict_at), np.asarray(batch.weights, bool), 1)
+    np.put_along_axis(may, np.asarray(batch.predict_positions), np.asarray(batch.label_weights, bool), 1)
     assert not (changed & ~may).any()
 
 
 def test_eighty_ten_ten():
     rows = many(words=1_000)
     batch = jax.jit(
-        lambda k, r: MaskedWords(mask_id=MASK, words=1_000)(
-            k, r, log_preference(jnp.ones(1_000), jnp.asarray(SPECIAL), smoothing=0.0)
+        lambda k, r: TokenMasker(mask_id=MASK, vocab_size=1_000)(
+            k, r, compute_log_preference(jnp.ones(1_000), jnp.asarray(SPECIAL), smoothing=0.0)
         )
     )(keys(ROWS), rows)
-    now = np.take_along_axis(np.asarray(batch.tokens), np.asarray(batch.predict_at), 1)
+    now = np.take_along_axis(np.asarray(batch.tokens), np.asarray(batch.predict_positions), 1)
     n = now.size
     error = 4 * np.sqrt(0.25 / n)
     assert abs((now == MASK).mean() - 0.8) < error
@@ -86,8 +86,8 @@ def test_rare_words_are_chosen_more_often_as_the_smoothing_says():
     counts = np.ones(VOCABULARY)
     counts[3:25] = 1_000
     rows = many()
-    preference = log_preference(jnp.asarray(counts, jnp.float32), jnp.asarray(SPECIAL), smoothing=0.7)
-    one = MaskedWords(mask_id=MASK, words=VOCABULARY, share=0.05)  # one word of twenty: no exhaustion
+    preference = compute_log_preference(jnp.asarray(counts, jnp.float32), jnp.asarray(SPECIAL), smoothing=0.7)
+    one = TokenMasker(mask_id=MASK, vocab_size=VOCABULARY, mask_rate=0.05)  # one word of twenty: no exhaustion
     batch = jax.jit(one)(keys(ROWS), rows, preference)
     inner = np.asarray(rows.tokens)[:, 1:-1]
     weight = counts**-0.7
@@ -100,8 +100,8 @@ def test_asking_everywhere_masks_the_same_words():
     rows = make_rows()
     few, every = (jax.jit(masked(everywhere=e))(keys(8), rows) for e in (False, True))
     np.testing.assert_array_equal(few.tokens, every.tokens)
-    np.testing.assert_array_equal(few.weights.sum(-1), every.weights.sum(-1))
-    np.testing.assert_array_equal(every.asked, rows.segments > 0)
+    np.testing.assert_array_equal(few.label_weights.sum(-1), every.label_weights.sum(-1))
+    np.testing.assert_array_equal(every.prediction_weights, rows.segment_ids > 0)
 
 
 def test_only_the_rows_own_key_decides():
@@ -114,4 +114,4 @@ def test_only_the_rows_own_key_decides():
 
 def test_positions_start_anew_with_each_document():
     segments = jnp.asarray([[1, 1, 1, 2, 2, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]])
-    np.testing.assert_array_equal(positions(segments)[:, :6], [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]])
+    np.testing.assert_array_equal(compute_positions(segments)[:, :6], [[0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]])

@@ -20,7 +20,7 @@ print(json.dumps([before, resident.most(), 1_024 * resource.getrusage(resource.R
 """
 
 
-@pytest.mark.skipif(not host_memory.STATUS.is_file(), reason="needs Linux's /proc")
+@pytest.mark.skipif(not host_memory.STATUS_FILE.is_file(), reason="needs Linux's /proc")
 def test_a_small_process_that_a_large_one_started():
     held = np.ones(300_000_000, np.uint8)
     run = subprocess.run([sys.executable, "-c", SMALL], capture_output=True, check=True, cwd=ROOT)
@@ -30,7 +30,7 @@ def test_a_small_process_that_a_large_one_started():
 
 
 def test_where_linux_does_not_say(monkeypatch, tmp_path):
-    monkeypatch.setattr(host_memory, "STATUS", tmp_path / "status")
-    assert host_memory.most() > 10_000_000
-    host_memory.STATUS.write_text("Name:\tpython\n")
-    assert host_memory.most() > 10_000_000
+    monkeypatch.setattr(host_memory, "STATUS_FILE", tmp_path / "status")
+    assert host_memory.peak_bytes() > 10_000_000
+    host_memory.STATUS_FILE.write_text("Name:\tpython\n")
+    assert host_memory.peak_bytes() > 10_000_000

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from distilbert_jax.config import experiment_file
 from distilbert_jax.devices import processes as hosts
 from distilbert_jax.devices import rendezvous
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.io import files
 from distilbert_jax.runtime import metrics_log
 from tests.conftest import ROOT
@@ -43,12 +43,12 @@ def experiment():
         teacher=Pretrained("{folder}/teacher", family="bert"),
         student=Student(layers=(0, 1)),
         corpus=Corpus(
-            sources={{"tiny": Files("{folder}/corpus.txt")}}, folder="{folder}/shards", row_length=64, held_out=0.2
+            sources={{"tiny": Files("{folder}/corpus.txt")}}, folder="{folder}/shards", sequence_length=64, held_out=0.2
         ),
         masking=Masking(smoothing=0.7),
         steps=18,
-        global_batch=16,
-        rows_per_device=1,
+        global_batch_size=16,
+        per_device_batch_size=1,
         eval_rows=16,
         eval_every=18,
         checkpoint_every=3,
@@ -60,7 +60,7 @@ def experiment():
 def tiny(folder: pathlib.Path) -> pathlib.Path:
     """An experiment file, with its teacher and text in `folder`."""
     quickstart = ROOT / "experiments" / "quickstart.py"
-    smoke(experiment_file.load(quickstart), folder)
+    make_smoke_experiment(experiment_file.load_experiment(quickstart), folder)
     (folder / "experiment.py").write_text(FILE.format(folder=folder, quickstart=quickstart))
     return folder / "experiment.py"
 
@@ -170,7 +170,7 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         said = [ended(process) for process in running]
         assert [status for status, _ in said] == [143, 143], said
         saved = max(saved_steps(command.folder / name))
-        assert saved == metrics_log.read(command.folder / name, "train")[-1]["step"]
+        assert saved == metrics_log.read_log(command.folder / name, "train")[-1]["step"]
         assert all(f"ended by SIGTERM after step {saved}; everything is saved" in text for _, text in said)
         shutil.copytree(command.folder / name, command.folder / f"elastic{hit}")
 
@@ -214,13 +214,13 @@ def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
 
 
 def test_an_error_that_all_come_to_is_said_by_all(command):
-    for status, said in map(ended, command.start("all", "global_batch=12", processes=2, devices=4)):
+    for status, said in map(ended, command.start("all", "global_batch_size=12", processes=2, devices=4)):
         assert status == 1
-        assert message(said) == "error: global_batch=12 does not divide by 8 devices: choose a multiple of 8"
+        assert message(said) == "error: global_batch_size=12 does not divide by 8 devices: choose a multiple of 8"
 
 
 def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):
-    with files.alone_in(command.folder / "held"):
+    with files.lock_folder(command.folder / "held"):
         running = command.start("held", processes=2, devices=4)
         (of_first, said), (of_second, heard) = map(ended, running)
     assert (of_first, of_second) == (1, 1)
@@ -231,7 +231,7 @@ def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):
 @pytest.mark.parametrize("where", ["0", "2/2@localhost:1", "a/b@c:d", "0/2@localhost", "1/2"])
 def test_a_wrong_process_says_how_to_write_one(where):
     with pytest.raises(ValueError, match=r"write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto"):
-        hosts.join(where)
+        hosts.init_distributed(where)
 
 
 def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
@@ -275,11 +275,11 @@ def test_places_that_do_not_fit_together_are_named_on_all():
 def test_a_stranger_on_the_port_is_nobody():
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    came = threading.Thread(target=rendezvous.call, args=(f"localhost:{port}", 0, 2), kwargs={"patience": 30.0})
+    came = threading.Thread(target=rendezvous.rendezvous, args=(f"localhost:{port}", 0, 2), kwargs={"patience": 30.0})
     came.start()
     for said in (b"GET / HTTP/1.1\r\n\r\n", b"", b"x" * 5_000):
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as line:
             line.sendall(said + b"\n")
-    rendezvous.call(f"localhost:{port}", 1, 2, patience=30.0)
+    rendezvous.rendezvous(f"localhost:{port}", 1, 2, timeout_seconds=30.0)
     came.join(10)
     assert not came.is_alive()

@@ -11,10 +11,10 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from distilbert_jax.devices.mesh import make_mesh, over_rows
-from distilbert_jax.devices.sharding import shardings, specs
+from distilbert_jax.devices.mesh import make_mesh, row_sharding
+from distilbert_jax.devices.sharding import partition_specs, shardings
 from distilbert_jax.performance import collectives
-from distilbert_jax.train.step import make_gradients, make_train_step, start
+from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
 from tests.helpers.batches import make_rows, stack
 from tests.train.test_step import LOSSES, STUDENT, TEACHER, objective, one_device, random_params
 
@@ -26,7 +26,7 @@ def arguments(mesh):
     params = {"student": random_params(STUDENT, 1), "losses": {name: {} for name in LOSSES}}
     teachers = {"teacher": random_params(TEACHER, 2)}
     params, teachers = (jax.device_put(tree, shardings(tree, mesh)) for tree in (params, teachers))
-    return params, teachers, jax.device_put(stack(make_rows(b=16), ACCUMULATION), over_rows(mesh))
+    return params, teachers, jax.device_put(stack(make_rows(b=16), ACCUMULATION), row_sharding(mesh))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_the_gradient_is_the_same(alone, name):
         assert largest(difference) < 2e-6 * largest(wanted)
     kernel = grads["student"]["encoder"]["layer_0"]["up"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size / (fsdp * tensor)  # each device keeps its part
-    found = collectives.read(compiled.as_text())
+    found = collectives.parse_collectives(compiled.as_text())
     if tensor == 1:
         _demand_few(found, given, fsdp=fsdp)
     elif fsdp == 1:  # Megatron's: sums, and nothing that moves from one device to another
@@ -62,7 +62,7 @@ def _demand_few(found, given, *, fsdp):
     """The student is put together once an update, and its gradient added up once; only the teacher comes together in
     each micro-batch, once.
     """
-    cut = lambda tree: sum("fsdp" in spec for spec in jax.tree.leaves(specs(tree, make_mesh(fsdp=fsdp))))
+    cut = lambda tree: sum("fsdp" in spec for spec in jax.tree.leaves(partition_specs(tree, make_mesh(fsdp=fsdp))))
     gathers = [each.times for each in found if each.kind == "all-gather"]
     assert gathers.count(1) <= cut(given[0])
     assert 0 < gathers.count(ACCUMULATION) <= cut(given[1])
@@ -76,7 +76,7 @@ def test_each_device_holds_its_part_of_the_state():
     for fsdp in (1, 8):
         mesh = make_mesh(fsdp=fsdp)
         params = {"student": random_params(dataclasses.replace(STUDENT, vocab_size=4_096), 1), "losses": {}}
-        state = start(params, optax.adamw(1e-3), mesh)
+        state = init_train_state(params, optax.adamw(1e-3), mesh)
         held[fsdp] = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
     assert held[8] < held[1] / 6  # biases are whole: 4,096 floats of the words, and two moments
     assert isinstance(state.opt_state[0].mu, dict)
@@ -85,7 +85,7 @@ def test_each_device_holds_its_part_of_the_state():
 def test_an_update_leaves_the_state_cut_as_it_was(alone):
     mesh = make_mesh(fsdp=4, tensor=2)
     params, teachers, rows = arguments(mesh)
-    state = start(params, optax.sgd(1.0, momentum=0.9), mesh)
+    state = init_train_state(params, optax.sgd(1.0, momentum=0.9), mesh)
     step = jax.jit(make_train_step(make_gradients(objective(), mesh), optax.sgd(1.0, momentum=0.9), mesh))
     after, _ = step(state, teachers, rows)
     for before, now in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
@@ -96,7 +96,7 @@ def test_an_update_leaves_the_state_cut_as_it_was(alone):
 
 def test_what_does_not_divide_stays_whole():
     tree = {"words": {"embedding": jnp.zeros((30_522, 768))}, "up": {"kernel": jnp.zeros((768, 3_072))}}
-    of = lambda **axes: specs(tree, make_mesh(**axes))
+    of = lambda **axes: partition_specs(tree, make_mesh(**axes))
     assert of(tensor=2) == {"words": {"embedding": P("tensor", None)}, "up": {"kernel": P(None, "tensor")}}
     assert of(tensor=4, fsdp=2) == {"words": {"embedding": P(None, "fsdp")}, "up": {"kernel": P("fsdp", "tensor")}}
 

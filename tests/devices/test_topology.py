@@ -20,7 +20,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def on_eight(file):
-    return seen(experiment_file.load(file))
+    return seen(experiment_file.load_experiment(file))
 
 
 def assert_same(ours, theirs):
@@ -37,28 +37,31 @@ def assert_same(ours, theirs):
 
 def test_the_batches_are_packed_and_smoothed(on_eight, file):
     """What is compared here has something in it to go wrong."""
-    assert on_eight["segments"].max() > 1
-    assert on_eight["rows"].shape == (STEPS, 16)
-    assert on_eight["weights"].sum() > 100
-    uniform = experiment_file.override(experiment_file.load(file), ["masking.smoothing=0.0"])
+    assert on_eight["segment_ids"].max() > 1
+    assert on_eight["row_ids"].shape == (STEPS, 16)
+    assert on_eight["label_weights"].sum() > 100
+    uniform = experiment_file.apply_overrides(experiment_file.load_experiment(file), ["masking.smoothing=0.0"])
     assert (seen(uniform, learns=False)["labels"] != on_eight["labels"]).any()
 
 
-@pytest.mark.parametrize("rows_per_device", [1, 16])
-def test_one_device_whatever_the_accumulation(file, on_eight, monkeypatch, rows_per_device):
+@pytest.mark.parametrize("per_device_batch_size", [1, 16])
+def test_one_device_whatever_the_accumulation(file, on_eight, monkeypatch, per_device_batch_size):
     one = make_mesh(devices=jax.devices()[:1])
     monkeypatch.setattr(setup, "make_mesh", lambda **_: one)
-    assert_same(seen(dataclasses.replace(experiment_file.load(file), rows_per_device=rows_per_device)), on_eight)
+    assert_same(
+        seen(dataclasses.replace(experiment_file.load_experiment(file), per_device_batch_size=per_device_batch_size)),
+        on_eight,
+    )
 
 
 @pytest.mark.parametrize("changes", [["fsdp=8"], ["fsdp=2", "tensor=2"]])
 def test_devices_that_share_parameters(file, on_eight, changes):
-    assert_same(seen(experiment_file.override(experiment_file.load(file), changes)), on_eight)
+    assert_same(seen(experiment_file.apply_overrides(experiment_file.load_experiment(file), changes)), on_eight)
 
 
-@pytest.mark.parametrize("change", ["seed=1", "masking.share=0.2"])
+@pytest.mark.parametrize("change", ["seed=1", "masking.mask_rate=0.2"])
 def test_other_rows_or_masks_would_show(file, on_eight, change):
-    other = seen(experiment_file.override(experiment_file.load(file), [change]), learns=False)
+    other = seen(experiment_file.apply_overrides(experiment_file.load_experiment(file), [change]), learns=False)
     with pytest.raises(AssertionError, match=r"rows|tokens"):
         assert_same(on_eight | other, on_eight)
 

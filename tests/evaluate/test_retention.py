@@ -12,7 +12,7 @@ from distilbert_jax.evaluate import retention
 from distilbert_jax.report import retention_table
 from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
 
-CONFIG = {"class": "FineTune", "epochs": 3, "batch": 32, "optimizer.peak_lr": 3e-05, "max_length": 128}
+CONFIG = {"class": "FineTune", "epochs": 3, "batch": 32, "optimizer.learning_rate": 3e-05, "max_length": 128}
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def folders(tmp_path):
 
 
 def compare(folders):
-    return retention.compare({name: retention.load(folder) for name, folder in folders.items()})
+    return retention.compute_retention({name: retention.load_results(folder) for name, folder in folders.items()})
 
 
 def test_kept_is_the_ratio_of_means(folders):
@@ -85,7 +85,7 @@ def test_above_the_commonest_answer(tmp_path):
     write(tmp_path / "teacher", "rte", 0.9, positive=0.75)
     write(tmp_path / "student", "rte", 0.825, positive=0.75)
     got = compare({name: tmp_path / name for name in ("teacher", "student")})
-    assert got.floor == {"rte": 75.0}
+    assert got.majority_baseline == {"rte": 75.0}
     assert got.kept["student"]["macro"].percent > 90
     assert 30 < got.kept_above_floor["student"].percent < 70  # 7.5 of 15 points
 
@@ -123,16 +123,16 @@ def test_unlike_things_are_not_compared(folders, tmp_path):
     with pytest.raises(ValueError, match="not fine-tuned on the same examples"):
         compare({"teacher": folders["teacher"], "smaller": tmp_path / "smaller"})
     with pytest.raises(ValueError, match="no results"):
-        retention.load(tmp_path / "nowhere")
+        retention.load_results(tmp_path / "nowhere")
 
 
 def test_models_may_differ_in_what_they_are_and_in_nothing_else(tmp_path):
-    own = {"model.revision": "x", "random_start": True, "teacher.folder": "y", "losses.soft.weight": 0.5, "folder": "z"}
-    write(tmp_path / "teacher", "rte", 0.9, config=CONFIG | {"random_start": False, "teacher": None})
+    own = {"model.revision": "x", "random_init": True, "teacher.folder": "y", "losses.soft.weight": 0.5, "folder": "z"}
+    write(tmp_path / "teacher", "rte", 0.9, config=CONFIG | {"random_init": False, "teacher": None})
     write(tmp_path / "student", "rte", 0.8, config=CONFIG | own)
     got = compare({name: tmp_path / name for name in ("teacher", "student")})
     assert got.budget == {"rte": CONFIG}
-    for number, other in enumerate(("rows_per_device", "optimizer.weight_decay", "folders", "windows", "class")):
+    for number, other in enumerate(("per_device_batch_size", "optimizer.weight_decay", "folders", "windows", "class")):
         write(tmp_path / f"{number}", "rte", 0.8, config=CONFIG | {other: 1})
         with pytest.raises(ValueError, match=rf"not fine-tuned alike:\n  {other}: .* \(teacher\), 1 \({number}\)$"):
             compare({"teacher": tmp_path / "teacher", f"{number}": tmp_path / f"{number}"})

@@ -14,13 +14,23 @@ from jax.sharding import PartitionSpec as P
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.devices import processes
-from distilbert_jax.devices.mesh import ROWS
+from distilbert_jax.devices.mesh import ROW_AXES
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import make_corpus_masking, setup_distillation
-from distilbert_jax.train.objective import MASKS, row_keys
+from distilbert_jax.train.objective import MASKING_KEY, row_keys
 
 STEPS = 3
-FIELDS = ("rows", "epochs", "tokens", "segments", "positions", "predict_at", "asked", "weights", "labels")
+FIELDS = (
+    "row_ids",
+    "epochs",
+    "tokens",
+    "segment_ids",
+    "positions",
+    "predict_positions",
+    "prediction_weights",
+    "label_weights",
+    "labels",
+)
 
 
 def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray]:
@@ -29,9 +39,9 @@ def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray
     """
     inputs = load_inputs(experiment)
     run = setup_distillation(experiment, inputs)
-    ask = make_corpus_masking(inputs.corpus, experiment.masking, all_positions=experiment.asks_everywhere)
-    of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKS), r))(rows)
-    over_rows = P(None, ROWS)
+    ask = make_corpus_masking(inputs.corpus, experiment.masking, all_positions=experiment.needs_all_positions)
+    of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKING_KEY), r))(rows)
+    over_rows = P(None, ROW_AXES)
     masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))
     steps = []
     for number in range(STEPS):
@@ -49,14 +59,14 @@ def in_order(batch):
     """{field: [row of the global batch, …]}, whichever device a row fell on."""
     flat = {name: np.asarray(getattr(batch, name)) for name in FIELDS}
     flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in flat.items()}
-    order = np.argsort(flat["rows"], kind="stable")
+    order = np.argsort(flat["row_ids"], kind="stable")
     return {name: x[order] for name, x in flat.items()}
 
 
 if __name__ == "__main__":
     experiment_path, result, where = sys.argv[1:]
-    processes.join(where)
-    with processes.Hosts() as others:
-        found = seen(experiment_file.load(experiment_path))
+    processes.init_distributed(where)
+    with processes.ProcessGroup() as others:
+        found = seen(experiment_file.load_experiment(experiment_path))
         if processes.is_first():
             np.savez(result, **found)

@@ -5,17 +5,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from distilbert_jax.losses.base import ScoreLoss
+from distilbert_jax.losses.base import LogitLoss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TotalVariation(ScoreLoss):
+class TotalVariation(LogitLoss):
     """½ Σ_v |p_t − p_s| over masked words."""
 
     teacher: str | None = "teacher"
 
     def weights(self, batch):
-        return batch.weights
+        return batch.label_weights
 
-    def answer(self, z_s, z_t, labels):
+    def values_from_logits(self, z_s, z_t, labels):
         return jnp.abs(jax.nn.softmax(z_t) - jax.nn.softmax(z_s)).sum(-1) / 2

@@ -29,7 +29,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self, body=True):
         path = self.path.split("?")[0].strip("/").split("/")
-        type(self).asked.append(self.path)
+        type(self).prediction_weights.append(self.path)
         if path[0] == "api":
             return self._info(pathlib.Path(*path[1:4]), path[4:], body)
         kind = "datasets" if path[0] == "datasets" else "models"
@@ -111,9 +111,9 @@ print(model.hub_id, model.sha256)
 def test_a_model_is_fetched_once_and_kept(hub, bert):
     fetch = MODEL.format(name="org/tiny", revision="main")
     assert python(fetch, hub) == f"org/tiny {bert.sha256}"
-    downloads = sum("model.safetensors" in path for path in Hub.asked)
+    downloads = sum("model.safetensors" in path for path in Hub.prediction_weights)
     assert downloads
-    assert not any("README.md" in path and "resolve" in path for path in Hub.asked)  # only what is needed
+    assert not any("README.md" in path and "resolve" in path for path in Hub.prediction_weights)  # only what is needed
     assert python(fetch, hub) == f"org/tiny {bert.sha256}"
     assert python(fetch, hub | {"HF_HUB_OFFLINE": "1"}) == f"org/tiny {bert.sha256}"
 

@@ -35,11 +35,11 @@ def edit(folder, name, **changes):
 
 
 def load(folder, **stated):
-    return read.read(Pretrained(str(folder), **stated))
+    return read.load_pretrained(Pretrained(str(folder), **stated))
 
 
 def test_reads_what_was_written(bert, bert_folder):
-    assert bert.cfg == tiny_config()
+    assert bert.config == tiny_config()
     assert bert.family is bert_family
     assert bert.has_head
     assert bert.hub_id is None

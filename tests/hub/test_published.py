@@ -6,7 +6,7 @@ import pytest
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tasks import registry
 from distilbert_jax.evaluate.task import evaluate
-from distilbert_jax.hub.load import Model, read
+from distilbert_jax.hub.load import PretrainedModel, load_pretrained
 from distilbert_jax.types import Batch
 
 BASE = "distilbert/distilbert-base-uncased"
@@ -18,9 +18,9 @@ def _wanted(pytestconfig):
         pytest.skip("needs the network: make verify-hub")
 
 
-def fetched(name, **how) -> Model:
+def fetched(name, **how) -> PretrainedModel:
     try:
-        return read(Pretrained(name), **how)
+        return load_pretrained(Pretrained(name), **how)
     except ValueError as error:
         if "cannot be fetched from the Hub" in str(error):
             pytest.skip(str(error))
@@ -30,7 +30,7 @@ def fetched(name, **how) -> Model:
 def task(name):
     """Of TFDS, which fetches it."""
     try:
-        return registry.find_in_tfds(name)
+        return registry.find_tfds_task(name)
     except Exception as error:  # whatever a download may raise
         pytest.skip(f"{name} cannot be fetched: {error!r}")
 
@@ -42,10 +42,10 @@ def test_the_known_slice():
     segments = (np.arange(11) > 0).astype(int)[None]
     ones, none = np.ones((1, 1)), np.zeros((1, 1), int)
     batch = Batch(
-        rows=none[0], epochs=none[0], tokens=ids, segments=segments, positions=np.arange(11)[None],
-        token_types=0 * ids, predict_at=none, asked=ones, weights=ones, labels=none,
+        row_ids=none[0], epochs=none[0], tokens=ids, segment_ids=segments, positions=np.arange(11)[None],
+        token_types=0 * ids, predict_positions=none, prediction_weights=ones, label_weights=ones, labels=none,
     )  # fmt: skip
-    hidden = model.module.apply({"params": model.params}, batch).hidden[-1]
+    hidden = model.module.apply({"params": model.params}, batch).hidden_states[-1]
     wanted = [[-0.1639, 0.3299, 0.1648], [-0.1746, 0.3289, 0.1710], [-0.1884, 0.3357, 0.1810]]
     np.testing.assert_allclose(hidden[0, 1:4, 1:4], wanted, atol=1e-4)
 
@@ -66,6 +66,6 @@ def test_sizes_of_files(name, parameters):
     ],
 )
 def test_published_scores(name, task_name, score, wanted, tmp_path):
-    fetched(name, head=task(task_name).form.head)
+    fetched(name, head=task(task_name).task_type.head)
     got = evaluate(Pretrained(name), task(task_name), split="dev", into=tmp_path)
     assert got[score] == pytest.approx(wanted, abs=0.2)

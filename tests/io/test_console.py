@@ -15,7 +15,7 @@ def clock(monkeypatch):
 
 
 def test_lines(clock, capsys):
-    with console.bar("packing", total=100) as advance:
+    with console.progress_bar("packing", total=100) as advance:
         for done in range(0, 101, 10):
             clock[0] = done  # a second each
             advance(done, "well")
@@ -29,7 +29,7 @@ def test_lines(clock, capsys):
 
 
 def test_what_goes_on_does_not_count_what_was_there(clock, capsys):
-    with console.bar("distilling", total=100) as advance:
+    with console.progress_bar("distilling", total=100) as advance:
         advance(50)
         clock[0] = 30.0
         advance(60)
@@ -37,14 +37,14 @@ def test_what_goes_on_does_not_count_what_was_there(clock, capsys):
 
 
 def test_a_short_one_that_does_not_stay_says_nothing(clock, capsys):
-    with console.bar("measuring", total=2, stays=False) as advance:
+    with console.progress_bar("measuring", total=2, stays=False) as advance:
         advance(2)
     assert capsys.readouterr().out == ""
 
 
 def test_bars_within_bars(monkeypatch, capsys):
     monkeypatch.setattr(console, "console", Console(force_terminal=True, width=100))
-    with console.bar("outer", total=1) as outer, console.bar("inner", total=1, stays=False) as inner:
+    with console.progress_bar("outer", total=1) as outer, console.progress_bar("inner", total=1, stays=False) as inner:
         inner(1)
         outer(1, "loss 1.0")
     said = capsys.readouterr().out

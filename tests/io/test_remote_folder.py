@@ -23,12 +23,12 @@ def server():
 def store(server, tmp_path, monkeypatch):
     for name, value in server.environment(tmp_path / "cache").items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(object_store, "PATIENCE", 2.0)
-    object_store.opened.cache_clear()
-    server.asked.clear()
+    monkeypatch.setattr(object_store, "RETRY_SECONDS", 2.0)
+    object_store.open_store.cache_clear()
+    server.prediction_weights.clear()
     yield server
     server.meddle = lambda method, key: None
-    object_store.opened.cache_clear()
+    object_store.open_store.cache_clear()
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def scheme() -> str:
 
 
 @pytest.fixture
-def folder(store, request, scheme) -> remote_folder.Stored:
+def folder(store, request, scheme) -> remote_folder.RemoteFolder:
     """One of three files, here only."""
-    stored = remote_folder.at(f"{scheme}://bucket/{request.node.name}/shards")
+    stored = remote_folder.remote_folder(f"{scheme}://bucket/{request.node.name}/shards")
     (stored.copy / "deep").mkdir(parents=True)
     for name, content in {"a.npy": b"a" * 100_000, "b.npy": b"bb", "deep/c": b""}.items():
         (stored.copy / name).write_bytes(content)
@@ -47,14 +47,16 @@ def folder(store, request, scheme) -> remote_folder.Stored:
     return stored
 
 
-def names(folder: remote_folder.Stored) -> list[str]:
+def names(folder: remote_folder.RemoteFolder) -> list[str]:
     return sorted(folder.bucket.tags(folder.path))
 
 
-def elsewhere(folder: remote_folder.Stored, tmp_path, monkeypatch, name="elsewhere") -> remote_folder.Stored:
+def elsewhere(
+    folder: remote_folder.RemoteFolder, tmp_path, monkeypatch, name="elsewhere"
+) -> remote_folder.RemoteFolder:
     """The same folder on another machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-    return remote_folder.at(str(folder))
+    return remote_folder.remote_folder(str(folder))
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
@@ -63,49 +65,49 @@ def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
     folder.put()
     other = elsewhere(folder, tmp_path, monkeypatch)
     assert other.copy != folder.copy
-    assert other.fetch()
-    assert files.sums(other.copy) == files.sums(folder.copy)
-    parent = remote_folder.at(str(folder).removesuffix("/shards"))
-    assert parent.whole() == ["shards"]
+    assert other.download()
+    assert files.folder_hashes(other.copy) == files.folder_hashes(folder.copy)
+    parent = remote_folder.remote_folder(str(folder).removesuffix("/shards"))
+    assert parent.is_complete() == ["shards"]
     folder.remove()
-    assert parent.whole() == []
-    assert not other.fetch()
+    assert parent.is_complete() == []
+    assert not other.download()
 
 
 def test_the_sums_are_written_last(folder, store):
     folder.put()
     assert store.keys("PUT")[-1] == f"{folder.path}.sha256"
-    assert json.loads(store.read(f"{folder.path}.sha256")) == files.sums(folder.copy)
+    assert json.loads(store.read(f"{folder.path}.sha256")) == files.folder_hashes(folder.copy)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_what_was_not_sent_whole_is_not_there_and_goes_on(folder, store, after, tmp_path, monkeypatch):
     """Wherever it ends, also where it replaces what was whole."""
-    monkeypatch.setattr(remote_folder, "AT_ONCE", 1)
+    monkeypatch.setattr(remote_folder, "PARALLEL_TRANSFERS", 1)
     folder.put()
     (folder.copy / "a.npy").write_bytes(b"new")
     (folder.copy / "b.npy").write_bytes(b"bc")
     (folder.copy / "d").write_bytes(b"d")
     (folder.copy / "deep" / "c").unlink()
-    store.asked.clear()
+    store.prediction_weights.clear()
     store.meddle = lambda method, key: "refuse" if method == "PUT" and len(store.keys("PUT")) > after + 1 else None
     with pytest.raises(ConnectionError, match="503|retries"):
         folder.put()
     other = elsewhere(folder, tmp_path, monkeypatch)
-    assert not other.fetch()
+    assert not other.download()
     store.meddle = lambda method, key: None
     sent = set(store.keys("PUT")[1 : after + 1])
-    store.asked.clear()
+    store.prediction_weights.clear()
     folder.put()
     assert not {key for key in store.keys("PUT") if not key.endswith((".sha256", ".partial"))} & sent
-    assert other.fetch()
-    assert sorted(files.sums(other.copy)) == ["a.npy", "b.npy", "d"]
+    assert other.download()
+    assert sorted(files.folder_hashes(other.copy)) == ["a.npy", "b.npy", "d"]
 
 
 def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
     folder.put()
     other = elsewhere(folder, tmp_path, monkeypatch)
-    store.asked.clear()
+    store.prediction_weights.clear()
     code = "import sys; from distilbert_jax.io import remote_folder as storage; assert storage.at(sys.argv[1]).fetch()"
     run = lambda _: subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
     with concurrent.futures.ThreadPoolExecutor(3) as together:
@@ -113,20 +115,20 @@ def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
     assert sorted(key for key in store.keys("GET") if key.startswith(f"{folder.path}/")) == [
         f"{folder.path}/{name}" for name in ("a.npy", "b.npy", "deep/c")
     ]
-    assert other.fetch()
+    assert other.download()
 
 
 def test_only_what_changed_is_fetched_again(folder, store, tmp_path, monkeypatch):
     folder.put()
     other = elsewhere(folder, tmp_path, monkeypatch)
-    other.fetch()
+    other.download()
     (folder.copy / "b.npy").write_bytes(b"changed")
     (folder.copy / "deep" / "c").unlink()
     folder.put()
-    store.asked.clear()
-    assert other.fetch()
+    store.prediction_weights.clear()
+    assert other.download()
     assert [key for key in store.keys("GET") if key.startswith(f"{folder.path}/")] == [f"{folder.path}/b.npy"]
-    assert files.sums(other.copy) == files.sums(folder.copy)
+    assert files.folder_hashes(other.copy) == files.folder_hashes(folder.copy)
 
 
 @pytest.mark.parametrize("how", ["flip", "cut"])
@@ -136,18 +138,18 @@ def test_bytes_that_are_not_what_was_sent(folder, store, tmp_path, monkeypatch, 
     spoilt = lambda method, key: how if method == "GET" and key.endswith("a.npy") else None
     store.meddle = spoilt
     with pytest.raises(ConnectionError, match=r"^s3://bucket/.*/shards/a.npy: "):
-        other.fetch()
+        other.download()
     assert not (other.copy / "a.npy").exists()
-    store.asked.clear()
+    store.prediction_weights.clear()
     store.meddle = lambda method, key: spoilt(method, key) if len(store.keys("GET")) < 3 else None
-    assert other.fetch()
-    assert files.sums(other.copy) == files.sums(folder.copy)
+    assert other.download()
+    assert files.folder_hashes(other.copy) == files.folder_hashes(folder.copy)
 
 
 def test_a_store_that_fails_now_and_then(folder, store, tmp_path, monkeypatch):
-    store.meddle = lambda method, key: "refuse" if len(store.asked) % 2 else None
+    store.meddle = lambda method, key: "refuse" if len(store.prediction_weights) % 2 else None
     folder.put()
-    assert elsewhere(folder, tmp_path, monkeypatch).fetch()
+    assert elsewhere(folder, tmp_path, monkeypatch).download()
 
 
 def test_a_store_that_fails_for_ever_is_an_error_in_time(folder, store):
@@ -160,21 +162,21 @@ def test_a_store_that_fails_for_ever_is_an_error_in_time(folder, store):
 
 def test_nobody_listens(folder, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9")
-    object_store.opened.cache_clear()
+    object_store.open_store.cache_clear()
     with pytest.raises(ConnectionError, match="Is the bucket's name right"):
         folder.put()
 
 
 def test_another_bucket(store):
     with pytest.raises(ConnectionError, match="^s3://other/shards.*bucket does not exist. Is the bucket's name right"):
-        remote_folder.at("s3://other/shards").fetch()
+        remote_folder.remote_folder("s3://other/shards").download()
 
 
 def test_without_credentials(folder, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://localhost:9")  # of the machine in the cloud
-    object_store.opened.cache_clear()
+    object_store.open_store.cache_clear()
     begin = time.monotonic()
     with pytest.raises(ConnectionError, match="AWS_ACCESS_KEY_ID"):
         folder.put()
@@ -186,12 +188,12 @@ def test_without_credentials(folder, monkeypatch):
 )
 def test_addresses_that_are_none(name):
     with pytest.raises(ValueError, match="write gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"):
-        remote_folder.at(name)
+        remote_folder.remote_folder(name)
 
 
 @pytest.mark.parametrize("name", ["runs/mine", "/data", "C:/data", None, "google-bert/bert-base-uncased"])
 def test_what_is_no_address_is_a_folder_here(name):
-    assert remote_folder.at(name) is None
+    assert remote_folder.remote_folder(name) is None
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
@@ -199,56 +201,56 @@ def test_sums_that_lead_out_of_the_folder(store, name):
     store.write("evil.sha256", json.dumps({name: "0" * 64}).encode())
     store.write("evil/../evil", b"x")
     with pytest.raises(ValueError, match=r"s3://bucket/evil names .* no file in its folder"):
-        remote_folder.at("s3://bucket/evil").fetch()
+        remote_folder.remote_folder("s3://bucket/evil").download()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b"\xff\xfe"])
 def test_sums_that_are_none(store, content):
     store.write("none.sha256", content)
     with pytest.raises(ValueError, match=r"s3://bucket/none.sha256"):
-        remote_folder.at("s3://bucket/none").fetch()
+        remote_folder.remote_folder("s3://bucket/none").download()
 
 
 def test_a_folder_that_others_put_there(store, tmp_path):
     """Without sums: what its tags say is new is fetched."""
-    stored = remote_folder.at("s3://bucket/foreign")
-    assert not stored.fetch_loose()
+    stored = remote_folder.remote_folder("s3://bucket/foreign")
+    assert not stored.download_loose()
     store.write("foreign/config.json", b"{}")
     store.write("foreign/pytorch_model.bin", b"no")
     wanted = lambda name: name.endswith(".json")
-    assert stored.fetch_loose(wanted=wanted)
+    assert stored.download_loose(wanted=wanted)
     assert [path.name for path in stored.copy.iterdir()] == ["config.json"]
-    store.asked.clear()
-    assert stored.fetch_loose(wanted=wanted)
+    store.prediction_weights.clear()
+    assert stored.download_loose(wanted=wanted)
     assert "foreign/config.json" not in store.keys("GET")
     store.write("foreign/config.json", b"{1}")
-    assert stored.fetch_loose(wanted=wanted)
+    assert stored.download_loose(wanted=wanted)
     assert (stored.copy / "config.json").read_bytes() == b"{1}"
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
 def test_names_that_lead_out_of_the_folder(store, tmp_path, monkeypatch, name):
-    stored = remote_folder.at("s3://bucket/names")
-    monkeypatch.setattr(object_store.Bucket, "tags", lambda self, folder: {name: "tag"})
+    stored = remote_folder.remote_folder("s3://bucket/names")
+    monkeypatch.setattr(object_store.ObjectStore, "tags", lambda self, folder: {name: "tag"})
     with pytest.raises(ValueError, match=r"s3://bucket/names names .* no file in its folder"):
-        stored.fetch_loose()
+        stored.download_loose()
 
 
 def test_the_library_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ValueError, match=r"pip install 'distilbert_jax\[storage\]'"):
-        remote_folder.at("gs://bucket/a").fetch()
+        remote_folder.remote_folder("gs://bucket/a").download()
 
 
 def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_path, monkeypatch):
     folder.put()
-    removing = lambda: [method for method, _ in store.asked if method in ("POST", "DELETE")]
-    store.asked.clear()
+    removing = lambda: [method for method, _ in store.prediction_weights if method in ("POST", "DELETE")]
+    store.prediction_weights.clear()
     store.meddle = lambda method, key: "refuse" if method != "GET" and len(removing()) > 1 else None
     with pytest.raises(ConnectionError):
         folder.remove()
     assert names(folder) == ["a.npy", "b.npy", "deep/c"]
-    assert not elsewhere(folder, tmp_path, monkeypatch).fetch()
+    assert not elsewhere(folder, tmp_path, monkeypatch).download()
     store.meddle = lambda method, key: None
     folder.remove()
     assert not names(folder)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.hidden_cosine import Cosine
+from distilbert_jax.losses.hidden_cosine import HiddenCosine
 from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.logit_mse import LogitMSE
-from distilbert_jax.losses.metrics import TEACHER
-from distilbert_jax.losses.multi_label import SeveralLabels
-from distilbert_jax.losses.regression_mse import SquaredError
+from distilbert_jax.losses.metrics import TEACHER_METRICS
+from distilbert_jax.losses.multi_label import MultiLabel
+from distilbert_jax.losses.regression_mse import RegressionMSE
 from distilbert_jax.losses.soft_targets import SoftTargets
-from distilbert_jax.types import Outputs
+from distilbert_jax.types import ModelOutputs
 from tests.helpers.batches import make_rows, plain
 
 RANDOM = np.random.default_rng(0)
@@ -71,16 +71,16 @@ CASES = {
     "soft at T = 2": (SoftTargets(temperature=2.0), lambda z: soft(z, 2.0)),
     "soft at T = 5": (SoftTargets(temperature=5.0), lambda z: soft(z, 5.0)),
     "hard": (HardTargets(), hard),
-    "squared": (SquaredError(), squared),
+    "squared": (RegressionMSE(), squared),
     "the teacher's numbers": (LogitMSE(), numbers_of_the_teacher),
-    "several": (SeveralLabels(), several),
+    "several": (MultiLabel(), several),
 }
-OTHER_LABELS = {SquaredError: NUMBERS, SeveralLabels: SEVERAL}
+OTHER_LABELS = {RegressionMSE: NUMBERS, MultiLabel: SEVERAL}
 
 
 def ours(loss, z_s):
     labels = jnp.asarray(OTHER_LABELS.get(type(loss), LABELS))
-    return loss.answer(z_s[None], jnp.asarray(Z_T, jnp.float32)[None], labels[None])[0]
+    return loss.values_from_logits(z_s[None], jnp.asarray(Z_T, jnp.float32)[None], labels[None])[0]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -102,12 +102,12 @@ def test_kl_is_not_cross_entropy():
     """A teacher against itself has no loss left; cross entropy would leave its entropy."""
     z = jnp.asarray(Z_T, jnp.float32)
     np.testing.assert_allclose(ours(SoftTargets(), z), 0.0, atol=1e-6)
-    assert (np.asarray(TEACHER["teacher_entropy"].answer(z, z, None)) > 0.1).all()
+    assert (np.asarray(TEACHER_METRICS["teacher_entropy"].values_from_logits(z, z, None)) > 0.1).all()
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e4])
 def test_extreme_scores_stay_finite(scale):
-    for loss in (SoftTargets(), HardTargets(), SeveralLabels()):
+    for loss in (SoftTargets(), HardTargets(), MultiLabel()):
         value, gradient = jax.value_and_grad(lambda z, loss=loss: ours(loss, z).sum())(
             jnp.asarray(Z_S * scale, jnp.float32)
         )
@@ -118,8 +118,8 @@ def test_extreme_scores_stay_finite(scale):
 def hidden_pair():
     h_s, h_t = np.random.default_rng(1).normal(size=(2, 8, 16, 6))
     batch = plain(make_rows())
-    outputs = lambda h: Outputs(
-        batch=batch, scores=None, hidden=(jnp.asarray(h, jnp.float32),), q=(), k=(), v=(), sees=None
+    outputs = lambda h: ModelOutputs(
+        batch=batch, logits=None, hidden_states=(jnp.asarray(h, jnp.float32),), q=(), k=(), v=(), attention_mask=None
     )
     return h_s, h_t, outputs
 
@@ -127,7 +127,7 @@ def hidden_pair():
 def test_cosine():
     h_s, h_t, outputs = hidden_pair()
     reference = lambda h: 1 - (h * h_t).sum(-1) / (np.linalg.norm(h, axis=-1) * np.linalg.norm(h_t, axis=-1))
-    values = lambda h: Cosine().values({}, outputs(h), outputs(h_t))
+    values = lambda h: HiddenCosine().values({}, outputs(h), outputs(h_t))
     np.testing.assert_allclose(values(h_s), reference(h_s), atol=1e-6)
     gradient = jax.grad(lambda h: values(h).sum())(jnp.asarray(h_s, jnp.float32))[0, 0]
     wanted = slopes(lambda first: reference(_at(h_s, (0, 0), first)), h_s[0, 0])
@@ -140,13 +140,19 @@ def test_hidden_mse(size):
     random = np.random.default_rng(2)
     ours, theirs = random.normal(size=(3, 8, 16, 6)), random.normal(size=(5, 8, 16, size))
     loss = HiddenMSE()
-    params = loss.init(jax.random.key(0), student_size=6, teacher_size=size)
+    params = loss.init_params(jax.random.key(0), student_size=6, teacher_size=size)
     assert set(params) == (set() if size == 6 else {"kernel"})
     w = np.asarray(params["kernel"], float) if params else np.eye(6)
     reference = lambda h: sum(((a @ w - b) ** 2).mean(-1) for a, b in zip(h[1:], theirs[2::2], strict=True)) / 2
     batch = plain(make_rows())
-    outputs = lambda h: Outputs(
-        batch=batch, scores=None, hidden=tuple(jnp.asarray(x, jnp.float32) for x in h), q=(), k=(), v=(), sees=None
+    outputs = lambda h: ModelOutputs(
+        batch=batch,
+        logits=None,
+        hidden_states=tuple(jnp.asarray(x, jnp.float32) for x in h),
+        q=(),
+        k=(),
+        v=(),
+        attention_mask=None,
     )
     values = lambda h, params: loss.values(params, outputs(h), outputs(theirs))
     np.testing.assert_allclose(values(ours, params), reference(ours), rtol=1e-5)
@@ -156,7 +162,7 @@ def test_hidden_mse(size):
     gradient = jax.grad(lambda h: values(h, params).sum())(jnp.asarray(ours, jnp.float32))[1, 0, 0]
     wanted = slopes(lambda part: reference(_at(ours, (1, 0, 0), part)), ours[1, 0, 0])
     assert np.abs(gradient - wanted).max() <= 1e-5 * np.abs(wanted).max()
-    np.testing.assert_array_equal(loss.weights(batch), batch.real)
+    np.testing.assert_array_equal(loss.weights(batch), batch.token_mask)
     if params:
         assert np.abs(jax.grad(lambda p: values(ours, p).sum())(params)["kernel"]).max() > 0
 
@@ -164,9 +170,9 @@ def test_hidden_mse(size):
 @pytest.mark.parametrize("layers", [(1, 5), (0, 2), (2,)])
 def test_hidden_mse_of_layers_that_are_not_there(layers):
     with pytest.raises(ValueError, match="write one of the teacher's layers, 1 to 4, for each of the student's 2"):
-        HiddenMSE(layers=layers).of_teacher(student_layers=2, teacher_layers=4)
-    assert HiddenMSE().of_teacher(student_layers=6, teacher_layers=12) == (2, 4, 6, 8, 10, 12)
-    assert HiddenMSE(layers=(4, 4)).of_teacher(student_layers=2, teacher_layers=4) == (4, 4)
+        HiddenMSE(layers=layers).teacher_layers(student_layers=2, teacher_layers=4)
+    assert HiddenMSE().teacher_layers(student_layers=6, teacher_layers=12) == (2, 4, 6, 8, 10, 12)
+    assert HiddenMSE(layers=(4, 4)).teacher_layers(student_layers=2, teacher_layers=4) == (4, 4)
 
 
 def _at(h, place, part):

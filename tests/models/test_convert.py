@@ -18,78 +18,78 @@ FAMILIES = {"bert": bert, "distilbert": distilbert}
 def case(request):
     """(family, shape, tensors as the Hub has them)."""
     family = FAMILIES[request.param]
-    cfg = tiny_config(num_token_types=2 if family is bert else 0)
+    config = tiny_config(num_token_types=2 if family is bert else 0)
     random = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), parameter_shapes(cfg))
-    return family, cfg, convert.save(family, cfg, params, head="masked_lm")
+    params = jax.tree.map(lambda x: random.normal(size=x.shape).astype(np.float32), parameter_shapes(config))
+    return family, config, convert.to_hub(family, config, params, head="masked_lm")
 
 
-def load(family, cfg, tensors):
-    return convert.load(family, cfg, tensors, head="masked_lm", like=parameter_shapes(cfg))
+def load(family, config, tensors):
+    return convert.from_hub(family, config, tensors, head="masked_lm", like=parameter_shapes(config))
 
 
 def test_there_and_back(case):
-    family, cfg, tensors = case
-    loaded = load(family, cfg, tensors)
+    family, config, tensors = case
+    loaded = load(family, config, tensors)
     assert loaded.has_head
     assert loaded.unused == ()
-    assert_same(convert.save(family, cfg, loaded.params, head="masked_lm"), tensors)
+    assert_same(convert.to_hub(family, config, loaded.params, head="masked_lm"), tensors)
 
 
 def test_gamma_and_beta(case):
-    family, cfg, tensors = case
+    family, config, tensors = case
     old = {
         name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): x
         for name, x in tensors.items()
     }
     assert old.keys() != tensors.keys()
-    assert_same(load(family, cfg, old).params, load(family, cfg, tensors).params)
+    assert_same(load(family, config, old).params, load(family, config, tensors).params)
 
 
 def test_without_prefix_and_head(case):
-    family, cfg, tensors = case
+    family, config, tensors = case
     bare = {name.removeprefix(family.PREFIX): x for name, x in tensors.items() if name.startswith(family.PREFIX)}
-    loaded = load(family, cfg, bare)
+    loaded = load(family, config, bare)
     assert not loaded.has_head
-    assert_same(loaded.params["encoder"], load(family, cfg, tensors).params["encoder"])
+    assert_same(loaded.params["encoder"], load(family, config, tensors).params["encoder"])
     assert list(loaded.params) == ["encoder"]
 
 
 def test_tied_weights_are_compared_before_they_are_left_out(case):
-    family, cfg, tensors = case
+    family, config, tensors = case
     name, twin = next(iter(family.TIED.items()))
-    assert_same(load(family, cfg, tensors | {name: tensors[twin]}).params, load(family, cfg, tensors).params)
+    assert_same(load(family, config, tensors | {name: tensors[twin]}).params, load(family, config, tensors).params)
     with pytest.raises(ValueError, match=f"{name} differs from {twin}"):
-        load(family, cfg, tensors | {name: tensors[twin] + 1e-6})
+        load(family, config, tensors | {name: tensors[twin] + 1e-6})
 
 
 def test_a_bias_that_stands_under_its_twins_name_only(case):
     if case[0] is not bert:
         pytest.skip("only BERT ties its bias")
-    family, cfg, tensors = case
+    family, config, tensors = case
     moved = {name.replace("cls.predictions.bias", "cls.predictions.decoder.bias"): x for name, x in tensors.items()}
-    assert_same(load(family, cfg, moved).params, load(family, cfg, tensors).params)
+    assert_same(load(family, config, moved).params, load(family, config, tensors).params)
 
 
 def test_buffers_and_other_heads(case):
-    family, cfg, tensors = case
+    family, config, tensors = case
     more = {family.BUFFERS[0]: np.arange(4), f"{family.OTHER_HEADS[0]}weight": np.zeros(3)}
-    assert load(family, cfg, tensors | more).unused == (f"{family.OTHER_HEADS[0]}weight",)
+    assert load(family, config, tensors | more).unused == (f"{family.OTHER_HEADS[0]}weight",)
 
 
 def test_missing_partial_unknown_and_misshapen_are_errors(case):
-    family, cfg, tensors = case
+    family, config, tensors = case
     word = next(name for name in tensors if "layer.0" in name and name.endswith("weight"))
     head = next(iter(family.HEADS["masked_lm"]))
     without = lambda name: {k: v for k, v in tensors.items() if k != name}
     with pytest.raises(ValueError, match=f"1 tensors are missing from the encoder: {word}"):
-        load(family, cfg, without(word))
+        load(family, config, without(word))
     with pytest.raises(ValueError, match=f"missing from the masked_lm head, which is there in part: {head}"):
-        load(family, cfg, without(head))
+        load(family, config, without(head))
     with pytest.raises(ValueError, match="unknown to this family.*: surprise.weight"):
-        load(family, cfg, tensors | {"surprise.weight": np.zeros(1)})
+        load(family, config, tensors | {"surprise.weight": np.zeros(1)})
     with pytest.raises(ValueError, match=rf"tensor {word} has shape \(3, 2\), but config.json asks for"):
-        load(family, cfg, tensors | {word: np.zeros((3, 2), np.float32)})
+        load(family, config, tensors | {word: np.zeros((3, 2), np.float32)})
 
 
 def test_the_exported_file_has_the_tensors_of_the_release(distilbert_folder):

@@ -29,33 +29,33 @@ def products(jaxpr) -> int:
 @pytest.fixture(scope="module")
 def traced():
     """(configuration, scores of a model, its parameters)."""
-    cfg = tiny_config(dropout=0.0, attention_dropout=0.0, projection_dropout=0.0)
+    config = tiny_config(dropout=0.0, attention_dropout=0.0, attention_output_dropout=0.0)
     batch = plain(make_rows(b=ROWS, t=LENGTH))
-    batch = dataclasses.replace(batch, predict_at=batch.predict_at[:, :PLACES])
-    model = MaskedLM(cfg)
+    batch = dataclasses.replace(batch, predict_positions=batch.predict_positions[:, :PLACES])
+    model = MaskedLM(config)
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
-    return cfg, lambda params: model.apply(params, batch).scores.dense().sum(), params
+    return config, lambda params: model.apply(params, batch).logits.to_dense().sum(), params
 
 
 def test_a_pass_forward(traced):
-    cfg, scores, params = traced
-    expected = cost_model.of_encoder(cfg, rows=ROWS, length=LENGTH) + cost_model.of_masked_words(
-        cfg, places=ROWS * PLACES
+    config, scores, params = traced
+    expected = cost_model.encoder_flops(config, rows=ROWS, length=LENGTH) + cost_model.masked_lm_head_flops(
+        config, num_predictions=ROWS * PLACES
     )
     assert products(jax.make_jaxpr(scores)(params).jaxpr) == expected
 
 
 def test_an_update(traced):
-    cfg, scores, params = traced
+    config, scores, params = traced
     student = products(jax.make_jaxpr(jax.grad(scores))(params).jaxpr)
     teacher = products(jax.make_jaxpr(scores)(params).jaxpr)
-    sizes = dict(rows=ROWS, length=LENGTH, places=PLACES)
-    assert cost_model.of_update(cfg, None, **sizes) == student
-    assert cost_model.of_update(cfg, cfg, **sizes) == student + teacher
-    assert cost_model.of_update(cfg, cfg, **sizes | {"places": 0}) < student + teacher
+    sizes = dict(rows=ROWS, length=LENGTH, num_predictions=PLACES)
+    assert cost_model.update_flops(config, None, **sizes) == student
+    assert cost_model.update_flops(config, config, **sizes) == student + teacher
+    assert cost_model.update_flops(config, config, **sizes | {"places": 0}) < student + teacher
 
 
 def test_bert_base_by_hand():
     """85 million weights in the layers of BERT-base, so 2 · 85 M a token, and attention beside it."""
-    cfg = tiny_config(hidden_size=768, num_layers=12, num_heads=12, mlp_size=3072, vocab_size=30_522)
-    assert cost_model.of_encoder(cfg, rows=1, length=512) == 512 * (2 * 12 * 7_077_888 + 12 * 4 * 512 * 768)
+    config = tiny_config(hidden_size=768, num_layers=12, num_heads=12, mlp_size=3072, vocab_size=30_522)
+    assert cost_model.encoder_flops(config, rows=1, length=512) == 512 * (2 * 12 * 7_077_888 + 12 * 4 * 512 * 768)

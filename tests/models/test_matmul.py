@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distilbert_jax.hub.load import parameter_shapes
-from distilbert_jax.models.matmul import matrices, product
+from distilbert_jax.models.matmul import einsum, matmul
 from distilbert_jax.models.transformer import Transformer
 from tests.conftest import tiny_config
 from tests.helpers.batches import VOCABULARY, make_rows, plain
@@ -30,7 +30,7 @@ def test_value_and_gradients_of_rounded_operands(name, dtype):
     """Against float64 on the operands and the cotangent as they are rounded."""
     spec = name.partition(", rows")[0]
     a, b, g = (RANDOM.normal(size=shape) for shape in SPECS[name])
-    compute = matrices if spec == "td,df->tf" else lambda a, b, dtype: product(spec, a, b, dtype)
+    compute = matmul if spec == "td,df->tf" else lambda a, b, dtype: einsum(spec, a, b, dtype)
     ours, pull = jax.vjp(lambda a, b: compute(a, b, jnp.dtype(dtype)), *(jnp.asarray(x, jnp.float32) for x in (a, b)))
     rounded = [ROUND[dtype](x).astype(np.float64) for x in (a, b, g)]
     inputs, of_c = spec.split("->")
@@ -61,12 +61,14 @@ def products_of(f, *arguments):
 
 
 def test_every_product_of_an_update_is_of_bfloat16():
-    cfg = tiny_config(vocab_size=VOCABULARY, max_tokens=16, dtype="bfloat16")
+    config = tiny_config(vocab_size=VOCABULARY, max_positions=16, dtype="bfloat16")
     batch = plain(make_rows())
-    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), parameter_shapes(cfg)["encoder"])
-    loss = lambda params: Transformer(cfg).apply({"params": params}, batch).hidden[-1].astype(jnp.float32).sum()
+    params = jax.tree.map(lambda x: jnp.ones(x.shape, x.dtype), parameter_shapes(config)["encoder"])
+    loss = lambda params: (
+        Transformer(config).apply({"params": params}, batch).hidden_states[-1].astype(jnp.float32).sum()
+    )
     found = products_of(jax.grad(loss), params)
-    assert len(found) == cfg.num_layers * (6 + 2) * 3  # each once forward and twice backward
+    assert len(found) == config.num_layers * (6 + 2) * 3  # each once forward and twice backward
     assert set(found) == {("bf16", "bf16")}
     mixed = lambda a, b: jnp.dot(a, b, preferred_element_type=jnp.float32).sum()
     half = jnp.ones((8, 8), jnp.bfloat16)

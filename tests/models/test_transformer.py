@@ -10,44 +10,44 @@ import pytest
 from jax.extend.random import threefry_2x32
 
 from distilbert_jax.heads.masked_lm import MaskedLM
-from distilbert_jax.models.attention import PROBABILITIES, attend
-from distilbert_jax.models.dropout import drop, fold, uint16s
-from distilbert_jax.models.transformer import EMBEDDINGS, LAYERS, MLP, PROJECTION
-from distilbert_jax.train.objective import DROPOUT, row_keys
+from distilbert_jax.models.attention import PROBABILITIES_SITE, attend
+from distilbert_jax.models.dropout import apply_dropout, fold_keys, random_uint16
+from distilbert_jax.models.transformer import ATTENTION_OUTPUT_SITE, BLOCK_CLASSES, EMBEDDINGS_SITE, MLP_SITE
+from distilbert_jax.train.objective import DROPOUT_KEY, row_keys
 from tests.conftest import tiny_config
 from tests.helpers.batches import VOCABULARY, assert_close, make_rows, plain
 
-CFG = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
+CFG = tiny_config(vocab_size=VOCABULARY, max_positions=16, num_layers=2)
 
 
 def hidden(batch, **changes):
-    cfg = dataclasses.replace(CFG, **changes)
-    model = MaskedLM(cfg)
+    config = dataclasses.replace(CFG, **changes)
+    model = MaskedLM(config)
     params = jax.jit(model.init)(jax.random.key(0), batch)
-    return np.asarray(jax.jit(model.apply)(params, batch).hidden[-1])
+    return np.asarray(jax.jit(model.apply)(params, batch).hidden_states[-1])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_packed_documents_do_not_see_each_other(dtype):
     batch = plain(make_rows())
     other = dataclasses.replace(
-        batch, tokens=jnp.where(batch.segments == 1, (batch.tokens + 1) % VOCABULARY, batch.tokens)
+        batch, tokens=jnp.where(batch.segment_ids == 1, (batch.tokens + 1) % VOCABULARY, batch.tokens)
     )
     a, b = hidden(batch, dtype=dtype), hidden(other, dtype=dtype)
-    np.testing.assert_array_equal(a[batch.segments == 2], b[batch.segments == 2])
-    assert (a[batch.segments == 1] != b[batch.segments == 1]).any()
+    np.testing.assert_array_equal(a[batch.segment_ids == 2], b[batch.segment_ids == 2])
+    assert (a[batch.segment_ids == 1] != b[batch.segment_ids == 1]).any()
 
 
 def test_a_document_is_the_same_alone_and_packed():
     batch = plain(make_rows())
-    second = np.asarray(batch.segments == 2)
+    second = np.asarray(batch.segment_ids == 2)
     n = int(second[0].sum())
     alone = jax.tree.map(lambda x: x[:1], batch)
     shift = lambda x: jnp.roll(x, -6, axis=1)
     alone = dataclasses.replace(
         alone,
         tokens=shift(alone.tokens),
-        segments=jnp.where(jnp.arange(16) < n, 1, 0)[None],
+        segment_ids=jnp.where(jnp.arange(16) < n, 1, 0)[None],
         positions=shift(alone.positions),
     )
     np.testing.assert_allclose(hidden(alone)[0, :n], hidden(batch)[0, second[0]], atol=1e-6)
@@ -56,13 +56,13 @@ def test_a_document_is_the_same_alone_and_packed():
 def test_padding_attends_to_nothing_real_and_stays_finite():
     batch = plain(make_rows())
     assert np.isfinite(hidden(batch)).all()
-    empty = dataclasses.replace(batch, segments=jnp.zeros_like(batch.segments))
+    empty = dataclasses.replace(batch, segment_ids=jnp.zeros_like(batch.segment_ids))
     assert np.isfinite(hidden(empty)).all()
 
 
 def test_bfloat16_computes_near_float32():
     batch = plain(make_rows())
-    real = np.asarray(batch.real)
+    real = np.asarray(batch.token_mask)
     a, b = hidden(batch), hidden(batch, dtype="bfloat16").astype(np.float32)
     assert 0 < np.abs(a - b)[real].max() < 0.1
 
@@ -78,14 +78,14 @@ def test_the_softmax_of_attention_is_float32_also_in_bfloat16():
 
 def test_dropout_keeps_the_mean_and_drops_its_share():
     x = jnp.ones((64, 1_000))
-    keys = row_keys(0, plain(make_rows(b=64)), DROPOUT)
-    dropped = np.asarray(drop(x, keys, rate=0.1, site=0))
+    keys = row_keys(0, plain(make_rows(b=64)), DROPOUT_KEY)
+    dropped = np.asarray(apply_dropout(x, keys, rate=0.1, site=0))
     assert abs((dropped == 0).mean() - 0.1) < 0.005
     np.testing.assert_allclose(dropped[dropped > 0], 1 / 0.9, rtol=1e-4)
     assert abs(dropped.mean() - 1) < 0.005
     assert (dropped[0] != dropped[1]).any()
-    np.testing.assert_array_equal(drop(x, None, rate=0.1, site=0), x)
-    assert (np.asarray(drop(x, keys, rate=0.1, site=1)) != dropped).any()
+    np.testing.assert_array_equal(apply_dropout(x, None, rate=0.1, site=0), x)
+    assert (np.asarray(apply_dropout(x, keys, rate=0.1, site=1)) != dropped).any()
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (2, 4_096), (5, 7, 11)])
@@ -93,7 +93,7 @@ def test_random_bits_are_the_blocks_of_threefry(shape):
     """Against the cipher asked block by block, and every bit of a value a fair coin."""
     key = jax.random.key(7)
     size, each = math.prod(shape), -(-math.prod(shape[1:]) // 2)
-    values = np.asarray(uint16s(key, shape)).reshape(shape[0], -1)
+    values = np.asarray(random_uint16(key, shape)).reshape(shape[0], -1)
     for first, row in enumerate(values):
         counts = jnp.arange(first * each, (first + 1) * each, dtype=jnp.uint32)
         words = np.asarray(threefry_2x32(jax.random.key_data(key), counts))
@@ -106,29 +106,32 @@ def test_random_bits_are_the_blocks_of_threefry(shape):
 
 
 def test_layers_and_sites_share_no_mask():
-    keys = row_keys(0, plain(make_rows()), DROPOUT)
-    places = [(layer, site) for layer in range(3) for site in (PROBABILITIES, PROJECTION, MLP)]
-    masks = [np.asarray(drop(jnp.ones((8, 100)), fold(keys, layer), rate=0.5, site=site)) for layer, site in places]
-    masks.append(np.asarray(drop(jnp.ones((8, 100)), keys, rate=0.5, site=EMBEDDINGS)))
+    keys = row_keys(0, plain(make_rows()), DROPOUT_KEY)
+    places = [(layer, site) for layer in range(3) for site in (PROBABILITIES_SITE, ATTENTION_OUTPUT_SITE, MLP_SITE)]
+    masks = [
+        np.asarray(apply_dropout(jnp.ones((8, 100)), fold_keys(keys, layer), rate=0.5, site=site))
+        for layer, site in places
+    ]
+    masks.append(np.asarray(apply_dropout(jnp.ones((8, 100)), keys, rate=0.5, site=EMBEDDINGS_SITE)))
     agreement = [(a == b).mean() for i, a in enumerate(masks) for b in masks[:i]]
     assert 0.4 < min(agreement) <= max(agreement) < 0.6
 
 
-def objective(cfg, rows, *, dropout):
+def objective(config, rows, *, dropout):
     """Σ of the last hidden state, squared, as a function of the parameters; and those."""
-    batch, model = plain(rows), MaskedLM(cfg)
-    keys = row_keys(0, batch, DROPOUT) if dropout else None
+    batch, model = plain(rows), MaskedLM(config)
+    keys = row_keys(0, batch, DROPOUT_KEY) if dropout else None
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
     random = np.random.default_rng(0)
     params = jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.1, x.shape), jnp.float32), params)
-    return lambda params: (model.apply(params, batch, keys=keys).hidden[-1] ** 2).sum(), params
+    return lambda params: (model.apply(params, batch, keys=keys).hidden_states[-1] ** 2).sum(), params
 
 
 @pytest.mark.parametrize("remat", ["attention", "layers"])
 def test_what_is_computed_anew_changes_nothing(remat):
     """Dropout included: the masks are functions of the row."""
     gradients = []
-    for kind in ("nothing", remat):
+    for kind in ("none", remat):
         f, params = objective(dataclasses.replace(CFG, remat=kind), make_rows(), dropout=True)
         gradients.append(jax.jit(jax.grad(f))(params))
     assert_close(*gradients, rtol=1e-5, atol=1e-6)
@@ -137,10 +140,10 @@ def test_what_is_computed_anew_changes_nothing(remat):
 def test_what_is_computed_anew_is_not_kept():
     """What the forward pass hands to the backward pass. (XLA on a CPU computes nothing twice, whatever it is told.)"""
     kept = {}
-    for remat in LAYERS:
-        cfg = dataclasses.replace(CFG, remat=remat, num_layers=6, max_tokens=64)
-        f, params = objective(cfg, make_rows(b=8, t=64), dropout=False)
+    for remat in BLOCK_CLASSES:
+        config = dataclasses.replace(CFG, remat=remat, num_layers=6, max_positions=64)
+        f, params = objective(config, make_rows(b=8, t=64), dropout=False)
         residuals = jax.eval_shape(lambda params, f=f: jax.vjp(f, params)[1], params)
         kept[remat] = sum(x.size for x in jax.tree.leaves(residuals)) - sum(x.size for x in jax.tree.leaves(params))
-    assert kept["attention"] < 0.5 * kept["nothing"]
+    assert kept["attention"] < 0.5 * kept["none"]
     assert kept["layers"] < 0.5 * kept["attention"]

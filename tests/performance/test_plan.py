@@ -6,7 +6,7 @@ import pytest
 
 from distilbert_jax.cli.main import main
 from distilbert_jax.config import experiment_file
-from distilbert_jax.devices.specs import DEVICES
+from distilbert_jax.devices.specs import DEVICE_SPECS
 from distilbert_jax.models import cost_model
 from distilbert_jax.performance import collectives, targets
 from distilbert_jax.performance.plan import plan
@@ -53,28 +53,28 @@ ENTRY %main (x: f32[8,4]) -> f32[2,4] {
 
 
 def test_what_a_program_exchanges():
-    of = lambda kind, size, times: collectives.Collective(kind=kind, bytes=size, among=4, times=times)
-    assert collectives.read(PROGRAM) == [
+    of = lambda kind, size, times: collectives.Collective(kind=kind, bytes=size, group_size=4, times=times)
+    assert collectives.parse_collectives(PROGRAM) == [
         of("all-gather", 48, 5),  # asynchronous: what it begins in and what runs meanwhile show the same one
         of("all-gather", 128, 5),
         of("all-reduce", 52, 1),
         of("reduce-scatter", 128, 1),
     ]
-    assert [each.sent for each in collectives.read(PROGRAM)] == [36, 96, 78, 96]  # on a ring of four
+    assert [each.sent_bytes for each in collectives.parse_collectives(PROGRAM)] == [36, 96, 78, 96]  # on a ring of four
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    return experiment_file.load(tiny(tmp_path_factory.mktemp("plan")))
+    return experiment_file.load_experiment(tiny(tmp_path_factory.mktemp("plan")))
 
 
 @pytest.mark.parametrize("changes", [[], ["fsdp=4", "tensor=2"]])
 def test_the_program_planned_is_the_one_that_runs(experiment, changes, capsys):
-    experiment = experiment_file.override(experiment, changes)
-    found = plan(experiment, targets.at_hand_devices())
+    experiment = experiment_file.apply_overrides(experiment, changes)
+    found = plan(experiment, targets.local_target())
     run = setup_distillation(experiment, load_inputs(experiment))
-    assert run.rows_per_device == found.rows
-    words = found.memory / run.fits.need(found.rows)
+    assert run.per_device_batch_size == found.rows
+    words = found.memory / run.step_memory.bytes_needed(found.rows)
     assert words == pytest.approx(1.0, abs=0.01)  # the corpus' own word counts are a constant in it
     assert found.arithmetic * 8 == run.flops["mfu"]
     assert "fits" in capsys.readouterr().out
@@ -87,28 +87,28 @@ def test_by_arithmetic_alone(capsys):
     said = capsys.readouterr().out
     assert "estimate by arithmetic" in said
     assert "32 at once on each device, 8 times an update" in said
-    experiment = experiment_file.override(experiment_file.load(DISTILBERT), ["steps=1000"])
-    found = plan(experiment, targets.gpus("A100", 8), price=2.0)
+    experiment = experiment_file.apply_overrides(experiment_file.load_experiment(DISTILBERT), ["steps=1000"])
+    found = plan(experiment, targets.gpu_target("A100", 8), price=2.0)
     assert found.seconds["arithmetic"] == pytest.approx(found.arithmetic / 312e12)
     assert found.hours == pytest.approx(1_000 * max(found.seconds.values()) / 3_600)
-    [gradients] = found.exchanged
-    assert gradients.sent == pytest.approx(2 * 7 / 8 * 4 * 66_985_530, rel=1e-3)  # all parameters of DistilBERT
-    plan(experiment_file.override(experiment, ["rows_per_device=auto"]), targets.gpus("A100", 8))
+    [gradients] = found.collectives
+    assert gradients.sent_bytes == pytest.approx(2 * 7 / 8 * 4 * 66_985_530, rel=1e-3)  # all parameters of DistilBERT
+    plan(experiment_file.apply_overrides(experiment, ["per_device_batch_size=auto"]), targets.gpu_target("A100", 8))
     assert "planned with 32" in capsys.readouterr().out
-    halved = experiment_file.override(experiment, ["rows_per_device=16"])
-    assert plan(halved, targets.gpus("A100", 8)).memory < 0.7 * found.memory
+    halved = experiment_file.apply_overrides(experiment, ["per_device_batch_size=16"])
+    assert plan(halved, targets.gpu_target("A100", 8)).memory < 0.7 * found.memory
 
 
 def test_memory_by_arithmetic_grows_with_what_it_is_of():
-    cfg = tiny_config(vocab_size=1_000)
-    sizes = dict(parameters=1e6, taught=1e6, rows=8, accumulation=1, length=64, places=10, block=128)
-    of = lambda **changes: cost_model.Share(**{"student": cfg, "teacher": cfg, **sizes, **changes})
-    assert of(parameters=2e6).memory() - of().memory() == 16e6  # parameter, gradient, two moments
-    assert of(taught=2e6).memory() - of().memory() == 4e6
-    layers = cfg.num_layers * 64 * (8 * cfg.hidden_size + 2 * cfg.mlp_size + cfg.num_heads * 64) * 4
-    assert of(rows=9).memory() - of().memory() == layers
-    assert of(accumulation=2).memory() == of().memory()
-    assert of(accumulation=2).traffic() > 1.5 * of().traffic()
+    config = tiny_config(vocab_size=1_000)
+    sizes = dict(parameters=1e6, taught=1e6, rows=8, accumulation=1, length=64, num_predictions=10, block=128)
+    of = lambda **changes: cost_model.DeviceWorkload(**{"student": config, "teacher": config, **sizes, **changes})
+    assert of(parameters=2e6).memory_bytes() - of().memory_bytes() == 16e6  # parameter, gradient, two moments
+    assert of(taught=2e6).memory_bytes() - of().memory_bytes() == 4e6
+    layers = config.num_layers * 64 * (8 * config.hidden_size + 2 * config.mlp_size + config.num_heads * 64) * 4
+    assert of(rows=9).memory_bytes() - of().memory_bytes() == layers
+    assert of(accumulation=2).memory_bytes() == of().memory_bytes()
+    assert of(accumulation=2).traffic_bytes() > 1.5 * of().traffic_bytes()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_memory_by_arithmetic_grows_with_what_it_is_of():
     [
         (["--device", "H300"], "--device H300: choose one of B200, H200"),
         (["--device", "H200", "fsdp=2"], "fsdp and tensor are planned for the devices at hand or with --topology"),
-        (["--device", "H200", "--num-devices", "7"], "global_batch=2048 does not divide by 7 devices"),
+        (["--device", "H200", "--num-devices", "7"], "global_batch_size=2048 does not divide by 7 devices"),
         (["tensor=8"], "tensor=8 does not divide the student's num_heads, 12"),
     ],
 )
@@ -133,21 +133,24 @@ def test_a_topology_without_its_compiler(monkeypatch, capsys):
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs the extra tpu")
 def test_a_tpu_that_is_not_there(experiment, capsys):
-    found = plan(experiment_file.override(experiment, ["fsdp=2", "rows_per_device=1"]), targets.tpu("v5e:2x2"))
+    found = plan(
+        experiment_file.apply_overrides(experiment, ["fsdp=2", "per_device_batch_size=1"]),
+        targets.tpu_target("v5e:2x2"),
+    )
     assert found.target.count == 4
-    assert found.target.device == DEVICES["TPU v5 lite"]
+    assert found.target.spec == DEVICE_SPECS["TPU v5 lite"]
     assert found.fits
     assert found.accumulation > 1
-    times = [each.times for each in found.exchanged if each.kind == "all-gather"]
+    times = [each.times for each in found.collectives if each.kind == "all-gather"]
     assert {1, found.accumulation} <= set(times)  # the student's once, the teacher's in every micro-batch
     with pytest.raises(ValueError, match="--topology v5e:3x3: .*not divisible"):
-        targets.tpu("v5e:3x3")
+        targets.tpu_target("v5e:3x3")
 
 
 def test_figures_of_vendors_have_their_order():
-    peak = lambda name, dtype="bfloat16": DEVICES[name].peak(dtype)
+    peak = lambda name, dtype="bfloat16": DEVICE_SPECS[name].peak_flops(dtype)
     assert peak("T4") < peak("A100") < peak("H100") < peak("B200")
     assert peak("V100", "float16") > 5 * peak("V100")
-    for device in DEVICES.values():
+    for device in DEVICE_SPECS.values():
         assert device.link < device.bandwidth
         assert min(device.flops.values()) > device.bandwidth

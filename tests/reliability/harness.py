@@ -228,7 +228,7 @@ def same_log(a: pathlib.Path, b: pathlib.Path, *, steps: dict[metrics_log.Kind, 
         ours, theirs = (
             [
                 {name: value for name, value in entry.items() if name not in TIMED}
-                for entry in metrics_log.read(folder, kind)
+                for entry in metrics_log.read_log(folder, kind)
             ]
             for folder in (a, b)
         )

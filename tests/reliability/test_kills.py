@@ -75,7 +75,7 @@ def test_prepare_killed_anywhere_makes_the_same_shards(tmp_path, prove, figures,
     text = harness.texts(tmp_path / "text.txt", documents=24_000)
     command = lambda name: [
         *("prepare", QUICKSTART, f"teacher={bert_folder}", f"corpus.sources.text={text}"),
-        *(f"corpus.folder={tmp_path / name}", "corpus.row_length=64"),
+        *(f"corpus.shard_dir={tmp_path / name}", "corpus.sequence_length=64"),
     ]
     length = timed(command("whole"))
     among_chunks = lambda: while_there_is("train-00001.json", without="manifest.json")
@@ -130,7 +130,7 @@ def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, fig
             "--output-dir",
             str(tmp_path / name),
         ),
-        *(f"epochs={epochs}", "batch=8", "max_length=16", "optimizer.peak_lr=2e-3"),
+        *(f"epochs={epochs}", "batch=8", "max_length=16", "optimizer.learning_rate=2e-3"),
     ]
     length = timed(command("whole"))
     the_model = lambda: while_there_is("seed?/model.partial")
@@ -209,12 +209,12 @@ def test_a_model_folder_is_old_or_new_whenever_it_is_looked_at(tmp_path, monkeyp
             for owner, name in ((pathlib.Path, "rename"), (shutil, "rmtree")):
                 patched.setattr(owner, name, dies(getattr(owner, name)))
             try:
-                files.swap_in(new, folder)
+                files.replace_folder(new, folder)
                 swaps += 1
             except KeyboardInterrupt:
                 assert not folder.exists() or len({path.read_text() for path in folder.iterdir()}) == 1
                 assert not folder.exists() or len(list(folder.iterdir())) == 2
         if new.exists():
-            files.swap_in(new, folder)
+            files.replace_folder(new, folder)
         assert {path.read_text() for path in folder.iterdir()} == {"new"}
     assert swaps

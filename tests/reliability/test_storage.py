@@ -250,7 +250,7 @@ def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures
     )
     finetune = lambda into: [
         *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch=8"),
-        *("max_length=16", "optimizer.peak_lr=2e-3"),
+        *("max_length=16", "optimizer.learning_rate=2e-3"),
     ]
     said = starved(finetune(small_disk / "tasks"), small_disk, rooms=(4, 24, 60, 120, 200) if prove else (60,))
     harness.run(finetune(tmp_path / "tasks"))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.devices.mesh import make_mesh, replicated
+from distilbert_jax.devices.mesh import make_mesh, replicated_sharding
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.types import TrainState
 from tests.helpers.batches import assert_same
@@ -19,7 +19,7 @@ def state(value):
         TrainState(
             step=jnp.array(value), params=params, opt_state=(jnp.ones(3) * value,), nonfinite_steps=jnp.array(0)
         ),
-        replicated(make_mesh()),
+        replicated_sharding(make_mesh()),
     )
 
 
@@ -102,10 +102,10 @@ def test_who_only_looks_takes_an_earlier_one_and_leaves_all_as_it_is(checkpoints
     (tmp_path / "9.orbax-checkpoint-tmp").mkdir()
     DAMAGE[name](tmp_path / "2")
     before = sorted(tmp_path.rglob("*"))
-    restored, step = checkpoints.look(state(0), before=3)
+    restored, step = checkpoints.peek(state(0), before=3)
     assert step == 1
     assert_same(restored, state(1))
-    assert checkpoints.look(state(0), before=1) is None
+    assert checkpoints.peek(state(0), before=1) is None
     assert sorted(tmp_path.rglob("*")) == before
     assert ("2 is passed over" in " ".join(capsys.readouterr().out.split())) == (name != "no sums")
     checkpoints.close()
@@ -113,7 +113,7 @@ def test_who_only_looks_takes_an_earlier_one_and_leaves_all_as_it_is(checkpoints
 
 def test_who_only_looks_makes_no_folder(tmp_path):
     looking = Checkpoints(tmp_path / "none", keep=1)
-    assert looking.look(state(0), before=5) is None
+    assert looking.peek(state(0), before=5) is None
     looking.close()
     assert not (tmp_path / "none").exists()
 
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_the_last_good_one(small_disk):
     checkpoints = Checkpoints(small_disk / "checkpoints", keep=2)
     save(checkpoints, 1)
     noise = np.random.default_rng(0).normal(size=(1_000, 1_000)).astype(np.float32)  # does not compress
-    large = jax.device_put(state(2).replace(params={"x": jnp.asarray(noise)}), replicated(make_mesh()))
+    large = jax.device_put(state(2).replace(params={"x": jnp.asarray(noise)}), replicated_sharding(make_mesh()))
     with pytest.raises(OSError, match="checkpoint not written") as caught:
         checkpoints.save(large, step=2)
         checkpoints.wait()

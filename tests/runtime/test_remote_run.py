@@ -18,7 +18,7 @@ from tests.helpers import objects
 from tests.train.distill.test_loop import assert_same_run
 
 RUN = "s3://bucket/runs/mine"
-FEW = ("rows_per_device=2", "steps=9", "eval_every=9")
+FEW = ("per_device_batch_size=2", "steps=9", "eval_every=9")
 
 
 class Machines:
@@ -40,7 +40,7 @@ class Machines:
 
     def stored(self, cache: str) -> list[subprocess.Popen]:
         return self.start(
-            cache, f"workdir={RUN}", "corpus.folder=s3://bucket/shards", "teacher.folder=s3://bucket/teacher"
+            cache, f"workdir={RUN}", "corpus.shard_dir=s3://bucket/shards", "teacher.name_or_path=s3://bucket/teacher"
         )
 
     def environment(self, cache: str) -> dict[str, str]:
@@ -88,20 +88,20 @@ def test_killed_it_goes_on_elsewhere_from_what_was_sent_whole(machines, whole):
     saved = max(machines.sent())
     assert saved < 9
 
-    machines.store.asked.clear()
+    machines.store.prediction_weights.clear()
     for status, said in ended(machines.stored("second")):
         assert status == 0, said
     copy = machines.copy("second0")
     assert min(machines.sent()) > saved
     assert_same_run(copy / "runs" / "mine", whole)
     for folder in ("shards", "runs/mine/export", "runs/mine/checkpoints/9"):
-        there = {name: machines.store.read(f"{folder}/{name}") for name in files.sums(copy / folder)}
-        assert {name: hashlib.sha256(x).hexdigest() for name, x in there.items()} == files.sums(copy / folder)
+        there = {name: machines.store.read(f"{folder}/{name}") for name in files.folder_hashes(copy / folder)}
+        assert {name: hashlib.sha256(x).hexdigest() for name, x in there.items()} == files.folder_hashes(copy / folder)
     assert machines.store.keys("PUT")[-1] == "runs/mine/export.sha256"
     # Each machine fetched the shards once; the second neither wrote nor read a disk of the first.
     shards = [key for key in machines.store.keys("GET") if key.startswith("shards/")]
     assert sorted(shards) == sorted(2 * list(set(shards)))
-    assert files.sums(machines.copy("second1") / "shards") == files.sums(copy / "shards")
+    assert files.folder_hashes(machines.copy("second1") / "shards") == files.folder_hashes(copy / "shards")
     assert not (machines.copy("second1") / "runs" / "mine" / "export").exists()
 
 
@@ -112,7 +112,7 @@ def test_what_was_sent_is_read_like_a_folder(machines, whole, tmp_path):
         [sys.executable, "-m", "distilbert_jax", "report", RUN], env=env, cwd=ROOT, capture_output=True, text=True
     )
     assert said.returncode == 0, said.stderr
-    assert metrics_log.read(machines.copy("third") / "runs" / "mine", "eval") == metrics_log.read(
+    assert metrics_log.read_log(machines.copy("third") / "runs" / "mine", "eval") == metrics_log.read_log(
         machines.copy("second0") / "runs" / "mine", "eval"
     )
     code = "import sys; from distilbert_jax.config import experiment as config; "
@@ -125,8 +125,8 @@ def test_what_was_sent_is_read_like_a_folder(machines, whole, tmp_path):
     "change, told",
     [
         ("workdir=s3://other/run", "error: s3://other/run.* bucket does not exist. Is the bucket's name right"),
-        ("teacher.folder=s3://bucket/nothing", "error: no model at s3://bucket/nothing: there are no files"),
-        ("corpus.folder=s3://bucket", "error: s3://bucket is no address of a folder"),
+        ("teacher.name_or_path=s3://bucket/nothing", "error: no model at s3://bucket/nothing: there are no files"),
+        ("corpus.shard_dir=s3://bucket", "error: s3://bucket is no address of a folder"),
     ],
 )
 def test_a_bad_address_is_said_in_one_line_on_every_process(machines, change, told):

@@ -10,18 +10,21 @@ from distilbert_jax.devices import peak
 from distilbert_jax.runtime import metrics_log as logs
 from distilbert_jax.runtime import step_monitor as meter
 from distilbert_jax.runtime.checkpoint import Checkpoints
-from distilbert_jax.runtime.metrics_log import Log
-from distilbert_jax.runtime.step_monitor import Meter, Work
+from distilbert_jax.runtime.metrics_log import MetricsLog
+from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork
 
 
 def after(tmp_path, *, nonfinite_steps, **allowed):
     """A meter that has read a step whose loss is NaN, when `nonfinite_steps` updates were left out so far."""
-    with Log(tmp_path, start=0) as log, contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept:
-        meter = Meter(log, kept, losses={}, schedule=lambda step: 0.0, log_every=10, **allowed)
+    with (
+        MetricsLog(tmp_path, start=0) as log,
+        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept,
+    ):
+        meter = StepMonitor(log, kept, losses={}, schedule=lambda step: 0.0, log_every=10, **allowed)
         meter.after(
-            7, {"loss": jnp.array(jnp.nan), "nonfinite_steps": jnp.array(nonfinite_steps)}, 0.0, work=Work(1, 1, {})
+            7, {"loss": jnp.array(jnp.nan), "nonfinite_steps": jnp.array(nonfinite_steps)}, 0.0, work=StepWork(1, 1, {})
         )
-        meter.catch_up()
+        meter.read_pending()
 
 
 def test_the_first_is_one_too_many_where_nothing_is_allowed(tmp_path):
@@ -29,14 +32,14 @@ def test_the_first_is_one_too_many_where_nothing_is_allowed(tmp_path):
     with pytest.raises(ValueError, match="step 7: loss became nan. The update was left out. There is no") as caught:
         after(tmp_path, nonfinite_steps=1)
     assert "replay" not in str(caught.value)
-    assert "bad_steps_allowed" not in str(caught.value)
+    assert "max_nonfinite_steps" not in str(caught.value)
 
 
 def test_as_many_as_are_allowed_and_not_one_more(tmp_path, capsys):
-    after(tmp_path, nonfinite_steps=3, bad_steps_allowed=3)
-    assert "3 of the 3 that bad_steps_allowed grants" in capsys.readouterr().out
+    after(tmp_path, nonfinite_steps=3, max_nonfinite_steps=3)
+    assert "3 of the 3 that max_nonfinite_steps grants" in capsys.readouterr().out
     with pytest.raises(ValueError, match=f"replay {tmp_path} 7. If it comes again"):
-        after(tmp_path, nonfinite_steps=4, bad_steps_allowed=3, run=tmp_path)
+        after(tmp_path, nonfinite_steps=4, max_nonfinite_steps=3, run=tmp_path)
 
 
 def test_pace_is_of_the_updates_since_the_last_line(tmp_path, monkeypatch):
@@ -44,15 +47,18 @@ def test_pace_is_of_the_updates_since_the_last_line(tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(meter.time, "perf_counter", lambda: clock[0])
     loss = {"loss": jnp.array(1.0), "nonfinite_steps": jnp.array(0)}
-    with Log(tmp_path, start=0) as log, contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept:
-        measured = Meter(log, kept, losses={}, schedule=lambda step: 0.0, log_every=3, peak=1_000.0)
+    with (
+        MetricsLog(tmp_path, start=0) as log,
+        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept,
+    ):
+        measured = StepMonitor(log, kept, losses={}, schedule=lambda step: 0.0, log_every=3, peak=1_000.0)
         for step, seconds in ((1, 60.0), (2, 1.0), (3, 3.0)):
             clock[0] += seconds
-            measured.after(step, loss, 0.5, work=Work(100, 75, {"mfu": 800.0, "mfu_all_positions": 1_200.0}))
-            measured.catch_up()
+            measured.after(step, loss, 0.5, work=StepWork(100, 75, {"mfu": 800.0, "mfu_all_positions": 1_200.0}))
+            measured.read_pending()
         log.flush()
         assert measured.note == "loss 1.000  50 tokens/s  40% of peak"
-    first, third = logs.read(tmp_path, "train")
+    first, third = logs.read_log(tmp_path, "train")
     assert "mfu" not in first
     assert [third[name] for name in ("tokens_per_second", "data_wait_fraction", "padding_fraction")] == [
         50.0,
@@ -73,7 +79,7 @@ def test_peaks_are_those_of_the_device_by_its_name(monkeypatch):
     def of(kind, dtype="bfloat16"):
         monkeypatch.setattr(jax, "devices", lambda: [Device(kind)])
         monkeypatch.setattr(jax, "device_count", lambda: 2)
-        return peak.peak(dtype)
+        return peak.peak_flops(dtype)
 
     assert of("NVIDIA H200") == 2 * 989e12
     assert of("NVIDIA H100 PCIe") == 2 * 756e12
@@ -85,5 +91,5 @@ def test_peaks_are_those_of_the_device_by_its_name(monkeypatch):
 
 
 def test_the_peak_of_a_cpu_is_measured():
-    assert peak.peak("float32") > 1e8
-    assert peak.peak("float32") == peak.peak("float32")
+    assert peak.peak_flops("float32") > 1e8
+    assert peak.peak_flops("float32") == peak.peak_flops("float32")

@@ -6,7 +6,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is installed on Python 3.11 only")
 transformers = pytest.importorskip("transformers")
 
-from distilbert_jax.data.masking import positions
+from distilbert_jax.data.masking import compute_positions
 from distilbert_jax.hub import smoke
 from distilbert_jax.types import Batch
 
@@ -22,7 +22,10 @@ def random_model(family, auto=transformers.AutoModelForMaskedLM, **changes):
     is.
     """
     config = transformers.AutoConfig.for_model(
-        family, vocab_size=smoke.tiny_tokenizer().size, max_position_embeddings=64, **{**SHAPES[family], **changes}
+        family,
+        vocab_size=smoke.make_tiny_tokenizer().vocab_size,
+        max_position_embeddings=64,
+        **{**SHAPES[family], **changes},
     )
     model = auto.from_config(config, attn_implementation="eager").eval()
     random = torch.Generator().manual_seed(0)
@@ -39,7 +42,7 @@ def random_model(family, auto=transformers.AutoModelForMaskedLM, **changes):
 def write(model, folder):
     """Model and tokenizer as a Hub folder."""
     model.save_pretrained(folder)
-    tokenizer = smoke.tiny_tokenizer()
+    tokenizer = smoke.make_tiny_tokenizer()
     tokenizer.backend.save(str(folder / "tokenizer.json"))
     return folder
 
@@ -47,7 +50,7 @@ def write(model, folder):
 def text(*, b=3, t=20, pairs=False):
     """(ids, mask, token types): rows of different lengths."""
     random = np.random.default_rng(0)
-    ids = random.integers(5, smoke.tiny_tokenizer().size, (b, t))
+    ids = random.integers(5, smoke.make_tiny_tokenizer().vocab_size, (b, t))
     mask = (np.arange(t)[None] < np.array([t, t - 7, 5])[:b, None]).astype(int)
     types = (np.arange(t)[None] >= 9) * mask if pairs else np.zeros_like(ids)
     return ids * mask, mask, types
@@ -60,14 +63,14 @@ def batch_of(ids, mask, types):
     every = jnp.broadcast_to(jnp.arange(ids.shape[1])[None], ids.shape)
     ones = jnp.ones(ids.shape)
     return Batch(
-        rows=ids[:, 0],
+        row_ids=ids[:, 0],
         epochs=ids[:, 0],
         tokens=ids,
-        segments=mask,
-        positions=positions(mask),
+        segment_ids=mask,
+        positions=compute_positions(mask),
         token_types=jnp.asarray(types),
-        predict_at=every,
-        asked=ones,
-        weights=ones,
+        predict_positions=every,
+        prediction_weights=ones,
+        label_weights=ones,
         labels=ids,
     )

@@ -29,10 +29,10 @@ def whole(folder, auto):
 
 
 def ours(folder, encoded):
-    model = load.read(Pretrained(str(folder)))
+    model = load.load_pretrained(Pretrained(str(folder)))
     ids, mask = encoded["input_ids"].numpy(), encoded["attention_mask"].numpy()
     types = encoded["token_type_ids"].numpy() if "token_type_ids" in encoded else np.zeros_like(ids)
-    return jax.jit(MaskedLM(model.cfg).apply)(
+    return jax.jit(MaskedLM(model.config).apply)(
         {"params": jax.tree.map(jnp.asarray, model.params)}, batch_of(ids, mask, types)
     )
 
@@ -48,8 +48,8 @@ def test_transformers_loads_our_folder_and_agrees(family, bert_folder, distilber
         with torch.no_grad():
             wanted = model(**encoded, output_hidden_states=True)
         got = ours(folder, encoded)
-        np.testing.assert_allclose(got.scores.dense(), wanted.logits, **EVERY)
-        np.testing.assert_allclose(got.hidden[-1], wanted.hidden_states[-1], **EVERY)
+        np.testing.assert_allclose(got.logits.to_dense(), wanted.logits, **EVERY)
+        np.testing.assert_allclose(got.hidden_states[-1], wanted.hidden_states[-1], **EVERY)
 
 
 def test_the_students_tokenizer_gives_what_the_model_takes(bert_folder, distilbert_folder):
@@ -66,16 +66,18 @@ def test_the_students_tokenizer_gives_what_the_model_takes(bert_folder, distilbe
         assert encoded["input_ids"].tolist() == teacher(*pair, return_tensors="pt")["input_ids"].tolist()
         with torch.no_grad():
             wanted = model(**encoded).last_hidden_state
-        np.testing.assert_allclose(ours(distilbert_folder, encoded).hidden[-1], wanted, **EVERY)
+        np.testing.assert_allclose(ours(distilbert_folder, encoded).hidden_states[-1], wanted, **EVERY)
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
 def test_capitals_survive_the_export(tmp_path, lowercase):
-    words = [*tokens.ROLES.values(), "Dog", "dog", "É", "e", "a"]
+    words = [*tokens.SPECIAL_TOKENS.values(), "Dog", "dog", "É", "e", "a"]
     built = tokenizers.BertWordPieceTokenizer(vocab={word: i for i, word in enumerate(words)}, lowercase=lowercase)
-    backend = tokens.parse(built.to_str(), where="here")
-    whole_one = tokens.Tokenizer(backend=backend, **{role: words.index(word) for role, word in tokens.ROLES.items()})
-    smoke.tiny_model(
+    backend = tokens.parse_tokenizer(built.to_str(), where="here")
+    whole_one = tokens.Tokenizer(
+        backend=backend, **{f"{role}_id": words.index(word) for role, word in tokens.SPECIAL_TOKENS.items()}
+    )
+    smoke.save_tiny_model(
         tmp_path / "m",
         tiny_config(vocab_size=len(words), num_token_types=0),
         tokenizer=whole_one,
@@ -93,10 +95,10 @@ def test_the_conversion_of_a_pickle_works_as_printed(tmp_path):
     (folder / "model.safetensors").unlink()
     (folder / "vocab.txt").write_text("x\n")
     with pytest.raises(ValueError, match="is a pickle") as caught:
-        load.read(Pretrained(str(folder)))
+        load.load_pretrained(Pretrained(str(folder)))
     for line in str(caught.value).splitlines()[2:]:
         subprocess.run(line.replace("python ", f"{sys.executable} ", 1), shell=True, check=True, capture_output=True)
-    converted = load.read(Pretrained(f"{folder}-safe"))
+    converted = load.load_pretrained(Pretrained(f"{folder}-safe"))
     assert converted.has_head
 
 
@@ -110,7 +112,7 @@ def test_the_real_teacher_on_real_sentences(tmp_path):
     with torch.no_grad():
         wanted = model(**encoded).logits.numpy()
     real = encoded["attention_mask"].numpy().astype(bool)
-    got = np.asarray(ours(source, encoded).scores.dense())
+    got = np.asarray(ours(source, encoded).logits.to_dense())
     largest = np.abs(wanted[real]).max()
     assert np.abs(got - wanted)[real].max() <= 1e-5 * largest
 
@@ -126,5 +128,5 @@ def test_flax_names_would_be_reinitialised_in_silence(distilbert_folder, tmp_pat
     _, info = transformers.AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
     assert info["missing_keys"]
     with pytest.raises(ValueError, match="missing from the encoder"):
-        load.read(Pretrained(str(folder)))
+        load.load_pretrained(Pretrained(str(folder)))
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["DistilBertForMaskedLM"]

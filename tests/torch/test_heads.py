@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.data.masking import positions
+from distilbert_jax.data.masking import compute_positions
 from distilbert_jax.hub import load
 from distilbert_jax.hub import save as hub_write
 from distilbert_jax.losses import base
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.multi_label import SeveralLabels
-from distilbert_jax.losses.regression_mse import SquaredError
+from distilbert_jax.losses.multi_label import MultiLabel
+from distilbert_jax.losses.regression_mse import RegressionMSE
 from distilbert_jax.models import convert
 from distilbert_jax.types import Batch
 from tests.torch.models import EVERY, random_model, text, torch, transformers, write
@@ -36,8 +36,8 @@ LABELS = {"0": "no", "1": "maybe", "2": "yes"}
 CHOICES = 3
 CASES = {  # name: (head, changes of the config, our loss)
     "one class": ("sequence_classification", dict(problem_type="single_label_classification"), HardTargets()),
-    "several classes": ("sequence_classification", dict(problem_type="multi_label_classification"), SeveralLabels()),
-    "a number": ("sequence_classification", dict(problem_type="regression", id2label={"0": "score"}), SquaredError()),
+    "several classes": ("sequence_classification", dict(problem_type="multi_label_classification"), MultiLabel()),
+    "a number": ("sequence_classification", dict(problem_type="regression", id2label={"0": "score"}), RegressionMSE()),
     "tags": ("token_classification", {}, HardTargets()),
     "a span": ("question_answering", dict(id2label={"0": "start", "1": "end"}), HardTargets()),
     "a choice": ("multiple_choice", {}, HardTargets()),
@@ -53,7 +53,7 @@ def both(family, case):
     named = {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
     theirs = random_model(family, AUTO[head], **{**changes, **named})
     with tempfile.TemporaryDirectory() as folder:
-        return theirs, load.read(Pretrained(str(write(theirs, pathlib.Path(folder)))), head=head)
+        return theirs, load.load_pretrained(Pretrained(str(write(theirs, pathlib.Path(folder)))), head=head)
 
 
 def labels_of(case, b, t):
@@ -119,15 +119,15 @@ def our_batch(case):
     labels = labels if case in ("tags", "a span") else labels[:, None]
     weights = jnp.asarray(mask if case == "tags" else np.ones(labels.shape[:2]), jnp.float32)
     return Batch(
-        rows=ids[:, 0],
+        row_ids=ids[:, 0],
         epochs=ids[:, 0],
         tokens=ids,
-        segments=segments,
-        positions=positions(segments),
+        segment_ids=segments,
+        positions=compute_positions(segments),
         token_types=types,
-        predict_at=jnp.asarray(at),
-        asked=weights,
-        weights=weights,
+        predict_positions=jnp.asarray(at),
+        prediction_weights=weights,
+        label_weights=weights,
         labels=jnp.asarray(labels),
     )
 
@@ -139,9 +139,9 @@ def our_answer(model, case, batch, **changes):
 
     def objective(params):
         outputs = module.apply({"params": params}, batch)
-        sums = base.weight_sums({"hard": loss}, jax.tree.map(lambda x: x[None], batch))
-        value, _ = base.total({"hard": loss}, {}, {"hard": {}}, outputs, {}, sums)
-        return value, outputs.scores
+        sums = base.sum_weights({"hard": loss}, jax.tree.map(lambda x: x[None], batch))
+        value, _ = base.total_loss({"hard": loss}, {}, {"hard": {}}, outputs, {}, sums)
+        return value, outputs.logits
 
     params = jax.tree.map(jnp.asarray, model.params)
     (value, scores), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(params)
@@ -162,7 +162,7 @@ def test_logits_loss_and_gradients(family, case):
     np.testing.assert_allclose(real_scores(case, scores), real_scores(case, wanted), **EVERY)
     np.testing.assert_allclose(loss, wanted_loss, rtol=1e-5)
     named = dict(theirs.named_parameters())
-    for name, gradient in convert.save(ours.family, ours.cfg, gradients, head=ours.head).items():
+    for name, gradient in convert.to_hub(ours.family, ours.config, gradients, head=ours.head).items():
         np.testing.assert_allclose(gradient, named[name].grad.numpy(), err_msg=name, **EVERY)
 
 
@@ -173,23 +173,23 @@ def off(family, case, **changes):
     batch = our_batch(case)
     if "batch" in changes:
         batch = changes.pop("batch")(batch)
-    head_cfg = dataclasses.replace(ours.head_cfg, **changes)
-    a, b = (real_scores(case, x) for x in (our_answer(ours, case, batch, head_cfg=head_cfg)[0], wanted))
+    head_config = dataclasses.replace(ours.head_config, **changes)
+    a, b = (real_scores(case, x) for x in (our_answer(ours, case, batch, head_config=head_config)[0], wanted))
     return (np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))).max()
 
 
 MISTAKES = {
     "bert's summary with relu": ("bert", "one class", dict(summary="relu")),
-    "distilbert's summary with tanh": ("distilbert", "one class", dict(summary="tanh")),
+    "distilbert's summary with tanh": ("distilbert", "one class", dict(pooler_activation="tanh")),
     "the summary of another token": (
         "distilbert",
         "one class",
-        dict(batch=lambda batch: dataclasses.replace(batch, predict_at=batch.predict_at + 1)),
+        dict(batch=lambda batch: dataclasses.replace(batch, predict_positions=batch.predict_positions + 1)),
     ),
     "choices that see each other": (
         "distilbert",
         "a choice",
-        dict(batch=lambda batch: dataclasses.replace(batch, segments=(batch.segments > 0).astype(int))),
+        dict(batch=lambda batch: dataclasses.replace(batch, segment_ids=(batch.segment_ids > 0).astype(int))),
     ),
     "positions that run on over the choices": (
         "bert",
@@ -213,15 +213,15 @@ def test_classic_mistakes_would_be_seen(name):
 @pytest.mark.parametrize(("family", "case"), EVERY_CASE)
 def test_transformers_loads_what_we_write(family, case, tmp_path):
     theirs, ours = both(family, case)
-    hub_write.write(
+    hub_write.save_pretrained(
         tmp_path / "model",
         family=ours.family,
-        cfg=ours.cfg,
+        config=ours.config,
         params=ours.params,
         tokenizer=ours.tokenizer,
         card="",
         head=ours.head,
-        head_cfg=ours.head_cfg,
+        head_config=ours.head_config,
     )
     loaded, info = AUTO[ours.head].from_pretrained(tmp_path / "model", output_loading_info=True)
     assert not any(info.values()), info
@@ -232,15 +232,15 @@ def test_transformers_loads_what_we_write(family, case, tmp_path):
         assert loaded.config.id2label == theirs.config.id2label
         assert loaded.config.label2id == theirs.config.label2id
         assert loaded.config.problem_type == theirs.config.problem_type
-    again = load.read(Pretrained(str(tmp_path / "model")), head=ours.head)
-    assert again.head_cfg == ours.head_cfg
+    again = load.load_pretrained(Pretrained(str(tmp_path / "model")), head=ours.head)
+    assert again.head_config == ours.head_config
     assert again.has_head
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_masked_word_model_has_no_such_head_yet(family, tmp_path, bert_folder, distilbert_folder):
     folder = {"bert": bert_folder, "distilbert": distilbert_folder}[family]
-    model = load.read(Pretrained(str(folder)), head="question_answering")
+    model = load.load_pretrained(Pretrained(str(folder)), head="question_answering")
     assert not model.has_head
     assert set(model.params) == {"encoder"}
 
@@ -249,10 +249,10 @@ def test_a_pretrained_pooler_comes_along(tmp_path):
     """BERT's own checkpoint has a pooler and no classifier: the one is kept, the other is new."""
     theirs, _ = both("bert", "one class")
     folder = write(theirs.bert, tmp_path)
-    model = load.read(Pretrained(str(folder)), head="sequence_classification")
+    model = load.load_pretrained(Pretrained(str(folder)), head="sequence_classification")
     assert not model.has_head
     assert set(model.params) == {"encoder", "summary"}
-    assert load.read(Pretrained(str(folder)), head="token_classification").params.keys() == {"encoder"}
+    assert load.load_pretrained(Pretrained(str(folder)), head="token_classification").params.keys() == {"encoder"}
 
 
 def test_labels_that_skip_a_number(tmp_path):
@@ -262,6 +262,6 @@ def test_labels_that_skip_a_number(tmp_path):
     config["id2label"] = {"0": "no", "2": "yes"}
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="id2label numbers 2 labels 0, 2, not 0 to 1"):
-        load.read(Pretrained(str(folder)), head="sequence_classification")
+        load.load_pretrained(Pretrained(str(folder)), head="sequence_classification")
     with pytest.raises(ValueError, match="no head 'summarization': choose one of masked_lm, sequence_classification"):
-        load.read(Pretrained(str(folder)), head="summarization")
+        load.load_pretrained(Pretrained(str(folder)), head="summarization")

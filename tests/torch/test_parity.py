@@ -29,7 +29,7 @@ def both(family, gelu="gelu"):
     """(transformers' model, ours)."""
     theirs = random_model(family, **{"hidden_act" if family == "bert" else "activation": gelu})
     with tempfile.TemporaryDirectory() as folder:
-        return theirs, load.read(Pretrained(str(write(theirs, pathlib.Path(folder)))))
+        return theirs, load.load_pretrained(Pretrained(str(write(theirs, pathlib.Path(folder)))))
 
 
 def their_outputs(model, ids, mask, types):
@@ -39,9 +39,9 @@ def their_outputs(model, ids, mask, types):
 
 
 def our_outputs(model, ids, mask, types, **changes):
-    cfg = dataclasses.replace(model.cfg, **changes)
+    config = dataclasses.replace(model.config, **changes)
     params = jax.tree.map(jnp.asarray, model.params)
-    return jax.jit(MaskedLM(cfg).apply)({"params": params}, batch_of(ids, mask, types))
+    return jax.jit(MaskedLM(config).apply)({"params": params}, batch_of(ids, mask, types))
 
 
 def answers(family, *, activation="gelu", pairs=False, mistake=None, **changes):
@@ -57,7 +57,7 @@ def answers(family, *, activation="gelu", pairs=False, mistake=None, **changes):
         **changes,
     )
     real = mask.astype(bool)
-    both_sides = [(got.scores.dense(), wanted.logits), *zip(got.hidden, wanted.hidden_states, strict=True)]
+    both_sides = [(got.logits.to_dense(), wanted.logits), *zip(got.hidden_states, wanted.hidden_states, strict=True)]
     return [(np.asarray(a)[real], b.numpy()[real]) for a, b in both_sides]
 
 
@@ -79,7 +79,7 @@ def test_pairs_of_texts():
 
 NO_TYPES = "token types left out"  # DistilBERT has none
 MISTAKES = {
-    "the other GELU": dict(gelu="tanh"),
+    "the other GELU": dict(activation="gelu_tanh"),
     "LayerNorm ε 1e-5": dict(norm_eps=1e-5),
     "padding attended to": dict(mistake="no mask"),
     NO_TYPES: dict(mistake="no token types", pairs=True),
@@ -107,13 +107,15 @@ def test_gradients_of_the_masked_word_loss(family):
     batch = batch_of(ids, mask, types)
 
     def ours_loss(params):
-        z = MaskedLM(ours.cfg).apply({"params": params}, batch).scores.dense()
-        return jnp.sum(HardTargets().answer(z, None, batch.labels) * batch.real) / batch.real.sum()
+        z = MaskedLM(ours.config).apply({"params": params}, batch).logits.to_dense()
+        return (
+            jnp.sum(HardTargets().values_from_logits(z, None, batch.labels) * batch.token_mask) / batch.token_mask.sum()
+        )
 
     value, gradient = jax.jit(jax.value_and_grad(ours_loss))(jax.tree.map(jnp.asarray, ours.params))
     np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
     named = dict(theirs.named_parameters())
-    for name, ours_gradient in convert.save(ours.family, ours.cfg, gradient, head="masked_lm").items():
+    for name, ours_gradient in convert.to_hub(ours.family, ours.config, gradient, head="masked_lm").items():
         wanted = named[name].grad.numpy()
         assert np.abs(ours_gradient - wanted).max() <= 2e-5 * max(np.abs(wanted).max(), 1e-3), name
 

@@ -6,8 +6,8 @@ import pytest
 import distilbert_jax
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tasks.examples import Example
-from distilbert_jax.data.tasks.task_types.base import Reading
-from distilbert_jax.data.tasks.task_types.classification import Classes
+from distilbert_jax.data.tasks.task_types.base import TaskTokenizer
+from distilbert_jax.data.tasks.task_types.classification import Classification
 from tests.torch.models import EVERY, torch, transformers, write
 from tests.torch.test_heads import AUTO, both
 
@@ -33,7 +33,7 @@ def test_scores(family, case, tmp_path):
     theirs, ours = both(family, case)
     folder = write(theirs, tmp_path)
     asked, given, as_scores = ASKED[case]
-    got = distilbert_jax.scores(distilbert_jax.read(Pretrained(str(folder)), head=ours.head), asked)[0]
+    got = distilbert_jax.predict_logits(distilbert_jax.load_pretrained(Pretrained(str(folder)), head=ours.head), asked)[0]
     inputs = transformers.AutoTokenizer.from_pretrained(folder)(**given, return_tensors="pt")
     if family == "distilbert":
         inputs.pop("token_type_ids", None)
@@ -49,17 +49,17 @@ def test_each_head_is_one_of_ours():
 
 def test_several_examples_of_different_lengths(tmp_path):
     theirs, ours = both("distilbert", "a span")
-    model = distilbert_jax.read(Pretrained(str(write(theirs, tmp_path))), head=ours.head)
-    together = distilbert_jax.scores(model, PAIR, ("who", "a cat"))
+    model = distilbert_jax.load_pretrained(Pretrained(str(write(theirs, tmp_path))), head=ours.head)
+    together = distilbert_jax.predict_logits(model, PAIR, ("who", "a cat"))
     assert together[0].shape[1] > together[1].shape[1]
-    np.testing.assert_allclose(together[1], distilbert_jax.scores(model, ("who", "a cat"))[0], **EVERY)
+    np.testing.assert_allclose(together[1], distilbert_jax.predict_logits(model, ("who", "a cat"))[0], **EVERY)
 
 
 def test_a_model_without_the_head(tmp_path):
     theirs, _ = both("distilbert", "a span")
     folder = write(theirs, tmp_path)
     with pytest.raises(ValueError, match="no task has the head masked_lm: choose one of sequence_classification"):
-        distilbert_jax.scores(distilbert_jax.read(Pretrained(str(folder))), "a")
+        distilbert_jax.predict_logits(distilbert_jax.load_pretrained(Pretrained(str(folder))), "a")
 
 
 @pytest.mark.parametrize("lengths", [(30, 0), (30, 4), (4, 30), (20, 21), (21, 20), (6, 6)])
@@ -69,8 +69,8 @@ def test_what_is_too_long_is_cut_as_transformers_cuts(lengths, tmp_path):
     texts = (" ".join(first), *([" ".join(second)] if second else []))
     tokenizer = transformers.AutoTokenizer.from_pretrained(write(theirs, tmp_path))
     wanted = tokenizer(*texts, truncation="longest_first", max_length=24)
-    form = Classes(labels=("no", "yes"), metrics=())
+    form = Classification(labels=("no", "yes"), metrics=())
     example = Example(id="", texts=texts, label=None)
-    (row,) = form.rows([example], Reading(tokenizer=ours.tokenizer, max_length=24)).rows
+    (row,) = form.encode([example], TaskTokenizer(tokenizer=ours.tokenizer, max_length=24)).rows
     assert row.tokens.tolist() == wanted["input_ids"]
     assert row.token_types.tolist() == wanted["token_type_ids"]

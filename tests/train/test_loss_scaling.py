@@ -10,38 +10,48 @@ import numpy as np
 import pytest
 
 from distilbert_jax.config import experiment_file
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.runtime import metrics_log
 from distilbert_jax.train import loss_scaling
 from distilbert_jax.train.distill import loop
-from distilbert_jax.train.loss_scaling import DOUBLED_AFTER, FIRST, LAST, after, first
+from distilbert_jax.train.loss_scaling import (
+    DOUBLING_INTERVAL_STEPS,
+    INITIAL_SCALE,
+    MIN_SCALE,
+    init_loss_scale,
+    update_loss_scale,
+)
 from tests.conftest import ROOT
 
 FINE, OVER = jnp.asarray(True), jnp.asarray(False)
 
 
 def test_it_falls_by_half_and_rises_after_a_while():
-    scale = after(first(), OVER)
-    assert (scale.value, scale.skipped, scale.since) == (FIRST / 2, 1, 0)
-    rises = jax.jit(lambda scale: jax.lax.fori_loop(0, DOUBLED_AFTER - 1, lambda _, s: after(s, FINE), scale))
+    scale = update_loss_scale(init_loss_scale(), OVER)
+    assert (scale.value, scale.num_overflows, scale.steps_since_change) == (INITIAL_SCALE / 2, 1, 0)
+    rises = jax.jit(
+        lambda scale: jax.lax.fori_loop(0, DOUBLING_INTERVAL_STEPS - 1, lambda _, s: update_loss_scale(s, FINE), scale)
+    )
     scale = rises(scale)
-    assert scale.value == FIRST / 2
-    scale = after(scale, FINE)
-    assert (scale.value, scale.since) == (FIRST, 0)
+    assert scale.value == INITIAL_SCALE / 2
+    scale = update_loss_scale(scale, FINE)
+    assert (scale.value, scale.steps_since_change) == (INITIAL_SCALE, 0)
 
 
 def test_it_has_ends():
-    low = dataclasses.replace(first(), value=jnp.asarray(1.0))
-    assert after(low, OVER).value == 1
-    assert after(low, OVER).skipped == 0, "at 1 it is no overflow of scaling"
-    high = dataclasses.replace(first(), value=jnp.asarray(LAST), since=jnp.asarray(DOUBLED_AFTER))
-    assert after(high, FINE).value == LAST
+    low = dataclasses.replace(init_loss_scale(), value=jnp.asarray(1.0))
+    assert update_loss_scale(low, OVER).value == 1
+    assert update_loss_scale(low, OVER).num_overflows == 0, "at 1 it is no overflow of scaling"
+    high = dataclasses.replace(
+        init_loss_scale(), value=jnp.asarray(MIN_SCALE), since=jnp.asarray(DOUBLING_INTERVAL_STEPS)
+    )
+    assert update_loss_scale(high, FINE).value == MIN_SCALE
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    quickstart = experiment_file.load(ROOT / "experiments" / "quickstart.py")
-    tiny = smoke(quickstart, tmp_path_factory.mktemp("tiny"))
+    quickstart = experiment_file.load_experiment(ROOT / "experiments" / "quickstart.py")
+    tiny = make_smoke_experiment(quickstart, tmp_path_factory.mktemp("tiny"))
     return dataclasses.replace(tiny, dtype="float16")
 
 
@@ -74,15 +84,15 @@ def test_small_gradients_exist_with_a_scale_and_vanish_without(experiment, monke
     half = built(small, monkeypatch)
     wanted = gradients(built(dataclasses.replace(small, dtype="float32"), monkeypatch), 1.0)
     error = lambda scale: np.linalg.norm(gradients(half, scale) - wanted) / np.linalg.norm(wanted)
-    assert error(FIRST) < 0.02
-    assert error(1.0) > 2 * error(FIRST)
+    assert error(INITIAL_SCALE) < 0.02
+    assert error(1.0) > 2 * error(INITIAL_SCALE)
 
 
 def test_a_run_skips_what_overflows_and_goes_on(experiment, tmp_path, monkeypatch):
     """From a scale far too large."""
-    monkeypatch.setattr(loss_scaling, "FIRST", 2.0**27)
+    monkeypatch.setattr(loss_scaling, "INITIAL_SCALE", 2.0**27)
     folder = loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), steps=12, eval_every=12))
-    entries = metrics_log.read(folder, "train")
+    entries = metrics_log.read_log(folder, "train")
     skipped = [not np.isfinite(entry["grad_norm"]) for entry in entries]
     assert skipped[0]
     assert not all(skipped)
@@ -92,7 +102,7 @@ def test_a_run_skips_what_overflows_and_goes_on(experiment, tmp_path, monkeypatc
 
 
 def test_what_is_not_finite_at_scale_1_stops_the_run(experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(loss_scaling, "FIRST", 1.0)
+    monkeypatch.setattr(loss_scaling, "INITIAL_SCALE", 1.0)
     losses = experiment.losses | {"hard": dataclasses.replace(experiment.losses["hard"], weight=float("nan"))}
     with pytest.raises(ValueError, match="step 1: grad_norm, loss became nan. The update was left out"):
         loop.distill(dataclasses.replace(experiment, losses=losses, workdir=str(tmp_path)))

@@ -6,10 +6,10 @@ import jax
 import pytest
 
 from distilbert_jax.config import experiment_file
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.train import memory_fit
 from distilbert_jax.train.distill import loop
-from distilbert_jax.train.memory_fit import Fits, most_rows
+from distilbert_jax.train.memory_fit import StepMemory, find_max_rows
 from tests.conftest import ROOT
 
 
@@ -25,36 +25,36 @@ def test_the_most_that_fit(limit, rows):
 
     if rows is None:
         with pytest.raises(ValueError, match=r"one row at a time needs 0.00 GB(.|\n)*remat=layers"):
-            most_rows(need, each=48, limit=limit)
+            find_max_rows(need, each=48, limit=limit)
         return
-    assert most_rows(need, each=48, limit=limit) == rows
+    assert find_max_rows(need, each=48, limit=limit) == rows
     assert len(set(asked)) <= 4, "each is compiled"
 
 
 @pytest.mark.parametrize("need", [lambda n: n * n, lambda n: 1000 * n**0.5])
 def test_a_line_that_bends_is_followed(need):
     most = max(n for n in (1, 2, 4, 8, 16, 32, 64) if need(n) <= 4_500)
-    assert most_rows(need, each=64, limit=4_500) == most
+    assert find_max_rows(need, each=64, limit=4_500) == most
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    quickstart = experiment_file.load(ROOT / "experiments" / "quickstart.py")
-    tiny = smoke(quickstart, tmp_path_factory.mktemp("tiny"))
-    return dataclasses.replace(tiny, steps=2, global_batch=32, rows_per_device="auto")
+    quickstart = experiment_file.load_experiment(ROOT / "experiments" / "quickstart.py")
+    tiny = make_smoke_experiment(quickstart, tmp_path_factory.mktemp("tiny"))
+    return dataclasses.replace(tiny, steps=2, global_batch_size=32, per_device_batch_size="auto")
 
 
 def test_auto_asks_the_compiled_step(experiment, tmp_path, monkeypatch, capsys):
     asked = []
-    most = memory_fit.most_rows
+    most = memory_fit.find_max_rows
 
     def spy(need, *, each, limit):
         rows = most(need, each=each, limit=limit)
         asked.append((rows, each, need(rows), limit))
         return rows
 
-    monkeypatch.setattr(memory_fit, "most_rows", spy)
-    loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), global_batch=8))
+    monkeypatch.setattr(memory_fit, "find_max_rows", spy)
+    loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), global_batch_size=8))
     ((rows, each, need, limit),) = asked
     assert rows == each == 1  # of 8 on eight devices
     assert 10_000 < need < limit
@@ -69,11 +69,13 @@ def test_out_of_memory_names_what_fits(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(
         loop, "setup_distillation", lambda *inputs: dataclasses.replace(build(*inputs), train_step=full)
     )
-    monkeypatch.setattr(Fits, "need", lambda self, rows: rows * 10**9)
-    monkeypatch.setattr(memory_fit, "at_hand", lambda: 3 * 10**9)
-    with pytest.raises(ValueError, match=r"out of memory with rows_per_device=4: an update needs 4.00 GB") as caught:
-        loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), rows_per_device=32))
-    assert "3.00 GB are there. rows_per_device=2 fits; remat=layers makes room for more" in str(caught.value)
+    monkeypatch.setattr(StepMemory, "bytes_needed", lambda self, rows: rows * 10**9)
+    monkeypatch.setattr(memory_fit, "available_bytes", lambda: 3 * 10**9)
+    with pytest.raises(
+        ValueError, match=r"out of memory with per_device_batch_size=4: an update needs 4.00 GB"
+    ) as caught:
+        loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), per_device_batch_size=32))
+    assert "3.00 GB are there. per_device_batch_size=2 fits; remat=layers makes room for more" in str(caught.value)
 
 
 def test_another_error_of_the_device_stays_what_it_is(experiment, tmp_path, monkeypatch):
@@ -85,4 +87,4 @@ def test_another_error_of_the_device_stays_what_it_is(experiment, tmp_path, monk
         loop, "setup_distillation", lambda *inputs: dataclasses.replace(build(*inputs), train_step=wrong)
     )
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), rows_per_device=4))
+        loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), per_device_batch_size=4))

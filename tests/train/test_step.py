@@ -10,37 +10,37 @@ import numpy as np
 import optax
 import pytest
 
-from distilbert_jax.devices.mesh import make_mesh, over_rows, replicated, split
+from distilbert_jax.devices.mesh import make_mesh, replicated_sharding, row_sharding, split_batch
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub.load import parameter_shapes
 from distilbert_jax.losses import metrics
-from distilbert_jax.losses.base import first_params
+from distilbert_jax.losses.base import init_loss_params
 from distilbert_jax.losses.hard_targets import HardTargets
-from distilbert_jax.losses.hidden_cosine import Cosine
+from distilbert_jax.losses.hidden_cosine import HiddenCosine
 from distilbert_jax.losses.hidden_mse import HiddenMSE
 from distilbert_jax.losses.soft_targets import SoftTargets
-from distilbert_jax.train.objective import DROPOUT, Objective, row_keys
+from distilbert_jax.train.objective import DROPOUT_KEY, Objective, row_keys
 from distilbert_jax.train.step import make_gradients, make_train_step
 from distilbert_jax.types import TrainState
 from tests.conftest import tiny_config
 from tests.helpers.batches import VOCABULARY, assert_close, assert_same, make_rows, masked, plain, stack
 from tests.helpers.variation import TotalVariation
 
-TEACHER = tiny_config(vocab_size=VOCABULARY, max_tokens=16, num_layers=2)
+TEACHER = tiny_config(vocab_size=VOCABULARY, max_positions=16, num_layers=2)
 STUDENT = dataclasses.replace(TEACHER, num_layers=1, num_token_types=0)
 LOSSES = {
     "soft": SoftTargets(weight=5.0),
     "masked": SoftTargets(positions="labelled"),
     "hard": HardTargets(weight=2.0),
-    "cosine": Cosine(),
+    "cosine": HiddenCosine(),
     "variation": TotalVariation(),
 }
 
 
 @functools.cache
-def random_params(cfg, seed):
+def random_params(config, seed):
     random = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.1, x.shape), jnp.float32), parameter_shapes(cfg))
+    return jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.1, x.shape), jnp.float32), parameter_shapes(config))
 
 
 def one_device():
@@ -55,8 +55,8 @@ def objective(losses=LOSSES, *, student=STUDENT, ask=None):
         student=MaskedLM(student).apply,
         teachers={"teacher": MaskedLM(TEACHER).apply},
         losses=losses,
-        watched=metrics.TEACHER,
-        ask=ask or masked(everywhere=True),
+        extra_metrics=metrics.TEACHER_METRICS,
+        make_batch=ask or masked(everywhere=True),
         seed=7,
     )
 
@@ -68,10 +68,10 @@ def setup(losses=LOSSES, *, mesh=None, tx=None, ask=None, student=STUDENT):
     mesh = mesh or one_device()
     tx = tx or optax.sgd(1.0)
     sizes = {"student_size": student.hidden_size, "teacher_size": TEACHER.hidden_size}
-    params = {"student": random_params(student, 1), "losses": first_params(losses, seed=7, **sizes)}
+    params = {"student": random_params(student, 1), "losses": init_loss_params(losses, seed=7, **sizes)}
     state = TrainState(step=jnp.array(0), params=params, opt_state=tx.init(params), nonfinite_steps=jnp.array(0))
     step = make_train_step(make_gradients(objective(losses, student=student, ask=ask), mesh), tx, mesh)
-    return jax.jit(step), jax.device_put(state, replicated(mesh)), {"teacher": random_params(TEACHER, 2)}
+    return jax.jit(step), jax.device_put(state, replicated_sharding(mesh)), {"teacher": random_params(TEACHER, 2)}
 
 
 @functools.cache
@@ -95,7 +95,7 @@ def test_eight_devices_do_what_one_does(accumulation):
     mesh = make_mesh()
     assert mesh.size == 8
     step, state, teachers = setup(mesh=mesh)
-    rows = jax.device_put(stack(make_rows(b=16), accumulation), over_rows(mesh))
+    rows = jax.device_put(stack(make_rows(b=16), accumulation), row_sharding(mesh))
     got, measured = step(state, teachers, rows)
     one, single, teachers = setup()
     wanted = one(single, teachers, stack(make_rows(b=16), 1))
@@ -108,7 +108,7 @@ def test_a_loss_learns_its_projection_too():
     after = []
     for mesh in (one_device(), make_mesh()):
         step, state, teachers = setup({"hidden": HiddenMSE()}, mesh=mesh, student=NARROW)
-        rows = jax.device_put(stack(make_rows(), 1), over_rows(mesh))
+        rows = jax.device_put(stack(make_rows(), 1), row_sharding(mesh))
         got, _ = step(state, teachers, rows)
         before, kernel = (s.params["losses"]["hidden"]["kernel"] for s in (state, got))
         assert kernel.shape == (NARROW.hidden_size, TEACHER.hidden_size)
@@ -122,7 +122,7 @@ def test_a_mean_of_means_would_be_seen():
     step, state, teachers = setup()
     rows = make_rows()
     short = (jnp.arange(8) < 4)[:, None] & (jnp.arange(16) > 2)[None]
-    rows = dataclasses.replace(rows, segments=jnp.where(short, 0, rows.segments))
+    rows = dataclasses.replace(rows, segment_ids=jnp.where(short, 0, rows.segment_ids))
     whole = step(state, teachers, stack(rows, 1))[1]["loss/hard"]
     halves = [step(state, teachers, jax.tree.map(lambda x, i=i: x[None, i : i + 4], rows))[1] for i in (0, 4)]
     assert abs(np.mean([half["loss/hard"] for half in halves]) / whole - 1) > 1e-3  # fifty times the tolerance above
@@ -132,7 +132,7 @@ def test_gradients_cross_devices_once_an_update():
     """No reduction in the loop over blocks of the vocabulary, none in the loop over micro-batches."""
     mesh = make_mesh()
     step, state, teachers = setup(mesh=mesh)
-    rows = jax.device_put(stack(make_rows(b=32), 4), over_rows(mesh))
+    rows = jax.device_put(stack(make_rows(b=32), 4), row_sharding(mesh))
     text = step.lower(state, teachers, rows).compile().as_text()
     loops = {name for line in text.splitlines() if " while(" in line for name in re.findall(r"body=%?([\w.\-]+)", line)}
     computation, inside, reductions = "", [], []
@@ -155,7 +155,7 @@ def test_the_compiled_step_needs_an_eighth_of_the_arithmetic_on_each_of_eight_de
 
 def _arguments(mesh):
     _, state, teachers = setup(mesh=mesh)
-    return state, teachers, jax.device_put(stack(make_rows(b=32, t=16), 1), over_rows(mesh))
+    return state, teachers, jax.device_put(stack(make_rows(b=32, t=16), 1), row_sharding(mesh))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -163,7 +163,7 @@ def test_padding_does_not_matter(name):
     step, state, teachers = setup({name: LOSSES[name]})
     rows = make_rows()
     noise = jax.random.randint(jax.random.key(9), rows.tokens.shape, 3, VOCABULARY)
-    other = dataclasses.replace(rows, tokens=jnp.where(rows.segments > 0, rows.tokens, noise))
+    other = dataclasses.replace(rows, tokens=jnp.where(rows.segment_ids > 0, rows.tokens, noise))
     (a, before), (b, after) = (step(state, teachers, stack(r, 1)) for r in (rows, other))
     assert_close(before, after, rtol=1e-6)
     words = lambda s: s.params["student"]["encoder"]["words"]["embedding"]
@@ -172,8 +172,8 @@ def test_padding_does_not_matter(name):
 
 def test_a_teacher_has_no_dropout_and_gets_no_gradient():
     """The student of the same weights, dropout off, has nothing to learn from it: the teacher is in evaluation mode."""
-    quiet = dataclasses.replace(TEACHER, dropout=0.0, attention_dropout=0.0, projection_dropout=0.0)
-    losses = {"soft": SoftTargets(), "cosine": Cosine()}
+    quiet = dataclasses.replace(TEACHER, dropout=0.0, attention_dropout=0.0, attention_output_dropout=0.0)
+    losses = {"soft": SoftTargets(), "cosine": HiddenCosine()}
     _, _, teachers = setup()
     step, _, _ = setup(losses, student=quiet)
     params = {"student": teachers["teacher"], "losses": {"soft": {}, "cosine": {}}}
@@ -186,31 +186,33 @@ def test_a_teacher_has_no_dropout_and_gets_no_gradient():
 
 
 def test_dropout_is_on_for_the_student():
-    quiet = dataclasses.replace(STUDENT, dropout=0.0, attention_dropout=0.0, projection_dropout=0.0)
+    quiet = dataclasses.replace(STUDENT, dropout=0.0, attention_dropout=0.0, attention_output_dropout=0.0)
     step, state, teachers = setup(student=quiet)
     without = step(state, teachers, stack(make_rows(), 1))[1]
     assert abs(without["loss/cosine"] / reference()[1]["loss/cosine"] - 1) > 1e-4
 
 
 def test_every_kind_of_dropout_reaches_the_loss():
-    for kind in ("dropout", "attention_dropout", "projection_dropout"):
-        rates = {"dropout": 0.0, "attention_dropout": 0.0, "projection_dropout": 0.0, kind: 0.3}
-        cfg = dataclasses.replace(STUDENT, **rates)
+    for kind in ("dropout", "attention_dropout", "attention_output_dropout"):
+        rates = {"dropout": 0.0, "attention_dropout": 0.0, "attention_output_dropout": 0.0, kind: 0.3}
+        config = dataclasses.replace(STUDENT, **rates)
         batch, params = plain(make_rows()), {"params": random_params(STUDENT, 1)}
-        apply = jax.jit(MaskedLM(cfg).apply)
-        noisy = apply(params, batch, keys=row_keys(0, batch, DROPOUT)).hidden[-1]
-        assert np.abs(noisy - apply(params, batch).hidden[-1]).max() > 1e-3, kind
+        apply = jax.jit(MaskedLM(config).apply)
+        noisy = apply(params, batch, keys=row_keys(0, batch, DROPOUT_KEY)).hidden_states[-1]
+        assert np.abs(noisy - apply(params, batch).hidden_states[-1]).max() > 1e-3, kind
 
 
 def test_a_row_has_the_same_randomness_wherever_and_whenever_it_comes():
     rows = make_rows()
     later = jax.tree.map(lambda x: x[jnp.asarray([5, 2])], rows)
     assert_same(
-        jax.random.key_data(row_keys(7, rows, DROPOUT))[jnp.asarray([5, 2])],
-        jax.random.key_data(row_keys(7, later, DROPOUT)),
+        jax.random.key_data(row_keys(7, rows, DROPOUT_KEY))[jnp.asarray([5, 2])],
+        jax.random.key_data(row_keys(7, later, DROPOUT_KEY)),
     )
     other = dataclasses.replace(rows, epochs=rows.epochs + 1)
-    assert (jax.random.key_data(row_keys(7, rows, DROPOUT)) != jax.random.key_data(row_keys(7, other, DROPOUT))).any()
+    assert (
+        jax.random.key_data(row_keys(7, rows, DROPOUT_KEY)) != jax.random.key_data(row_keys(7, other, DROPOUT_KEY))
+    ).any()
 
 
 def test_asking_everywhere_or_at_the_masked_words_gives_the_same_hard_loss():
@@ -267,19 +269,19 @@ def test_jit_prunes_what_no_loss_reads():
 
     def compiled(strip):
         apply = lambda *a, **k: strip(MaskedLM(STUDENT).apply(*a, **k))
-        hard = Objective(student=apply, teachers={}, losses={"hard": HardTargets()}, ask=masked(), seed=7)
+        hard = Objective(student=apply, teachers={}, losses={"hard": HardTargets()}, make_batch=masked(), seed=7)
         step = make_train_step(make_gradients(hard, one_device()), optax.sgd(1.0), one_device())
         return jax.jit(step).lower(state, teachers, stack(make_rows(), 1)).compile()
 
     full = compiled(lambda outputs: outputs)
-    bare = compiled(lambda outputs: dataclasses.replace(outputs, hidden=(), q=(), k=(), v=(), sees=None))
+    bare = compiled(lambda outputs: dataclasses.replace(outputs, hidden_states=(), q=(), k=(), v=(), sees=None))
     assert full.memory_analysis().temp_size_in_bytes == bare.memory_analysis().temp_size_in_bytes
     assert full.cost_analysis()["flops"] == bare.cost_analysis()["flops"]
 
 
 def test_split():
-    assert split(2_048, rows_per_device=32, devices=8) == (8, 256)
-    assert split(96, rows_per_device=32, devices=2) == (2, 48)
-    assert split(8, rows_per_device=32, devices=8) == (1, 8)
+    assert split_batch(2_048, per_device_batch_size=32, num_devices=8) == (8, 256)
+    assert split_batch(96, per_device_batch_size=32, num_devices=2) == (2, 48)
+    assert split_batch(8, per_device_batch_size=32, num_devices=8) == (1, 8)
     with pytest.raises(ValueError, match="does not divide by 8 devices: choose a multiple of 8"):
-        split(12, rows_per_device=4, devices=8)
+        split_batch(12, per_device_batch_size=4, num_devices=8)

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distilbert_jax.devices.mesh import make_mesh, over_rows
+from distilbert_jax.devices.mesh import make_mesh, row_sharding
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.soft_targets import SoftTargets
 from distilbert_jax.train.replay import first_nonfinite
-from distilbert_jax.train.step_inspection import make_dissect
+from distilbert_jax.train.step_inspection import make_inspect_step
 from tests.helpers.batches import assert_close, make_rows, stack
 from tests.train.test_step import objective, one_device, setup
 
@@ -24,11 +24,11 @@ class Root(Loss):
     """√x of a number that is 0 in one row: finite, but its gradient is not."""
 
     def weights(self, batch):
-        return batch.real.astype(jnp.float32)
+        return batch.token_mask.astype(jnp.float32)
 
     def values(self, params, student, teacher):
-        x = jnp.square(student.hidden[-1]).sum(-1)
-        return jnp.sqrt(jnp.where((student.batch.rows == BAD)[:, None], 0.0 * x, x))
+        x = jnp.square(student.hidden_states[-1]).sum(-1)
+        return jnp.sqrt(jnp.where((student.batch.row_ids == BAD)[:, None], 0.0 * x, x))
 
 
 LOSSES = {"soft": SoftTargets(weight=5.0), "hard": HardTargets(weight=2.0)}
@@ -39,8 +39,8 @@ def dissected(losses=LOSSES, *, mesh=None, rows=None, change=lambda params: para
     mesh = mesh or one_device()
     step, state, teachers = setup(losses, mesh=mesh)
     state = state.replace(params=change(state.params))
-    dissect = make_dissect(objective(losses), mesh)
-    rows = jax.device_put(stack(make_rows(), 2) if rows is None else rows, over_rows(mesh))
+    dissect = make_inspect_step(objective(losses), mesh)
+    rows = jax.device_put(stack(make_rows(), 2) if rows is None else rows, row_sharding(mesh))
     after, measured = step(state, teachers, rows)
     return measured, state.params, after.params, jax.device_get(jax.jit(dissect)(state.params, teachers, rows))
 
@@ -52,7 +52,7 @@ def test_the_rows_add_up_to_the_step(devices):
     for name, shares in parts.means.items():
         assert shares.shape == (2, 8)
         np.testing.assert_allclose(shares.sum(), measured[f"loss/{name}" if name in LOSSES else name], rtol=1e-5)
-    assert first_nonfinite.find(parts, list(LOSSES)) is None
+    assert first_nonfinite.find_first_nonfinite(parts, list(LOSSES)) is None
 
 
 def test_the_gradients_are_those_of_the_step():
@@ -65,8 +65,8 @@ def test_the_gradients_are_those_of_the_step():
 
 def test_a_gradient_that_turns_is_named_with_its_loss_and_row():
     _, _, _, parts = dissected({**LOSSES, "root": Root()})
-    found = first_nonfinite.find(parts, [*LOSSES, "root"])
-    assert found.in_words() == (
+    found = first_nonfinite.find_first_nonfinite(parts, [*LOSSES, "root"])
+    assert found.describe() == (
         "the gradient of the loss root turned first, at layer 0 (student/encoder/layer_0/attention_norm/bias, "
         "student/encoder/layer_0/attention_norm/scale, student/encoder/layer_0/down/bias and 13 more); every loss and "
         "hidden state is finite; in 1 of 8 rows, the first of them in micro-batch 2 of 2"
@@ -87,5 +87,5 @@ def test_the_place_below_which_all_is_well(place):
 
     _, _, _, parts = dissected(change=change)
     expected = "embeddings" if place == "words" else "head"
-    words = first_nonfinite.find(parts, list(LOSSES)).in_words()
+    words = first_nonfinite.find_first_nonfinite(parts, list(LOSSES)).describe()
     assert words.startswith(f"{expected} of the student turned first; of the losses, soft, hard with it, in 8 of 8")

@@ -36,17 +36,17 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from distilbert_jax.devices import processes
     from distilbert_jax.report import run_report
-    from distilbert_jax.runtime.command_record import Command
+    from distilbert_jax.runtime.command_record import RunCommand
     from distilbert_jax.train.distill import loop
 
     if not args.debug:
         quiet.quiet_orbax()
     if args.distributed:
-        processes.join(args.distributed)
-    command = Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
-    folder = loop.distill(command.experiment(), command=command, profile=args.profile)
+        processes.init_distributed(args.distributed)
+    command = RunCommand(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
+    folder = loop.distill(command.load_experiment(), command=command, profile=args.profile)
     if processes.is_first():
-        run_report.show(folder)
+        run_report.show_report(folder)
 
 
 def _parse_steps(text: str) -> range:

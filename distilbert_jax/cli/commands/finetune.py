@@ -6,7 +6,7 @@ import pathlib
 from distilbert_jax.cli import arguments
 
 _OVERRIDES_HELP = (
-    "fields of the fine-tuning to change, such as epochs=5 optimizer.peak_lr=1e-4 losses.soft.temperature=4"
+    "fields of the fine-tuning to change, such as epochs=5 optimizer.learning_rate=1e-4 losses.soft.temperature=4"
 )
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from distilbert_jax.config import experiment_file
     from distilbert_jax.config.experiment import Pretrained
-    from distilbert_jax.config.finetune import fine_tune
+    from distilbert_jax.config.finetune import default_finetune_config
     from distilbert_jax.report import retention_table
     from distilbert_jax.train.finetune.loop import finetune
 
@@ -53,14 +53,16 @@ def run(args: argparse.Namespace) -> None:
     teacher = Pretrained(args.teacher) if args.teacher else None
     results = []
     for task, folder in arguments.load_tasks(args.task):
-        config = fine_tune(task, folder=folder, model=Pretrained(args.model), teacher=teacher, beside=args.hidden_loss)
+        config = default_finetune_config(
+            task, task_dir=folder, model=Pretrained(args.model), teacher=teacher, extra_losses=args.hidden_loss
+        )
         overrides = [*args.overrides]
         if args.window_overlap:
             overrides.append(f"window_overlap={args.window_overlap}")
         results += finetune(
-            experiment_file.override(config, overrides), task, folder=output_dir / task.name, seeds=args.seeds
+            experiment_file.apply_overrides(config, overrides), task, folder=output_dir / task.name, seeds=args.seeds
         )
-    retention_table.show_runs(results)
+    retention_table.show_finetuning_results(results)
 
 
 def _run_of(model: str) -> pathlib.Path:

@@ -38,13 +38,13 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.performance import targets
     from distilbert_jax.performance.plan import plan
 
-    experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
+    experiment = experiment_file.apply_overrides(experiment_file.load_experiment(args.file), args.overrides)
     if args.topology:
-        target = targets.tpu(args.topology)
+        target = targets.tpu_target(args.topology)
     elif args.device:
-        target = targets.gpus(args.device, args.num_devices)
+        target = targets.gpu_target(args.device, args.num_devices)
     else:
-        target = targets.at_hand_devices()
+        target = targets.local_target()
     plan(experiment, target, price=args.price_per_hour)
 
 

@@ -23,10 +23,10 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.data.shards.prepare import prepare
     from distilbert_jax.hub import load
 
-    experiment = experiment_file.override(experiment_file.load(args.file), args.overrides)
+    experiment = experiment_file.apply_overrides(experiment_file.load_experiment(args.file), args.overrides)
     engine = None
     if args.ray_address:
-        from distilbert_jax.data.shards.ray_engine import Cluster
+        from distilbert_jax.data.shards.ray_engine import RayEngine
 
-        engine = Cluster(args.ray_address)
-    prepare(experiment.corpus, load.tokenizer(experiment.start), engine)
+        engine = RayEngine(args.ray_address)
+    prepare(experiment.corpus, load.load_tokenizer(experiment.student_source), engine)

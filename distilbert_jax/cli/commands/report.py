@@ -16,4 +16,4 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from distilbert_jax.report import run_report
 
-    run_report.show(arguments.fetch_run(args.folder))
+    run_report.show_report(arguments.fetch_run(args.folder))

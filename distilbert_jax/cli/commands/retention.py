@@ -43,4 +43,4 @@ def run(args: argparse.Namespace) -> None:
         named[name] = pathlib.Path(folder)
     if len(named) < 2:
         raise ValueError("a teacher and at least one student are needed, the teacher first")
-    retention_table.write(named, pathlib.Path(args.output_dir), tasks=args.task)
+    retention_table.write_retention(named, pathlib.Path(args.output_dir), tasks=args.task)

@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
-    from distilbert_jax.performance.step_timing import breakdown
-    from distilbert_jax.runtime.command_record import Command
+    from distilbert_jax.performance.step_timing import time_step_parts
+    from distilbert_jax.runtime.command_record import RunCommand
 
-    breakdown(Command(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke).experiment())
+    time_step_parts(RunCommand(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke).load_experiment())

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from distilbert_jax.data.shards.splits import DROPPED, SIDES
+from distilbert_jax.data.shards.splits import DROPPED, SPLITS
 from distilbert_jax.data.sources.base import Source
 
 CHUNK = 2**21  # characters packed together
@@ -54,13 +54,13 @@ def stream(sources: Sources, side_of: np.ndarray) -> Iterator[Chunk]:
     numbers: collections.Counter[str] = collections.Counter()
     side = iter(side_of)
     for _, source in sources:
-        waiting: dict[str, list[str]] = {name: [] for name in SIDES}
-        sizes = dict.fromkeys(SIDES, 0)
+        waiting: dict[str, list[str]] = {name: [] for name in SPLITS}
+        sizes = dict.fromkeys(SPLITS, 0)
         for text in source.documents():
             number = int(next(side))
             if number == DROPPED:
                 continue
-            name = SIDES[number]
+            name = SPLITS[number]
             waiting[name].append(text)
             sizes[name] += len(text)
             if sizes[name] >= CHUNK:
@@ -79,7 +79,7 @@ def parts(sources: Sources, side_of: np.ndarray, lengths: Sequence[np.ndarray]) 
         begins = np.cumsum([0, *map(len, here)])  # the number of the first document of each file
         sides = side_of[first : first + begins[-1]]
         first += begins[-1]
-        for number, name in enumerate(SIDES):
+        for number, name in enumerate(SPLITS):
             at = np.flatnonzero(sides == number)
             cuts = _cuts(np.concatenate([*here, np.zeros(0, int)])[at])
             file_of = np.searchsorted(begins, at[cuts[:-1]], "right") - 1

@@ -18,7 +18,7 @@ from distilbert_jax.data.shards import manifest, packing, splits
 from distilbert_jax.data.shards.chunks import Chunk, Sources, stream
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files
-from distilbert_jax.io.console import bar
+from distilbert_jax.io.console import progress_bar
 
 WORTH_A_PROCESS = 4
 """Chunks from which on processes are started: the tokenizer uses all cores by itself, the rest of packing does not."""
@@ -26,20 +26,20 @@ WORTH_A_PROCESS = 4
 _tokenizer: Tokenizer  # of a worker process
 
 
-class Here:
+class LocalEngine:
     """This machine, for who prepares a corpus."""
 
     def files(self, sources: Sources) -> list[dict[str, Any]]:
         """What the manifest says of every file that is read."""
         listed = [(name, path) for name, source in sources for path in source.files()]
         found = []
-        with bar("hashing files", total=len(listed)) as advance:
+        with progress_bar("hashing files", total=len(listed)) as advance:
             for done, (name, path) in enumerate(listed, 1):
                 found.append({"source": name, **about(path)})
                 advance(done)
         return found
 
-    def prints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
+    def fingerprints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
         """(source, fingerprint) of every document, in order."""
         for name, source in sources:
             for text in source.documents():
@@ -51,11 +51,11 @@ class Here:
         side_of: np.ndarray,
         tokenizer: Tokenizer,
         *,
-        row_length: int,
+        sequence_length: int,
         folder: pathlib.Path,
     ) -> Iterator[dict[str, Any]]:
         """Makes every shard that is not there yet; yields what each holds."""
-        return pack_all(stream(sources, side_of), tokenizer, row_length=row_length, folder=folder)
+        return pack_all(stream(sources, side_of), tokenizer, sequence_length=sequence_length, folder=folder)
 
 
 def about(path: pathlib.Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def about(path: pathlib.Path) -> dict[str, Any]:
 
 
 def pack_all(
-    chunks: Iterator[Chunk], tokenizer: Tokenizer, *, row_length: int, folder: pathlib.Path
+    chunks: Iterator[Chunk], tokenizer: Tokenizer, *, sequence_length: int, folder: pathlib.Path
 ) -> Iterator[dict[str, Any]]:
     """Packs every chunk whose shard is not there yet; yields what each shard holds. At most two chunks a core wait
     in memory.
@@ -71,7 +71,9 @@ def pack_all(
     first = list(itertools.islice(chunks, WORTH_A_PROCESS))
     chunks = itertools.chain(first, chunks)
     if len(first) < WORTH_A_PROCESS:
-        yield from (done(folder, chunk.name) or write_shard(chunk, tokenizer, row_length, folder) for chunk in chunks)
+        yield from (
+            done(folder, chunk.name) or write_shard(chunk, tokenizer, sequence_length, folder) for chunk in chunks
+        )
         return
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads
@@ -84,7 +86,7 @@ def pack_all(
                 if there := done(folder, chunk.name):
                     yield there
                     continue
-                waiting.add(pool.submit(_work, chunk, row_length, folder))
+                waiting.add(pool.submit(_work, chunk, sequence_length, folder))
                 if len(waiting) >= 2 * cores:
                     ended, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
                     yield from (future.result() for future in ended)
@@ -97,17 +99,17 @@ def pack_all(
             pool.shutdown(cancel_futures=True)
 
 
-def write_shard(chunk: Chunk, tokenizer: Tokenizer, row_length: int, folder: pathlib.Path) -> dict[str, Any]:
+def write_shard(chunk: Chunk, tokenizer: Tokenizer, sequence_length: int, folder: pathlib.Path) -> dict[str, Any]:
     """Packs one chunk to disk."""
-    return keep(chunk.name, packing.pack(chunk.texts, tokenizer, row_length=row_length), folder)
+    return keep(chunk.name, packing.pack(chunk.texts, tokenizer, sequence_length=sequence_length), folder)
 
 
-def keep(name: str, packed: packing.Packed, folder: pathlib.Path) -> dict[str, Any]:
+def keep(name: str, packed: packing.PackedTexts, folder: pathlib.Path) -> dict[str, Any]:
     """Writes a shard. Its `.json`, written last, says that it is whole."""
     hashes = {}
-    for part, array in zip(manifest.PARTS, (packed.tokens, packed.segments), strict=True):
+    for part, array in zip(manifest.PARTS, (packed.tokens, packed.segment_ids), strict=True):
         path = folder / f"{name}.{part}.npy"
-        with files.atomic(path) as partial, open(partial, "wb") as out:
+        with files.write_atomically(path) as partial, open(partial, "wb") as out:
             np.save(out, array)
         hashes[part] = files.sha256(path)
     shard = {"name": name, "rows": len(packed.tokens), "sha256": hashes, "counts": dict(packed.counts)}
@@ -136,5 +138,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _work(chunk: Chunk, row_length: int, folder: pathlib.Path) -> dict[str, Any]:
-    return write_shard(chunk, _tokenizer, row_length, folder)
+def _work(chunk: Chunk, sequence_length: int, folder: pathlib.Path) -> dict[str, Any]:
+    return write_shard(chunk, _tokenizer, sequence_length, folder)

@@ -13,7 +13,7 @@ FORMAT = 2
 """The format number of a prepared corpus, raised whenever names or contents of its files change."""
 
 MOST = 2**28  # bytes of a manifest: one of 10¹² characters
-PARTS = ("tokens", "segments")  # of a shard, each a file
+PARTS = ("tokens", "segment_ids")  # of a shard, each a file
 _FORMAT_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _NAME = re.compile(r"(train|held_out)-\d{5,12}", re.ASCII)
 
@@ -63,10 +63,10 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     with _damage_explained(path):
-        manifest: dict[str, Any] = untrusted.read_json(path, Formatted, most=MOST)
+        manifest: dict[str, Any] = untrusted.read_json(path, Formatted, max_bytes=MOST)
     check_shard_format(manifest["settings"], path)
     with _damage_explained(path):
-        untrusted.demand(manifest, Manifest, where=str(path))
+        untrusted.check_shape(manifest, Manifest, where=str(path))
         for shard in (*manifest["shards"]["train"], *manifest["shards"]["held_out"]):
             _demand_ours(shard, where=str(path))
     return manifest
@@ -88,7 +88,7 @@ def check_shard_format(settings: Mapping[str, str], path: pathlib.Path) -> None:
         int(stated) if stated and _FORMAT_NUMBER.fullmatch(stated) else stated,
         FORMAT,
         what=str(path),
-        remedy=f"to prepare the corpus again, delete {path.parent}, or set another corpus.folder",
+        remedy=f"to prepare the corpus again, delete {path.parent}, or set another corpus.shard_dir",
     )
 
 

@@ -12,46 +12,46 @@ MOST_UNKNOWN = 0.5  # and those with half or more [UNK]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Packed:
+class PackedTexts:
     """`tokens` [n t] and `segments` [n t], where the documents of a row are numbered 1, 2, … and 0 is padding; and
     what was left out.
     """
 
     tokens: np.ndarray
-    segments: np.ndarray
+    segment_ids: np.ndarray
     counts: collections.Counter[str]
 
 
-def pack(texts: list[str], tokenizer: Tokenizer, *, row_length: int) -> Packed:
+def pack(texts: list[str], tokenizer: Tokenizer, *, sequence_length: int) -> PackedTexts:
     """Packs the documents of one chunk. The result depends on nothing else, so workers cannot change it."""
     counts: collections.Counter[str] = collections.Counter(documents=len(texts))
     pieces = []
     for encoding in tokenizer.encode(texts):
         ids = np.array(encoding.ids, tokenizer.dtype)
-        for start in range(0, len(ids), row_length - 2):
-            inner = ids[start : start + row_length - 2]
+        for start in range(0, len(ids), sequence_length - 2):
+            inner = ids[start : start + sequence_length - 2]
             if len(inner) + 2 < SHORTEST:
                 counts["short"] += 1
-            elif np.count_nonzero(inner == tokenizer.unk) >= MOST_UNKNOWN * (len(inner) + 2):
+            elif np.count_nonzero(inner == tokenizer.unk_id) >= MOST_UNKNOWN * (len(inner) + 2):
                 counts["unknown"] += 1
             else:
                 pieces.append(inner)
     lengths = np.array([len(piece) + 2 for piece in pieces], int)
-    rows = best_fit(lengths, row_length)
-    tokens = np.full((len(rows), row_length), tokenizer.pad, tokenizer.dtype)
-    segments = np.zeros((len(rows), row_length), np.uint8 if row_length < 256 * SHORTEST else np.uint16)
+    rows = best_fit(lengths, sequence_length)
+    tokens = np.full((len(rows), sequence_length), tokenizer.pad_id, tokenizer.dtype)
+    segments = np.zeros((len(rows), sequence_length), np.uint8 if sequence_length < 256 * SHORTEST else np.uint16)
     for row, members in enumerate(rows):
         end = 0
         for number, member in enumerate(members, 1):
             start, end = end, end + lengths[member]
             tokens[row, start], tokens[row, start + 1 : end - 1], tokens[row, end - 1] = (
-                tokenizer.cls,
+                tokenizer.cls_id,
                 pieces[member],
-                tokenizer.sep,
+                tokenizer.sep_id,
             )
             segments[row, start:end] = number
     counts.update(pieces=len(pieces), tokens=int(lengths.sum()), rows=len(rows))
-    return Packed(tokens=tokens, segments=segments, counts=counts)
+    return PackedTexts(tokens=tokens, segment_ids=segments, counts=counts)
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> list[list[int]]:

@@ -18,12 +18,12 @@ from distilbert_jax.data.shards.chunks import Sources
 from distilbert_jax.data.shards.manifest import FORMAT, MOST, Formatted, check_shard_format
 from distilbert_jax.data.shards.manifest import read as read_manifest
 from distilbert_jax.data.shards.packing import SHORTEST
-from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT, SIDES, TRAIN
+from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT, SPLITS, TRAIN
 from distilbert_jax.data.sources.base import Source
-from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files, remote_folder, untrusted
-from distilbert_jax.io.console import bar, console
+from distilbert_jax.io.console import console, progress_bar
 
 COUNTS_FILE = "token_counts.npy"
 """[v] int64: how often each token of the vocabulary occurs in the training rows."""
@@ -38,22 +38,22 @@ class Corpus:
     """
 
     sources: Mapping[str, Source]
-    folder: str  # of the shards
-    row_length: int = 512
-    held_out: float | Files | Source = 0.005
+    shard_dir: str  # of the shards
+    sequence_length: int = 512
+    held_out: float | TextFiles | Source = 0.005
 
     def __post_init__(self) -> None:
         if not isinstance(self.held_out, Source) and not 0 < self.held_out < 1:
             raise ValueError(f"corpus.held_out must be a share between 0 and 1 or files, not {self.held_out}")
-        if self.row_length < SHORTEST:
-            raise ValueError(f"corpus.row_length must be at least {SHORTEST}, not {self.row_length}")
+        if self.sequence_length < SHORTEST:
+            raise ValueError(f"corpus.sequence_length must be at least {SHORTEST}, not {self.sequence_length}")
 
     def settings(self, tokenizer: Tokenizer) -> dict[str, str]:
         """All that decides what the shards hold, as text."""
         return {
             "format": str(FORMAT),
             **{f"sources.{name}": repr(source) for name, source in self.sources.items()},
-            "row_length": str(self.row_length),
+            "sequence_length": str(self.sequence_length),
             "held_out": repr(self.held_out),
             "tokenizer": tokenizer.sha256,
         }
@@ -64,13 +64,13 @@ class Corpus:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedCorpus:
     """A corpus whose shards are whole."""
 
     folder: pathlib.Path
     tokenizer: Tokenizer
     manifest: dict[str, Any]
-    words: np.ndarray  # [v], how often each stands in the training rows
+    token_counts: np.ndarray  # [v], how often each stands in the training rows
 
     @property
     def shards(self) -> dict[str, list[dict[str, Any]]]:
@@ -88,32 +88,32 @@ class Engine(Protocol):
 
     def files(self, sources: Sources) -> list[dict[str, Any]]: ...
 
-    def prints(self, sources: Sources) -> Iterator[tuple[str, bytes]]: ...
+    def fingerprints(self, sources: Sources) -> Iterator[tuple[str, bytes]]: ...
 
     def shards(
-        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, row_length: int, folder: pathlib.Path
+        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, sequence_length: int, folder: pathlib.Path
     ) -> Iterator[dict[str, Any]]: ...
 
 
-def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) -> Prepared:
+def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) -> PreparedCorpus:
     """Makes the shards of `corpus` in its folder, unless they are there. Those of a store are fetched, once a machine.
 
     Raises ValueError where the folder holds other shards, a source cannot be read, or nothing is left to train on or to
     hold out.
     """
-    stored, folder = remote_folder.at(corpus.folder), remote_folder.local(corpus.folder)
-    there = stored is not None and stored.fetch()
+    stored, folder = remote_folder.remote_folder(corpus.shard_dir), remote_folder.local_path(corpus.shard_dir)
+    there = stored is not None and stored.download()
     if not there and not (folder / "manifest.json").is_file():
-        with files.alone_in(folder):
-            _make(corpus, tokenizer, folder, engine or local_engine.Here())
+        with files.lock_folder(folder):
+            _make(corpus, tokenizer, folder, engine or local_engine.LocalEngine())
     manifest = _checked_manifest(corpus, tokenizer, folder)
     if stored and not there:
-        stored.put()
+        stored.upload()
     path = folder / COUNTS_FILE
     if not path.is_file() or files.sha256(path) != manifest["token_counts"]["sha256"]:
         raise ValueError(f"{path} is missing or damaged: delete {folder} and prepare the corpus anew")
-    counts = np.array(untrusted.array(path, kind="i", axes=1))
-    return Prepared(folder=folder, tokenizer=tokenizer, manifest=manifest, words=counts)
+    counts = np.array(untrusted.load_array(path, kind="i", axes=1))
+    return PreparedCorpus(folder=folder, tokenizer=tokenizer, manifest=manifest, token_counts=counts)
 
 
 def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: Engine) -> None:
@@ -122,7 +122,7 @@ def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: En
     _continue_or_clean(folder, plan)
     share = 0.0 if isinstance(corpus.held_out, Source) else corpus.held_out
     names = ", ".join(name for name, _ in corpus.named_sources())
-    side_of = splits.choose(engine.prints(corpus.named_sources()), share=share, folder=folder, names=names)
+    side_of = splits.choose(engine.fingerprints(corpus.named_sources()), share=share, folder=folder, names=names)
     shards = _pack(corpus, tokenizer, side_of, folder, engine)
     manifest = plan | _account(corpus, tokenizer, side_of, shards, folder)
     files.write_json(folder / "manifest.json", manifest)
@@ -131,7 +131,7 @@ def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: En
     totals = manifest["totals"]
     console.print(
         f"{totals['documents']:,} documents; dropped: {totals['duplicates']:,} duplicates, {totals['short']:,} short "
-        f"and {totals['unknown']:,} mostly unknown pieces\n{totals['rows']:,} rows of {corpus.row_length}, "
+        f"and {totals['unknown']:,} mostly unknown pieces\n{totals['rows']:,} rows of {corpus.sequence_length}, "
         f"{totals['real_share']:.2%} of them real tokens; {totals['held_out_rows']:,} rows held out"
     )
 
@@ -149,7 +149,7 @@ def _checked_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path
     ]
     if differences:
         raise ValueError(
-            f"{folder} holds other shards; take another corpus.folder, or delete it:\n" + "\n".join(differences)
+            f"{folder} holds other shards; take another corpus.shard_dir, or delete it:\n" + "\n".join(differences)
         )
     return manifest
 
@@ -158,12 +158,12 @@ def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
     """Keeps the chunks of an earlier start of this very plan; removes those of another."""
     path = folder / "plan.json"
     if path.is_file():
-        earlier = untrusted.read_json(path, Formatted, most=MOST)
+        earlier = untrusted.read_json(path, Formatted, max_bytes=MOST)
         check_shard_format(earlier["settings"], path)
         if earlier == plan:
             console.print(f"going on with {len(list(folder.glob('*-[0-9]*.json')))} chunks that are there already")
             return
-    for old in itertools.chain(*(folder.glob(f"{side}-*") for side in SIDES)):
+    for old in itertools.chain(*(folder.glob(f"{side}-*") for side in SPLITS)):
         old.unlink()
     files.write_json(path, plan)
 
@@ -174,9 +174,9 @@ def _pack(
     shards = []
     kept = int(np.count_nonzero(side_of != DROPPED))
     sources = corpus.named_sources()
-    with bar("packing documents", total=kept) as advance:
+    with progress_bar("packing documents", total=kept) as advance:
         documents = 0
-        for shard in engine.shards(sources, side_of, tokenizer, row_length=corpus.row_length, folder=folder):
+        for shard in engine.shards(sources, side_of, tokenizer, sequence_length=corpus.sequence_length, folder=folder):
             shards.append(shard)
             documents += shard["counts"]["documents"]
             advance(documents)
@@ -187,8 +187,8 @@ def _account(
     corpus: Corpus, tokenizer: Tokenizer, side_of: np.ndarray, shards: list[dict[str, Any]], folder: pathlib.Path
 ) -> dict[str, Any]:
     """The rest of the manifest: shards, totals, and how often each word stands in the training rows."""
-    by_side = {side: [shard for shard in shards if shard["name"].startswith(side)] for side in SIDES}
-    rows = {side: sum(shard["rows"] for shard in by_side[side]) for side in SIDES}
+    by_side = {side: [shard for shard in shards if shard["name"].startswith(side)] for side in SPLITS}
+    rows = {side: sum(shard["rows"] for shard in by_side[side]) for side in SPLITS}
     read = f"{len(side_of):,} documents were read"
     if not rows[TRAIN]:
         raise ValueError(f"nothing to train on: {read}, and none is left after dropping duplicates and short ones")
@@ -205,18 +205,18 @@ def _account(
             **totals,
             "duplicates": int(np.count_nonzero(side_of == DROPPED)),
             "held_out_rows": rows[HELD_OUT],
-            "real_share": totals["tokens"] / (totals["rows"] * corpus.row_length),
+            "real_share": totals["tokens"] / (totals["rows"] * corpus.sequence_length),
         },
     }
 
 
 def _count_tokens(tokenizer: Tokenizer, shards: list[dict[str, Any]], folder: pathlib.Path) -> str:
     """Writes `token_counts.npy` and returns its SHA-256."""
-    counts = np.zeros(tokenizer.size, np.int64)
+    counts = np.zeros(tokenizer.vocab_size, np.int64)
     for shard in shards:
-        tokens = untrusted.array(folder / f"{shard['name']}.tokens.npy", kind="u", axes=2)
-        counts += np.bincount(tokens.ravel(), minlength=tokenizer.size)
+        tokens = untrusted.load_array(folder / f"{shard['name']}.tokens.npy", kind="u", axes=2)
+        counts += np.bincount(tokens.ravel(), minlength=tokenizer.vocab_size)
     path = folder / COUNTS_FILE
-    with files.atomic(path) as partial, open(partial, "wb") as out:
+    with files.write_atomically(path) as partial, open(partial, "wb") as out:
         np.save(out, counts)
     return files.sha256(path)

@@ -20,7 +20,7 @@ from distilbert_jax.data.shards import local_engine, packing, splits
 from distilbert_jax.data.shards.chunks import Part, Sources, parts
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
-from distilbert_jax.io.console import bar
+from distilbert_jax.io.console import progress_bar
 
 TRIES = 4  # of a task whose worker or node is lost
 CALLING = 10.0  # seconds
@@ -36,7 +36,7 @@ class Look:
     lengths: np.ndarray  # [documents], characters
 
 
-class Cluster:
+class RayEngine:
     """The Ray cluster at an address, as `ray start --head` prints it; "auto" is the one this machine is part of."""
 
     def __init__(self, address: str):
@@ -61,19 +61,19 @@ class Cluster:
     def files(self, sources: Sources) -> list[dict[str, Any]]:
         """What the manifest says of every file that is read. Reads them all, for what comes after, too."""
         listed = [(name, source, path) for name, source in sources for path in source.files()]
-        with bar("reading files", total=len(listed)) as advance:
+        with progress_bar("reading files", total=len(listed)) as advance:
             for look in self._map(look_at, ((source, path) for _, source, path in listed)):
                 self._looks.append(look)
                 advance(len(self._looks))
         return [{"source": name, **look.about} for (name, _, _), look in zip(listed, self._looks, strict=True)]
 
-    def prints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
+    def fingerprints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
         """(source, fingerprints of the documents of a file), in order."""
         names = (name for name, source in sources for _ in source.files())
         return ((name, look.prints) for name, look in zip(names, self._looks, strict=True))
 
     def shards(
-        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, row_length: int, folder: pathlib.Path
+        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, sequence_length: int, folder: pathlib.Path
     ) -> Iterator[dict[str, Any]]:
         """Makes every shard that is not there yet; yields what each holds."""
         waiting = []
@@ -84,7 +84,7 @@ class Cluster:
             else:
                 waiting.append(part)
         shared = self._ray.put(tokenizer)
-        for packed in self._map(pack, ((part, shared, row_length) for part in waiting)):
+        for packed in self._map(pack, ((part, shared, sequence_length) for part in waiting)):
             yield from (local_engine.keep(name, rows, folder) for name, rows in packed.items())
 
     def _map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
@@ -129,7 +129,7 @@ def look_at(source: Source, path: pathlib.Path) -> Look:
     return Look(about=local_engine.about(path), prints=bytes(prints), lengths=np.array(lengths, np.uint32))
 
 
-def pack(part: Part, tokenizer: Tokenizer, row_length: int) -> dict[str, packing.Packed]:
+def pack(part: Part, tokenizer: Tokenizer, sequence_length: int) -> dict[str, packing.PackedTexts]:
     """On a worker: what each chunk's shard holds."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a task
-    return {chunk.name: packing.pack(chunk.texts, tokenizer, row_length=row_length) for chunk in part.read()}
+    return {chunk.name: packing.pack(chunk.texts, tokenizer, sequence_length=sequence_length) for chunk in part.read()}

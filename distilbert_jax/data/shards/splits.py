@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from distilbert_jax.io.console import bar
+from distilbert_jax.io.console import progress_bar
 
 TRAIN, HELD_OUT = "train", "held_out"
-SIDES = (TRAIN, HELD_OUT)
-DROPPED = len(SIDES)
+SPLITS = (TRAIN, HELD_OUT)
+DROPPED = len(SPLITS)
 FINGERPRINT = 16  # bytes
 SHOWN = 10_000  # documents between two looks at the progress
 
@@ -30,7 +30,7 @@ def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib
     path = folder / "fingerprints.bin"
     counts: collections.Counter[str] = collections.Counter()
     marks = folder / "splits.bin"
-    with bar("reading documents", total=None) as advance, open(path, "wb") as out, open(marks, "wb") as room:
+    with progress_bar("reading documents", total=None) as advance, open(path, "wb") as out, open(marks, "wb") as room:
         shown = 0
         for name, some in prints:
             out.write(some)
@@ -47,7 +47,7 @@ def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib
     sides = np.memmap(marks, np.uint8, "r+", shape=(counts.total(),))
     chosen = prints[:, 1] < np.uint64(share * 2**64)
     chosen[: counts[HELD_OUT]] = True
-    sides[:] = np.where(chosen, SIDES.index(HELD_OUT), SIDES.index(TRAIN))
+    sides[:] = np.where(chosen, SPLITS.index(HELD_OUT), SPLITS.index(TRAIN))
     mark_duplicates(prints[:, 0], sides)
     path.unlink()
     return sides

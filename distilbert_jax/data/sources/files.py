@@ -10,7 +10,7 @@ from distilbert_jax.data.sources.base import Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Files(Source):
+class TextFiles(Source):
     """Text on disk: files, folders (searched whole) and globs.
 
     `.jsonl` and `.parquet` files give the value of `field`, one document a record. Anything else is text: a document is

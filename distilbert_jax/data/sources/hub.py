@@ -12,25 +12,25 @@ from distilbert_jax.io import untrusted
 MOST_CARD = 2**24  # bytes
 
 
-class Split(TypedDict):
+class CardSplit(TypedDict):
     """Of a dataset's card: a split, and the globs of its files."""
 
     split: str
     path: str | list[str]
 
 
-class Configuration(TypedDict):
+class CardConfiguration(TypedDict):
     """Of a dataset's card."""
 
     config_name: str
-    data_files: NotRequired[str | list[str] | list[Split]]
+    data_files: NotRequired[str | list[str] | list[CardSplit]]
 
 
-class Card(TypedDict):
+class DatasetCard(TypedDict):
     """What is read of the metadata at the head of a dataset's README."""
 
     license: NotRequired[str | list[str] | None]
-    configs: NotRequired[list[Configuration]]
+    configs: NotRequired[list[CardConfiguration]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class HubDataset(Source):
         stated = _card(self._fetch(["README.md"])).get("license") or "not stated"
         return ", ".join(stated) if isinstance(stated, list) else str(stated)
 
-    def _patterns(self, card: Card) -> list[str]:
+    def _patterns(self, card: DatasetCard) -> list[str]:
         """The globs of this configuration and split."""
         configs = {entry["config_name"]: entry.get("data_files") for entry in card.get("configs", [])}
         if not configs:
@@ -112,7 +112,7 @@ def _inside(pattern: str, name: str) -> str:
     return pattern
 
 
-def _card(folder: pathlib.Path) -> Card:
+def _card(folder: pathlib.Path) -> DatasetCard:
     """The metadata at the head of a dataset's README."""
     readme = folder / "README.md"
     if not readme.is_file():
@@ -120,11 +120,11 @@ def _card(folder: pathlib.Path) -> Card:
     import huggingface_hub
     import yaml
 
-    untrusted.text(readme, most=MOST_CARD)  # UTF-8, and not endless
+    untrusted.read_text(readme, max_bytes=MOST_CARD)  # UTF-8, and not endless
     try:
         card: Any = huggingface_hub.metadata_load(readme) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{readme}: its metadata cannot be read: {' '.join(str(error).split())[:300]}") from None
-    untrusted.demand(card, Card, where=str(readme))
-    found: Card = card
+    untrusted.check_shape(card, DatasetCard, where=str(readme))
+    found: DatasetCard = card
     return found

@@ -7,13 +7,13 @@ import numpy as np
 from distilbert_jax.data.tasks.examples import TaggedSentence
 
 
-def labels(sentences: Sequence[TaggedSentence]) -> tuple[str, ...]:
+def list_labels(sentences: Sequence[TaggedSentence]) -> tuple[str, ...]:
     """Every tag that may come: O, then B- and I- of each type, whether or not both stand in these sentences."""
     types = sorted({tag[2:] for sentence in sentences for tag in sentence.tags if tag != "O"})
     return ("O", *(f"{prefix}-{kind}" for kind in types for prefix in ("B", "I")))
 
 
-def units(sentences: Sequence[TaggedSentence], predictions: Sequence[Sequence[str]]) -> np.ndarray:
+def per_example(sentences: Sequence[TaggedSentence], predictions: Sequence[Sequence[str]]) -> np.ndarray:
     """[sentences, 3]: how many entities are found right, found, and there.
 
     Raises ValueError where a sentence has not one prediction a word.
@@ -22,12 +22,12 @@ def units(sentences: Sequence[TaggedSentence], predictions: Sequence[Sequence[st
     for number, (sentence, tags) in enumerate(zip(sentences, predictions, strict=True), 1):
         if len(sentence.tags) != len(tags):
             raise ValueError(f"sentence {number} has {len(sentence.tags)} words, but {len(tags)} tags are predicted")
-        wanted, found = entities(sentence.tags), entities(tags)
+        wanted, found = find_entities(sentence.tags), find_entities(tags)
         counts.append((len(wanted & found), len(found), len(wanted)))
     return np.array(counts, float)
 
 
-def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+def find_entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     """(type, first word, word after the last) of each, as CoNLL's script reads tags: I- after O or after another type
     begins an entity, too.
     """
@@ -43,7 +43,7 @@ def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
     return found
 
 
-def measure(units: np.ndarray) -> dict[str, float]:
+def compute_metrics(units: np.ndarray) -> dict[str, float]:
     """Precision, recall and F1 over whole entities, in per cent. 0 where there is nothing to count."""
     right, found, there = units.sum(axis=0).tolist()
     share = lambda of: 100 * right / of if of else 0.0

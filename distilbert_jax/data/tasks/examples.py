@@ -26,8 +26,8 @@ class SpanQuestion:
     question: str
     context: str
     answers: tuple[str, ...] = ()
-    starts: tuple[int, ...] = ()
-    known: bool = True
+    answer_starts: tuple[int, ...] = ()
+    has_label: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class ChoiceQuestion:
     label: int | None
 
 
-def finite(x: Any) -> float:
+def parse_finite(x: Any) -> float:
     """A label that is a number. ValueError for text that is none, and for what no loss can be of: NaN, infinity."""
     if not isinstance(x, str | int | float) or not math.isfinite(number := float(str(x))):
         raise ValueError(f"{x!r} is not a number")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-NAMES = (
+METRIC_LABELS = (
     "accuracy",
     "f1",
     "macro_f1",
@@ -16,7 +16,7 @@ NAMES = (
     "spearman_correlation",
 )
 Numbers = Sequence[int | float] | np.ndarray
-Metric = Callable[[Numbers, Numbers], float]
+MetricFunction = Callable[[Numbers, Numbers], float]
 
 
 def accuracy(labels: Numbers, predictions: Numbers) -> float:

@@ -13,7 +13,7 @@ _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-def units(questions: Sequence[SpanQuestion], predictions: Mapping[str, str]) -> np.ndarray:
+def per_example(questions: Sequence[SpanQuestion], predictions: Mapping[str, str]) -> np.ndarray:
     """[questions, 3]: exact match, F1, and whether there is an answer. "" predicts that there is none.
 
     Raises ValueError where a question has no prediction: the official scorer counts it as wrong with a warning.
@@ -24,7 +24,7 @@ def units(questions: Sequence[SpanQuestion], predictions: Mapping[str, str]) -> 
     return np.array([(*_best(predictions[q.id], q.answers), bool(q.answers)) for q in questions])
 
 
-def measure(units: np.ndarray) -> dict[str, float]:
+def compute_metrics(units: np.ndarray) -> dict[str, float]:
     """Exact match and F1, in per cent; of questions with and without an answer, too, where there are both."""
     has = units[:, 2] > 0
     parts = {"": np.ones_like(has)} | ({"has_answer_": has, "no_answer_": ~has} if has.any() and not has.all() else {})

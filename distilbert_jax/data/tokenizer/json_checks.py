@@ -20,7 +20,7 @@ LONGEST_WORD = 1_000  # characters; published: 100. A WordPiece takes their squa
 MOST_GROWTH = 1_000  # times, by all replacements together; published: 1
 
 
-def vet(text: str, *, where: str) -> None:
+def check_tokenizer_json(text: str, *, where: str) -> None:
     """ValueError unless reading any text with this tokenizer ends soon."""
     parsed = untrusted.parse_json(text, dict[str, Any], where=where, what="a tokenizer that can be read")
     growth = 1

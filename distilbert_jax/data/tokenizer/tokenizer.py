@@ -11,30 +11,30 @@ from typing import Any, TypedDict
 import numpy as np
 import tokenizers
 
-from distilbert_jax.data.tokenizer.json_checks import vet
+from distilbert_jax.data.tokenizer.json_checks import check_tokenizer_json
 from distilbert_jax.io import untrusted
 
-ROLES = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"}
+SPECIAL_TOKENS = {"cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]", "unk": "[UNK]"}
 PROBE = "A cat, naïve; 東京 12\tﬁ"
 
 
-class Word(TypedDict):
+class AddedToken(TypedDict):
     """A special token as tokenizer_config.json writes it at length."""
 
     content: str
 
 
-class Settings(TypedDict, total=False):
+class TokenizerSettings(TypedDict, total=False):
     """What is read of a tokenizer_config.json."""
 
     do_lower_case: bool
     strip_accents: bool | None
     tokenize_chinese_chars: bool | None
-    cls_token: str | Word
-    sep_token: str | Word
-    pad_token: str | Word
-    mask_token: str | Word
-    unk_token: str | Word
+    cls_token: str | AddedToken
+    sep_token: str | AddedToken
+    pad_token: str | AddedToken
+    mask_token: str | AddedToken
+    unk_token: str | AddedToken
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ class Tokenizer:
     """A `tokenizers.Tokenizer` that neither cuts nor pads, and the ids its model gives a meaning to."""
 
     backend: tokenizers.Tokenizer
-    cls: int
-    sep: int
-    pad: int
-    mask: int
-    unk: int
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    mask_id: int
+    unk_id: int
 
     @property
-    def size(self) -> int:
+    def vocab_size(self) -> int:
         return self.backend.get_vocab_size(with_added_tokens=True)
 
     def encode(self, texts: Sequence[Any], *, offsets: bool = False, words: bool = False) -> list[tokenizers.Encoding]:
@@ -61,46 +61,46 @@ class Tokenizer:
             return encode(list(texts), is_pretokenized=words, add_special_tokens=False)
 
     @property
-    def special(self) -> tuple[int, ...]:
+    def special_token_mask(self) -> tuple[int, ...]:
         """Ids that are never masked."""
-        return tuple(sorted({self.cls, self.sep, self.pad, self.mask, self.unk}))
+        return tuple(sorted({self.cls_id, self.sep_id, self.pad_id, self.mask_id, self.unk_id}))
 
     @property
     def dtype(self) -> type[np.unsignedinteger]:
         """The smallest type that holds every id: 65,536 words and more need four bytes."""
-        return np.uint16 if self.size <= 2**16 else np.uint32
+        return np.uint16 if self.vocab_size <= 2**16 else np.uint32
 
     @functools.cached_property
     def sha256(self) -> str:
         """Of the whole tokenizer as JSON: two folders with the same one agree, whatever their files."""
         return hashlib.sha256(self.backend.to_str().encode()).hexdigest()
 
-    def belongs_to(self, vocab_size: int, where: str) -> None:
+    def check_vocab_size(self, vocab_size: int, where: str) -> None:
         """ValueError unless the model's vocabulary is this one; up to 127 rows of padding at the end of its table
         are allowed.
         """
-        if not self.size <= vocab_size < self.size + 128:
+        if not self.vocab_size <= vocab_size < self.vocab_size + 128:
             raise ValueError(
-                f"{where}: the tokenizer has {self.size} words, but the model {vocab_size}: one of them belongs to "
+                f"{where}: the tokenizer has {self.vocab_size} words, but the model {vocab_size}: one of them belongs to "
                 "another model"
             )
 
 
-def load(folder: pathlib.Path) -> Tokenizer:
+def load_tokenizer(folder: pathlib.Path) -> Tokenizer:
     """Reads the tokenizer of a model folder. Raises ValueError where there is none, it is broken, or it does not say
     what it does with capitals.
     """
     stated_in = folder / "tokenizer_config.json"
-    settings: dict[str, Any] = untrusted.read_json(stated_in, Settings) if stated_in.is_file() else {}
+    settings: dict[str, Any] = untrusted.read_json(stated_in, TokenizerSettings) if stated_in.is_file() else {}
     if (folder / "tokenizer.json").is_file():
-        content = untrusted.text(folder / "tokenizer.json", most=untrusted.MOST_JSON)
-        backend = parse(content, where=str(folder / "tokenizer.json"))
+        content = untrusted.read_text(folder / "tokenizer.json", max_bytes=untrusted.MAX_JSON_BYTES)
+        backend = parse_tokenizer(content, where=str(folder / "tokenizer.json"))
     elif (folder / "vocab.txt").is_file():
         backend = _from_vocabulary(folder, settings)
     else:
         raise ValueError(f"{folder}: no tokenizer: neither tokenizer.json nor vocab.txt")
     ids = {}
-    for role, usual in ROLES.items():
+    for role, usual in SPECIAL_TOKENS.items():
         stated = settings.get(f"{role}_token", usual)
         word = stated["content"] if isinstance(stated, dict) else stated
         if (found := backend.token_to_id(word)) is None:
@@ -108,18 +108,18 @@ def load(folder: pathlib.Path) -> Tokenizer:
                 f"{folder}: the tokenizer has no {word!r}; name its {role} token as {role}_token in "
                 "tokenizer_config.json"
             )
-        ids[role] = found
+        ids[f"{role}_id"] = found
     highest = max(backend.get_vocab(with_added_tokens=True).values())
     if highest >= (size := backend.get_vocab_size(with_added_tokens=True)):
         raise ValueError(f"{folder}: the tokenizer has {size:,} words, but numbers them up to {highest:,}")
     return Tokenizer(backend=backend, **ids)
 
 
-def parse(text: str, *, where: str) -> tokenizers.Tokenizer:
+def parse_tokenizer(text: str, *, where: str) -> tokenizers.Tokenizer:
     """A tokenizer from its JSON, with cutting and padding switched off. ValueError where it is none, or where reading a
     text could take for ever.
     """
-    vet(text, where=where)
+    check_tokenizer_json(text, where=where)
     with _said(f"{where}: not a tokenizer that can be read"):
         backend = tokenizers.Tokenizer.from_str(text)
         backend.no_truncation()
@@ -145,11 +145,11 @@ def _from_vocabulary(folder: pathlib.Path, settings: dict[str, Any]) -> tokenize
             f"{folder}: vocab.txt alone does not say whether text is lower-cased; add tokenizer_config.json with "
             '{"do_lower_case": true} for an uncased model, false for a cased one'
         )
-    words = untrusted.text(folder / "vocab.txt", most=untrusted.MOST_JSON).rstrip("\n").split("\n")
+    words = untrusted.read_text(folder / "vocab.txt", max_bytes=untrusted.MAX_JSON_BYTES).rstrip("\n").split("\n")
     vocabulary = {word: i for i, word in enumerate(words)}
     if len(vocabulary) != len(words):
         raise ValueError(f"{folder / 'vocab.txt'}: {len(words) - len(vocabulary)} words stand there twice")
-    if missing := [word for word in (ROLES["cls"], ROLES["sep"]) if word not in vocabulary]:
+    if missing := [word for word in (SPECIAL_TOKENS["cls"], SPECIAL_TOKENS["sep"]) if word not in vocabulary]:
         raise ValueError(f"{folder / 'vocab.txt'}: there is no {missing[0]}, so it is no vocabulary of a BERT")
     built = tokenizers.BertWordPieceTokenizer(
         vocab=vocabulary,
@@ -157,4 +157,4 @@ def _from_vocabulary(folder: pathlib.Path, settings: dict[str, Any]) -> tokenize
         strip_accents=settings.get("strip_accents"),
         handle_chinese_chars=settings.get("tokenize_chinese_chars") is not False,
     )
-    return parse(built.to_str(), where=str(folder / "vocab.txt"))
+    return parse_tokenizer(built.to_str(), where=str(folder / "vocab.txt"))

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from distilbert_jax.models.families.common import ACTIVATIONS, gelu_of, labels_of, labels_to_hub
+from distilbert_jax.models.families.common import HUB_ACTIVATIONS, activation_from_hub, labels_from_hub, labels_to_hub
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 MODEL_TYPE = "bert"
@@ -70,11 +70,11 @@ OTHER_HEADS = ("bert.pooler.", "cls.seq_relationship.", "classifier.", "qa_outpu
 BUFFERS = ("bert.embeddings.position_ids",)
 
 BASE = TransformerConfig(
-    vocab_size=30_522, num_token_types=2, dropout=0.1, attention_dropout=0.1, projection_dropout=0.1
+    vocab_size=30_522, num_token_types=2, dropout=0.1, attention_dropout=0.1, attention_output_dropout=0.1
 )
 
 
-def config(hf: Mapping[str, Any]) -> TransformerConfig:
+def config_from_hub(hf: Mapping[str, Any]) -> TransformerConfig:
     """The shape a config.json states. KeyError where it leaves one out, ValueError where it is something else than
     this encoder.
     """
@@ -88,35 +88,35 @@ def config(hf: Mapping[str, Any]) -> TransformerConfig:
         num_layers=hf["num_hidden_layers"],
         num_heads=hf["num_attention_heads"],
         mlp_size=hf["intermediate_size"],
-        max_tokens=hf["max_position_embeddings"],
+        max_positions=hf["max_position_embeddings"],
         num_token_types=hf["type_vocab_size"],
         norm_eps=hf.get("layer_norm_eps", 1e-12),
-        gelu=gelu_of(hf.get("hidden_act", "gelu")),
+        activation=activation_from_hub(hf.get("hidden_act", "gelu")),
         dropout=hf.get("hidden_dropout_prob", 0.1),
         attention_dropout=hf.get("attention_probs_dropout_prob", 0.1),
-        projection_dropout=hf.get("hidden_dropout_prob", 0.1),
+        attention_output_dropout=hf.get("hidden_dropout_prob", 0.1),
     )
 
 
-def to_hub(cfg: TransformerConfig) -> dict[str, Any]:
+def config_to_hub(config: TransformerConfig) -> dict[str, Any]:
     """The config.json of a shape; the inverse of `config`."""
     return {
-        "vocab_size": cfg.vocab_size,
-        "hidden_size": cfg.hidden_size,
-        "num_hidden_layers": cfg.num_layers,
-        "num_attention_heads": cfg.num_heads,
-        "intermediate_size": cfg.mlp_size,
-        "max_position_embeddings": cfg.max_tokens,
-        "type_vocab_size": cfg.num_token_types,
-        "layer_norm_eps": cfg.norm_eps,
-        "hidden_act": ACTIVATIONS[cfg.gelu],
-        "hidden_dropout_prob": cfg.dropout,
-        "attention_probs_dropout_prob": cfg.attention_dropout,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "intermediate_size": config.mlp_size,
+        "max_position_embeddings": config.max_positions,
+        "type_vocab_size": config.num_token_types,
+        "layer_norm_eps": config.norm_eps,
+        "hidden_act": HUB_ACTIVATIONS[config.activation],
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.attention_dropout,
         "initializer_range": 0.02,
     }
 
 
-def head(hf: Mapping[str, Any], name: str) -> HeadConfig:
+def head_from_hub(hf: Mapping[str, Any], name: str) -> HeadConfig:
     """What a config.json states of the head `name`."""
     if name == "masked_lm":
         return HeadConfig()
@@ -124,9 +124,9 @@ def head(hf: Mapping[str, Any], name: str) -> HeadConfig:
     if dropout is None:
         dropout = hf.get("hidden_dropout_prob", 0.1)
     return HeadConfig(
-        labels=labels_of(hf) if name.endswith("classification") else (),
+        labels=labels_from_hub(hf) if name.endswith("classification") else (),
         problem_type=hf.get("problem_type"),
-        summary="tanh",
+        pooler_activation="tanh",
         dropout=0.0 if name == "question_answering" else dropout,
     )
 
@@ -137,16 +137,20 @@ def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
     return dropout | labels_to_hub(head)
 
 
-def student_of(
-    cfg: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
+def student_config(
+    config: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
 ) -> TransformerConfig:
-    """The shape of a student of this family whose weights come from a model of shape `cfg`. ValueError where it
+    """The shape of a student of this family whose weights come from a model of shape `config`. ValueError where it
     cannot be one.
     """
-    if not cfg.num_token_types:
+    if not config.num_token_types:
         raise ValueError(
             "a bert student needs token types, and the model it starts from has none; make it student.family=distilbert"
         )
     return dataclasses.replace(
-        cfg, num_layers=num_layers, dropout=dropout, attention_dropout=attention_dropout, projection_dropout=dropout
+        config,
+        num_layers=num_layers,
+        dropout=dropout,
+        attention_dropout=attention_dropout,
+        attention_output_dropout=dropout,
     )

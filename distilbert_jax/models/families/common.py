@@ -5,26 +5,30 @@ from typing import Any, Literal
 
 from distilbert_jax.models.transformer import HeadConfig
 
-MOST = 2**16
-_GELUS: dict[str, Literal["erf", "tanh"]] = {"gelu": "erf", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
-ACTIVATIONS = {"erf": "gelu", "tanh": "gelu_new"}
+MAX_LABELS = 2**16
+_GELUS: dict[str, Literal["gelu", "gelu_tanh"]] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+HUB_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}
 
 
-def gelu_of(name: str) -> Literal["erf", "tanh"]:
+def activation_from_hub(name: str) -> Literal["gelu", "gelu_tanh"]:
     """Ours for a config.json's name. ValueError where the activation is another one."""
     if not isinstance(name, str) or name not in _GELUS:
         raise ValueError(f"the activation {name!r} is not supported: only {', '.join(_GELUS)}")
     return _GELUS[name]
 
 
-def labels_of(hf: Mapping[str, Any]) -> tuple[str, ...]:
+def labels_from_hub(hf: Mapping[str, Any]) -> tuple[str, ...]:
     """`id2label` in order; two nameless ones where it is missing, as the Hub has it. ValueError where a number is
     skipped.
     """
     count, stated = hf.get("num_labels", 2), hf.get("id2label")
     if not stated:
-        if type(count) is not int or not 1 <= count <= MOST:
-            raise ValueError(f"num_labels must be a whole number from 1 to {MOST:,}, not {count!r}")
+        if type(count) is not int or not 1 <= count <= MAX_LABELS:
+            raise ValueError(f"num_labels must be a whole number from 1 to {MAX_LABELS:,}, not {count!r}")
         stated = {str(i): f"LABEL_{i}" for i in range(count)}
     if not isinstance(stated, Mapping):
         raise ValueError("id2label is not an object of numbers and names")

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from distilbert_jax.models.families.common import ACTIVATIONS, gelu_of, labels_of, labels_to_hub
+from distilbert_jax.models.families.common import HUB_ACTIVATIONS, activation_from_hub, labels_from_hub, labels_to_hub
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
 MODEL_TYPE = "distilbert"
@@ -73,7 +73,7 @@ BUFFERS = ("distilbert.embeddings.position_ids",)
 BASE = TransformerConfig(vocab_size=30_522, num_layers=6, dropout=0.1, attention_dropout=0.1)
 
 
-def config(hf: Mapping[str, Any]) -> TransformerConfig:
+def config_from_hub(hf: Mapping[str, Any]) -> TransformerConfig:
     """The shape a config.json states. `sinusoidal_pos_embds` is not read: where a file carries position weights,
     they win. KeyError, ValueError as `bert.config`.
     """
@@ -83,25 +83,25 @@ def config(hf: Mapping[str, Any]) -> TransformerConfig:
         num_layers=hf["n_layers"],
         num_heads=hf["n_heads"],
         mlp_size=hf["hidden_dim"],
-        max_tokens=hf["max_position_embeddings"],
-        gelu=gelu_of(hf.get("activation", "gelu")),
+        max_positions=hf["max_position_embeddings"],
+        activation=activation_from_hub(hf.get("activation", "gelu")),
         dropout=hf.get("dropout", 0.1),
         attention_dropout=hf.get("attention_dropout", 0.1),
     )
 
 
-def to_hub(cfg: TransformerConfig) -> dict[str, Any]:
+def config_to_hub(config: TransformerConfig) -> dict[str, Any]:
     """The config.json of a shape; the inverse of `config`."""
     return {
-        "vocab_size": cfg.vocab_size,
-        "dim": cfg.hidden_size,
-        "n_layers": cfg.num_layers,
-        "n_heads": cfg.num_heads,
-        "hidden_dim": cfg.mlp_size,
-        "max_position_embeddings": cfg.max_tokens,
-        "activation": ACTIVATIONS[cfg.gelu],
-        "dropout": cfg.dropout,
-        "attention_dropout": cfg.attention_dropout,
+        "vocab_size": config.vocab_size,
+        "dim": config.hidden_size,
+        "n_layers": config.num_layers,
+        "n_heads": config.num_heads,
+        "hidden_dim": config.mlp_size,
+        "max_position_embeddings": config.max_positions,
+        "activation": HUB_ACTIVATIONS[config.activation],
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
         "sinusoidal_pos_embds": False,
         "initializer_range": 0.02,
         "qa_dropout": 0.1,
@@ -109,12 +109,12 @@ def to_hub(cfg: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def head(hf: Mapping[str, Any], name: str) -> HeadConfig:
+def head_from_hub(hf: Mapping[str, Any], name: str) -> HeadConfig:
     """What a config.json states of the head `name`."""
     if name == "masked_lm":
         return HeadConfig()
     field, usual = _DROPOUT[name]
-    labels = labels_of(hf) if name.endswith("classification") else ()
+    labels = labels_from_hub(hf) if name.endswith("classification") else ()
     return HeadConfig(labels=labels, problem_type=hf.get("problem_type"), dropout=hf.get(field, usual))
 
 
@@ -124,20 +124,20 @@ def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
     return dropout | labels_to_hub(head)
 
 
-def student_of(
-    cfg: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
+def student_config(
+    config: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
 ) -> TransformerConfig:
-    """The shape of a student of this family whose weights come from a model of shape `cfg`.
+    """The shape of a student of this family whose weights come from a model of shape `config`.
 
     No token types, no dropout on the attention's output, LayerNorm ε 1e-12: the family's config.json can say nothing
     else.
     """
     return dataclasses.replace(
-        cfg,
+        config,
         num_layers=num_layers,
         num_token_types=0,
         norm_eps=1e-12,
         dropout=dropout,
         attention_dropout=attention_dropout,
-        projection_dropout=0.0,
+        attention_output_dropout=0.0,
     )

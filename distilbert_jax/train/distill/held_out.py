@@ -8,26 +8,26 @@ from typing import Any
 import jax
 
 from distilbert_jax import log_keys
-from distilbert_jax.io.console import bar
+from distilbert_jax.io.console import progress_bar
 from distilbert_jax.train.distill.setup import DistillSetup
 
 MIN_MASKED_TOKENS = 10_000
 """Fewer give a standard error of more than half a point, which the screen says."""
 
 
-def measure(run: DistillSetup, params: Any) -> dict[str, float]:
+def evaluate_held_out(run: DistillSetup, params: Any) -> dict[str, float]:
     """Computes means over the masked tokens, with the standard errors of fractions and the perplexities of cross
     entropies.
 
     The masks are uniform over real tokens, 15 % of each row, 80 / 10 / 10, from a fixed seed.
     """
     sums: dict[str, float] = {}
-    with bar("measuring held-out rows", total=run.held_out_rows, stays=False) as advance:
+    with progress_bar("measuring held-out rows", total=run.held_out_rows, stays=False) as advance:
         done = 0
         for batch in run.held_out():
             for name, value in jax.device_get(run.eval_step(params, run.teachers, run.place(batch))).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
-            done += batch["rows"].size * jax.process_count()
+            done += batch["row_ids"].size * jax.process_count()
             advance(min(done, run.held_out_rows))
     count = sums.pop(log_keys.MASKED_TOKENS.name)
     means = {name: value / count for name, value in sums.items()}
@@ -45,7 +45,7 @@ def measure(run: DistillSetup, params: Any) -> dict[str, float]:
     return {**counts, **means, **stderrs, **perplexities}
 
 
-def in_words(measured: dict[str, float]) -> str:
+def format_measurements(measured: dict[str, float]) -> str:
     """One line for the screen."""
     accuracy, stderr = measured[log_keys.ACCURACY.name], measured[log_keys.ACCURACY_STDERR.name]
     line = f"accuracy {accuracy:.2%} ± {stderr:.2%}, perplexity {measured[log_keys.PERPLEXITY.name]:.1f}"

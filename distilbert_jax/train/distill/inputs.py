@@ -5,8 +5,8 @@ import dataclasses
 from contextlib import AbstractContextManager
 
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.data.shards.prepare import Prepared, prepare
-from distilbert_jax.hub.load import Model
+from distilbert_jax.data.shards.prepare import PreparedCorpus, prepare
+from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.train.distill.models import StudentModel, init_student, load_models
 
 
@@ -17,10 +17,10 @@ class DistillInputs:
     `source` is the model that gives the student its weights and its tokenizer. It is often the teacher.
     """
 
-    teacher: Model | None
-    source: Model
+    teacher: PretrainedModel | None
+    source: PretrainedModel
     student: StudentModel
-    corpus: Prepared
+    corpus: PreparedCorpus
 
     @property
     def sha256(self) -> dict[str, str]:
@@ -43,5 +43,5 @@ def load_inputs(experiment: Experiment, *, preparing: AbstractContextManager[Non
     teacher, source = load_models(experiment)
     with preparing or contextlib.nullcontext():
         corpus = prepare(experiment.corpus, source.tokenizer)
-    student = init_student(experiment, source, corpus.words)
+    student = init_student(experiment, source, corpus.token_counts)
     return DistillInputs(teacher=teacher, source=source, student=student, corpus=corpus)

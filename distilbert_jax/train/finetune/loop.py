@@ -10,20 +10,20 @@ import numpy as np
 
 from distilbert_jax import log_keys
 from distilbert_jax.config.experiment_file import describe, differences, flatten
-from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTune
+from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTuneConfig
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.registry import Task
-from distilbert_jax.devices.mesh import place, replicated
-from distilbert_jax.devices.peak import peak
+from distilbert_jax.devices.mesh import put_batch, replicated_sharding
+from distilbert_jax.devices.peak import peak_flops
 from distilbert_jax.hub import model_card, save
-from distilbert_jax.inference.logits import score
+from distilbert_jax.inference.logits import predict_rows
 from distilbert_jax.io import files
-from distilbert_jax.io.console import bar, console
+from distilbert_jax.io.console import console, progress_bar
 from distilbert_jax.runtime.checkpoint import Checkpoints
-from distilbert_jax.runtime.metrics_log import Log
-from distilbert_jax.runtime.metrics_log import read as read_log
-from distilbert_jax.runtime.step_monitor import Meter, Work, timed
-from distilbert_jax.runtime.stop_signal import Stop, Stopped
+from distilbert_jax.runtime.metrics_log import MetricsLog
+from distilbert_jax.runtime.metrics_log import read_log as read_log
+from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_waits
+from distilbert_jax.runtime.stop_signal import RunStopped, StopSignal
 from distilbert_jax.train.finetune.results import (
     CONFIG_FILE,
     FINETUNE_FORMAT,
@@ -32,7 +32,7 @@ from distilbert_jax.train.finetune.results import (
     read_config,
     read_result,
 )
-from distilbert_jax.train.finetune.setup import Split, Tuning, build
+from distilbert_jax.train.finetune.setup import EncodedSplit, FineTuneSetup, setup_finetuning
 from distilbert_jax.types import Batch
 
 LOG_EVERY = 10  # steps
@@ -46,49 +46,49 @@ class Result(TypedDict):
     best_epoch: int
 
 
-def finetune(plan: FineTune, task: Task, *, folder: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
+def finetune(plan: FineTuneConfig, task: Task, *, folder: pathlib.Path, seeds: int) -> list[dict[str, Any]]:
     """Fine-tunes once for each seed 0, 1, … and returns their results, which stand in `folder` as seedN.json beside
     the model of the best epoch, seedN/model.
 
     The same call goes on where an earlier one ended. Raises ValueError for bad input or where the folder holds results
     of another config, `Stopped` where a signal ended it.
     """
-    with files.alone_in(folder):
+    with files.lock_folder(folder):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
         _refuse_another(folder, flatten(plan))
         for path in paths:
             if path.is_file():
                 files.remove(path.with_suffix("") / "checkpoints")  # a kill may have left them
         if not all(path.is_file() for path in paths):
-            tuning = build(plan, task)
+            tuning = setup_finetuning(plan, task)
             _claim(folder, tuning)
             _announce(tuning)
             _all_seeds(tuning, paths)
         return [read_result(path, Result) for path in paths]
 
 
-def _all_seeds(tuning: Tuning, paths: list[pathlib.Path]) -> None:
+def _all_seeds(tuning: FineTuneSetup, paths: list[pathlib.Path]) -> None:
     """The results that are missing, one after the other."""
-    with Stop(tuning.mesh) as stop:
+    with StopSignal(tuning.mesh) as stop:
         for seed, path in enumerate(paths):
             if not path.is_file():
                 files.write_json(path, _one_seed(tuning, seed, path.with_suffix(""), stop))
                 files.remove(path.with_suffix("") / "checkpoints")
             if stop.signal is not None:
-                raise Stopped(stop.signal, step=tuning.steps, folder=path.with_suffix(""))
+                raise RunStopped(stop.signal, step=tuning.steps, folder=path.with_suffix(""))
 
 
-def answer(tuning: Tuning, params: Any, split: Split, *, label: str) -> list[Any]:
+def predict_split(tuning: FineTuneSetup, params: Any, split: EncodedSplit, *, label: str) -> list[Any]:
     """One answer an example of a split."""
     rows = split.encoded.rows
-    scores = score(tuning.scorer, params, rows, layout=tuning.layout, mesh=tuning.mesh, label=label)
-    return tuning.form.answers(split.examples, rows, scores)
+    scores = predict_rows(tuning.predict_step, params, rows, layout=tuning.layout, mesh=tuning.mesh, label=label)
+    return tuning.task_type.decode(split.examples, rows, scores)
 
 
-def _claim(folder: pathlib.Path, tuning: Tuning) -> None:
+def _claim(folder: pathlib.Path, tuning: FineTuneSetup) -> None:
     """Writes down whose folder this is, once it is known that model, teacher and task fit together."""
     models = {"model": tuning.model} | ({"teacher": tuning.teacher} if tuning.teacher else {})
-    config, sha256 = flatten(tuning.plan), {name: model.sha256 for name, model in models.items()}
+    config, sha256 = flatten(tuning.config), {name: model.sha256 for name, model in models.items()}
     _refuse_another(folder, config, sha256)
     files.write_json(folder / CONFIG_FILE, StoredConfig(format=FINETUNE_FORMAT, config=config, sha256=sha256))
 
@@ -109,11 +109,11 @@ def _refuse_another(folder: pathlib.Path, config: dict[str, Any], sha256: dict[s
         )
 
 
-def _announce(tuning: Tuning) -> None:
-    console.print(f"{tuning.plan.task}: train {tuning.train.encoded.in_words()}", markup=False)
+def _announce(tuning: FineTuneSetup) -> None:
+    console.print(f"{tuning.config.task}: train {tuning.train.encoded.format_truncation()}", markup=False)
     for name, split in tuning.dev.items():
-        console.print(f"  {name} {split.encoded.in_words()}", markup=False)
-    if tuning.plan.random_start:
+        console.print(f"  {name} {split.encoded.format_truncation()}", markup=False)
+    if tuning.config.random_init:
         console.print("[bold yellow]  random start: every weight is drawn anew for each seed[/]")
     elif tuning.new_layers:
         console.print(
@@ -122,33 +122,35 @@ def _announce(tuning: Tuning) -> None:
         )
 
 
-def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path, stop: Stop) -> dict[str, Any]:
+def _one_seed(tuning: FineTuneSetup, seed: int, folder: pathlib.Path, stop: StopSignal) -> dict[str, Any]:
     """Trains, measures every epoch, and keeps the model of the best. Returns what is to know of it."""
-    plan = tuning.plan
-    batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, size=plan.batch, layout=tuning.layout)
-    teachers = {"teacher": jax.device_put(tuning.teacher.params, replicated(tuning.mesh))} if tuning.teacher else {}
+    plan = tuning.config
+    batches = TaskBatches(rows=tuning.train.encoded.rows, seed=seed, batch_size=plan.batch_size, layout=tuning.layout)
+    teachers = (
+        {"teacher": jax.device_put(tuning.teacher.params, replicated_sharding(tuning.mesh))} if tuning.teacher else {}
+    )
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=2)) as checkpoints:
-        fresh = tuning.start(seed)
+        fresh = tuning.init_state(seed)
         state, done = checkpoints.restore(fresh) or (fresh, 0)
-        with Log(folder, start=done) as log:
-            meter = Meter(
+        with MetricsLog(folder, start=done) as log:
+            meter = StepMonitor(
                 log,
                 checkpoints,
                 losses=plan.losses,
-                schedule=plan.optimizer.schedule(tuning.steps),
+                schedule=plan.optimizer.make_schedule(tuning.steps),
                 log_every=LOG_EVERY,
-                peak=peak(plan.dtype),
+                peak=peak_flops(plan.dtype),
             )
-            with bar(f"{plan.task}, seed {seed}", total=tuning.steps) as advance:
-                for step, (batch, waited) in enumerate(timed(_rest(batches, plan.epochs, done)), done + 1):
-                    rows = Batch(**place(batch, tuning.mesh))
-                    asked = stop.ask()
+            with progress_bar(f"{plan.task}, seed {seed}", total=tuning.steps) as advance:
+                for step, (batch, waited) in enumerate(time_waits(_rest(batches, plan.epochs, done)), done + 1):
+                    rows = Batch(**put_batch(batch, tuning.mesh))
+                    asked = stop.poll()
                     state, metrics = tuning.train_step(state, teachers, rows, seed)
-                    meter.after(step, metrics, waited, work=Work.of(batch, tuning.flops(batch)))
+                    meter.after(step, metrics, waited, work=StepWork.of(batch, tuning.flops(batch)))
                     ending = asked()
                     epoch_ends = step % len(batches) == 0
                     if epoch_ends or ending is not None:
-                        meter.catch_up()
+                        meter.read_pending()
                         if epoch_ends:
                             log.write("eval", step, _measure(tuning, state.params["student"], folder, log, step))
                         log.flush()
@@ -157,7 +159,7 @@ def _one_seed(tuning: Tuning, seed: int, folder: pathlib.Path, stop: Stop) -> di
                     advance(step, meter.note)
                     if ending is not None and step < tuning.steps:
                         checkpoints.wait()
-                        raise Stopped(ending, step=step, folder=folder)
+                        raise RunStopped(ending, step=step, folder=folder)
     return _result(tuning, seed, folder)
 
 
@@ -168,19 +170,21 @@ def _rest(batches: TaskBatches, epochs: int, done: int) -> Any:
     return itertools.islice(chain, skipped, None)
 
 
-def _measure(tuning: Tuning, params: Any, folder: pathlib.Path, log: Log, step: int) -> dict[str, float]:
+def _measure(tuning: FineTuneSetup, params: Any, folder: pathlib.Path, log: MetricsLog, step: int) -> dict[str, float]:
     """Every score on every dev split; the model and its answers are kept where the main score is the best so far."""
     log.flush()
     earlier = [entry[log_keys.MAIN_SCORE.name] for entry in _evaluations(folder) if entry["step"] < step]
     scores: dict[str, float] = {}
     per_example: dict[str, Any] = {}
     for name, split in tuning.dev.items():
-        answers = answer(tuning, params, split, label=f"measuring {name}")
-        of_examples = tuning.form.units(split.examples, answers)
+        answers = predict_split(tuning, params, split, label=f"measuring {name}")
+        of_examples = tuning.task_type.per_example(split.examples, answers)
         per_example[name] = of_examples.tolist()
-        measured = tuning.form.measure(of_examples)
+        measured = tuning.task_type.compute_metrics(of_examples)
         scores |= {log_keys.TASK_SCORE.name(split=name, metric=metric): value for metric, value in measured.items()}
-    main_scores = [scores[log_keys.TASK_SCORE.name(split=name, metric=tuning.form.headline)] for name in tuning.dev]
+    main_scores = [
+        scores[log_keys.TASK_SCORE.name(split=name, metric=tuning.task_type.main_metric)] for name in tuning.dev
+    ]
     main_score = float(np.mean(main_scores))
     if not earlier or main_score > max(earlier):
         _keep(tuning, params, folder, scores)
@@ -190,58 +194,58 @@ def _measure(tuning: Tuning, params: Any, folder: pathlib.Path, log: Log, step: 
 
 def _evaluations(folder: pathlib.Path) -> list[dict[str, Any]]:
     """Returns what has been logged of every epoch, in order."""
-    return read_log(folder, "eval", wanted=[log_keys.MAIN_SCORE.name])
+    return read_log(folder, "eval", shape=[log_keys.MAIN_SCORE.name])
 
 
-def _keep(tuning: Tuning, params: Any, folder: pathlib.Path, scores: dict[str, float]) -> None:
-    family, plan = tuning.model.family, tuning.plan
-    named = f"`{plan.model.folder}`"
-    save.write(
+def _keep(tuning: FineTuneSetup, params: Any, folder: pathlib.Path, scores: dict[str, float]) -> None:
+    family, plan = tuning.model.family, tuning.config
+    named = f"`{plan.model.name_or_path}`"
+    save.save_pretrained(
         folder / "model",
         family=family,
-        cfg=tuning.model.cfg,
+        config=tuning.model.config,
         params=jax.device_get(params),
         tokenizer=tuning.model.tokenizer,
-        card=model_card.of_task(
+        card=model_card.finetuning_card(
             task=plan.task,
             model_type=family.MODEL_TYPE,
-            start=f"Random weights in the shape of {named}," if plan.random_start else named,
-            teacher=plan.teacher.folder if plan.teacher else None,
-            base_model=None if plan.random_start else tuning.model.hub_id,
-            head=tuning.form.head,
+            start=f"Random weights in the shape of {named}," if plan.random_init else named,
+            teacher=plan.teacher.name_or_path if plan.teacher else None,
+            base_model=None if plan.random_init else tuning.model.hub_id,
+            head=tuning.task_type.head,
             measured=scores,
             description=describe(plan),
         ),
-        head=tuning.form.head,
-        head_cfg=tuning.model.head_cfg,
+        head=tuning.task_type.head,
+        head_config=tuning.model.head_config,
     )
 
 
-def _result(tuning: Tuning, seed: int, folder: pathlib.Path) -> dict[str, Any]:
+def _result(tuning: FineTuneSetup, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     epochs, main_score = _evaluations(folder), log_keys.MAIN_SCORE.name
     best = max(epochs, key=lambda entry: entry[main_score])
-    per_epoch = tuning.steps // tuning.plan.epochs
-    console.print(f"{tuning.plan.task}, seed {seed}: {best[main_score]:.2f} after epoch {best['step'] // per_epoch}")
+    per_epoch = tuning.steps // tuning.config.epochs
+    console.print(f"{tuning.config.task}, seed {seed}: {best[main_score]:.2f} after epoch {best['step'] // per_epoch}")
     return {
         "format": FINETUNE_FORMAT,
-        "task": tuning.plan.task,
+        "task": tuning.config.task,
         "seed": seed,
         "main_score": best[main_score],
         "scores": {name: value for name, value in best.items() if log_keys.TASK_SCORE.match(name)},
         "best_epoch": best["step"] // per_epoch,
         "epochs": [entry[main_score] for entry in epochs],
-        "config": flatten(tuning.plan),
+        "config": flatten(tuning.config),
         "task_type": {
-            "head": tuning.form.head,
-            "problem_type": tuning.form.problem_type,
-            "labels": list(tuning.form.labels),
-            "metrics": [metric.__name__ for metric in getattr(tuning.form, "metrics", ())],
+            "head": tuning.task_type.head,
+            "problem_type": tuning.task_type.problem_type,
+            "labels": list(tuning.task_type.labels),
+            "metrics": [metric.__name__ for metric in getattr(tuning.task_type, "metrics", ())],
         },
         "model_sha256": tuning.model.sha256,
         "teacher_sha256": tuning.teacher.sha256 if tuning.teacher else None,
         "parameters": tuning.parameters,
         "train_examples": len(tuning.train.examples),
-        "train_rows": tuning.train.encoded.in_words(),
+        "train_rows": tuning.train.encoded.format_truncation(),
         "dev_examples": {name: len(split.examples) for name, split in tuning.dev.items()},
         "compiled_for_lengths": sorted({padded_length(len(row.tokens)) for row in tuning.train.encoded.rows}),
         "jax": jax.__version__,

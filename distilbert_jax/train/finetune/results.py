@@ -50,7 +50,7 @@ def read_result(path: pathlib.Path, shape: Any) -> Any:
     """
     content = untrusted.read_json(path, dict[str, Any])
     _check_format(content.get("format"), path, folder=path.parent)
-    untrusted.demand(content, shape, where=str(path))
+    untrusted.check_shape(content, shape, where=str(path))
     return content
 
 

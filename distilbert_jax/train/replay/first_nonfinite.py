@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from distilbert_jax.train.step_inspection import Parts
+from distilbert_jax.train.step_inspection import StepInspection
 
-NAMED = 3  # parameters, at most
+MAX_NAMED_PARAMETERS = 3  # parameters, at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Turned:
+class FirstNonFinite:
     """`what` turned first, and in which rows of the [accumulation, b] that there are."""
 
     what: str
@@ -24,13 +24,13 @@ class Turned:
         micro, row = np.argwhere(self.rows)[0].tolist()
         return micro, row
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         micro, _ = self.first_row()
         rows = f"in {self.rows.sum()} of {self.rows.size} rows"
         return f"{self.what} {rows}, the first of them in micro-batch {micro + 1} of {len(self.rows)}"
 
 
-def find(parts: Parts, losses: Sequence[str]) -> Turned | None:
+def find_first_nonfinite(parts: StepInspection, losses: Sequence[str]) -> FirstNonFinite | None:
     """The first in the order of things: the teachers from below, the student from below, losses, then the gradients
     from above. `parts` is on the host; None where all of it is finite.
     """
@@ -40,19 +40,21 @@ def find(parts: Parts, losses: Sequence[str]) -> Turned | None:
     for model, sizes in (*parts.teachers.items(), ("student", parts.student)):
         for place, x in hidden_by_place(sizes).items():
             if not np.isfinite(x).all():
-                return Turned(what=f"{place} of the {model} turned first{with_it}", rows=~np.isfinite(x))
+                return FirstNonFinite(what=f"{place} of the {model} turned first{with_it}", rows=~np.isfinite(x))
     if lost:
         kind = "loss" if lost[0] in losses else "metric"
         what = f"the {kind} {lost[0]} turned first" + (f", with {', '.join(lost[1:])}" if lost[1:] else "")
-        return Turned(what=f"{what}; every hidden state is finite, from the embeddings to the head;", rows=bad[lost[0]])
+        return FirstNonFinite(
+            what=f"{what}; every hidden state is finite, from the embeddings to the head;", rows=bad[lost[0]]
+        )
     for name in losses:
         for place, of_params in reversed(by_place(parts.gradients[name]).items()):
             if wrong := {path: ~np.isfinite(x) for path, x in of_params.items() if not np.isfinite(x).all()}:
                 rows = np.any(list(wrong.values()), axis=0)
                 what = f"the gradient of the loss {name} turned first, at {place}"
-                more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-                named = f"({', '.join(list(wrong)[:NAMED])}{more})"
-                return Turned(what=f"{what} {named}; every loss and hidden state is finite;", rows=rows)
+                more = f" and {len(wrong) - MAX_NAMED_PARAMETERS} more" if len(wrong) > MAX_NAMED_PARAMETERS else ""
+                named = f"({', '.join(list(wrong)[:MAX_NAMED_PARAMETERS])}{more})"
+                return FirstNonFinite(what=f"{what} {named}; every loss and hidden state is finite;", rows=rows)
     return None
 
 

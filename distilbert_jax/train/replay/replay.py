@@ -17,7 +17,7 @@ from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import describe
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files
-from distilbert_jax.io.console import bar, console
+from distilbert_jax.io.console import console, progress_bar
 from distilbert_jax.runtime import command_record
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.run_folder import EXPERIMENT_FILE, check_identity, run_identity
@@ -25,10 +25,10 @@ from distilbert_jax.runtime.run_format import check_run_format
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.train.replay import first_nonfinite
-from distilbert_jax.train.step_inspection import Parts, size
+from distilbert_jax.train.step_inspection import StepInspection, max_magnitude
 from distilbert_jax.types import TrainState
 
-TEXT = 200  # characters of a row that are shown
+MAX_TEXT_CHARACTERS = 200  # characters of a row that are shown
 
 
 def replay(folder: pathlib.Path, *, step: int) -> None:
@@ -39,10 +39,10 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
     gives now.
     """
     folder = folder.absolute()
-    given, typed_in = command_record.read(folder)
+    given, typed_in = command_record.read_command(folder)
     check_run_format(folder)
-    with files.alone_in(folder), contextlib.chdir(typed_in):
-        experiment = given.experiment()
+    with files.lock_folder(folder), contextlib.chdir(typed_in):
+        experiment = given.load_experiment()
         _check_same_experiment(folder, describe(experiment), given.file)
         if not 1 <= step <= experiment.steps:
             raise ValueError(f"{folder} has steps 1 to {experiment.steps:,}, and no step {step:,}")
@@ -62,9 +62,9 @@ def _check_same_experiment(folder: pathlib.Path, identity: str, file: str) -> No
 def _before(run: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:
     """The state that `step` begins with."""
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
-        state, done = checkpoints.look(run.state, before=step) or (run.state, 0)
+        state, done = checkpoints.peek(run.state, before=step) or (run.state, 0)
     console.print(f"from the checkpoint of step {done:,}" if done else "from the start: no checkpoint before the step")
-    with bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
+    with progress_bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
         for at in range(done, step - 1):
             state, metrics = run.train_step(state, run.teachers, run.place(run.batches[at]))
             advance(at + 1, f"loss {float(metrics[log_keys.LOSS.name]):.3f}")
@@ -74,14 +74,14 @@ def _before(run: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:
 def _take_apart(experiment: Experiment, run: DistillSetup, tokenizer: Tokenizer, state: TrainState, step: int) -> None:
     """Shows the parts of a step from the state before it, and names what turned."""
     batch = run.batches[step - 1]
-    parts = jax.device_get(run.dissect(state.params, run.teachers, run.place(batch)))
-    weights = jax.device_get(jax.tree.map(size, {**run.teachers, "student": state.params}))
+    parts = jax.device_get(run.inspect_step(state.params, run.teachers, run.place(batch)))
+    weights = jax.device_get(jax.tree.map(max_magnitude, {**run.teachers, "student": state.params}))
     _, measured = run.train_step(state, run.teachers, run.place(batch))
     metrics = {name: float(value) for name, value in measured.items() if name != log_keys.NONFINITE_STEPS.name}
     console.print(_models(parts, weights, list(experiment.losses)), _means(parts, metrics, step))
 
     first, wrong = (
-        first_nonfinite.find(parts, list(experiment.losses)),
+        first_nonfinite.find_first_nonfinite(parts, list(experiment.losses)),
         [n for n, x in metrics.items() if not math.isfinite(x)],
     )
     if first is None and wrong:
@@ -90,13 +90,13 @@ def _take_apart(experiment: Experiment, run: DistillSetup, tokenizer: Tokenizer,
         said = f"nothing turned at step {step:,}: every loss, hidden state and gradient is finite"
     else:
         at = first.first_row()
-        said = f"step {step:,}: {first.in_words()}, row {batch['rows'][at]} of the corpus"
+        said = f"step {step:,}: {first.describe()}, row {batch['row_ids'][at]} of the corpus"
         text = tokenizer.backend.decode(batch["tokens"][at].tolist())
-        console.print(f"row {batch['rows'][at]}: {text[:TEXT]}", markup=False)
+        console.print(f"row {batch['row_ids'][at]}: {text[:MAX_TEXT_CHARACTERS]}", markup=False)
     console.print(said, markup=False)
 
 
-def _models(parts: Parts, weights: Mapping[str, Any], losses: list[str]) -> Table:
+def _models(parts: StepInspection, weights: Mapping[str, Any], losses: list[str]) -> Table:
     """The largest magnitudes from below to above, of each model."""
     table = Table(title="largest magnitudes; ∇ is a loss's gradient of one row", title_justify="left")
     table.add_column(no_wrap=True)
@@ -113,7 +113,7 @@ def _models(parts: Parts, weights: Mapping[str, Any], losses: list[str]) -> Tabl
     return table
 
 
-def _means(parts: Parts, metrics: Mapping[str, float], step: int) -> Table:
+def _means(parts: StepInspection, metrics: Mapping[str, float], step: int) -> Table:
     """What the step itself says, and in how many rows each of it is not finite."""
     update = "made" if all(map(math.isfinite, metrics.values())) else "left out"
     table = Table("", "value", "rows not finite", title=f"step {step:,}, its update {update}", title_justify="left")

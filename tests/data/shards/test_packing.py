@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distilbert_jax.data.shards.packing import best_fit, pack
-from distilbert_jax.hub.smoke import tiny_text
+from distilbert_jax.hub.smoke import make_tiny_text
 
 ROW = 32
 
@@ -12,7 +12,7 @@ ROW = 32
 def documents(packed, tokenizer):
     """The pieces of every row, without [CLS] and [SEP]."""
     found = []
-    for tokens, segments in zip(packed.tokens, packed.segments, strict=True):
+    for tokens, segments in zip(packed.tokens, packed.segment_ids, strict=True):
         for number in range(1, segments.max() + 1):
             piece = tokens[segments == number]
             assert (piece[0], piece[-1]) == (tokenizer.cls, tokenizer.sep)
@@ -23,8 +23,8 @@ def documents(packed, tokenizer):
 
 
 def test_every_piece_stands_in_one_row(tokenizer):
-    texts = tiny_text(documents=100, seed=0).split("\n\n")
-    packed = pack(texts, tokenizer, row_length=ROW)
+    texts = make_tiny_text(documents=100, seed=0).split("\n\n")
+    packed = pack(texts, tokenizer, sequence_length=ROW)
     wanted = []
     for text in texts:
         ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
@@ -32,12 +32,12 @@ def test_every_piece_stands_in_one_row(tokenizer):
     assert sorted(documents(packed, tokenizer)) == sorted(wanted)
     assert packed.counts["tokens"] == sum(len(piece) + 2 for piece in wanted)
     assert packed.tokens.dtype == np.uint16
-    assert packed.segments.dtype == np.uint8
+    assert packed.segment_ids.dtype == np.uint8
 
 
 def test_short_and_unknown_pieces_are_dropped_and_counted(tokenizer):
     unknown = "日 " * 12  # not in this vocabulary
-    packed = pack(["dog " * 9, "dog " * 10, unknown, "dog " * 30 + "cat"], tokenizer, row_length=ROW)
+    packed = pack(["dog " * 9, "dog " * 10, unknown, "dog " * 30 + "cat"], tokenizer, sequence_length=ROW)
     assert packed.counts["short"] == 2  # nine words, and the one left over of 31
     assert packed.counts["unknown"] == 1
     assert len(documents(packed, tokenizer)) == 2
@@ -54,5 +54,5 @@ def test_best_fit():
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_nothing_to_pack(tokenizer, n):
-    packed = pack(["dog"] * n, tokenizer, row_length=ROW)
+    packed = pack(["dog"] * n, tokenizer, sequence_length=ROW)
     assert packed.tokens.shape == (0, ROW)

@@ -17,8 +17,8 @@ from distilbert_jax.data.batches import Shards
 from distilbert_jax.data.shards import chunks, local_engine
 from distilbert_jax.data.shards.prepare import Corpus, prepare
 from distilbert_jax.data.shards.splits import DROPPED, mark_duplicates
-from distilbert_jax.data.sources.files import Files
-from distilbert_jax.hub.smoke import tiny_text
+from distilbert_jax.data.sources.files import TextFiles
+from distilbert_jax.hub.smoke import make_tiny_text
 from distilbert_jax.io import files
 from tests.conftest import shared
 
@@ -27,16 +27,19 @@ from tests.conftest import shared
 def corpus(tmp_path, monkeypatch):
     """Some forty chunks of text."""
     monkeypatch.setattr(chunks, "CHUNK", 2_000)
-    (tmp_path / "a.txt").write_text(tiny_text(documents=500, seed=0))
+    (tmp_path / "a.txt").write_text(make_tiny_text(documents=500, seed=0))
     return Corpus(
-        sources={"a": Files(str(tmp_path / "a.txt"))}, folder=str(tmp_path / "shards"), row_length=32, held_out=0.1
+        sources={"a": TextFiles(str(tmp_path / "a.txt"))},
+        shard_dir=str(tmp_path / "shards"),
+        sequence_length=32,
+        held_out=0.1,
     )
 
 
 def pieces(prepared, side):
     """Every packed piece of a side, as a tuple of ids."""
     read = Shards(prepared.folder, prepared.shards[side]).read(np.arange(sum(s["rows"] for s in prepared.shards[side])))
-    rows = zip(read["tokens"], read["segments"], strict=True)
+    rows = zip(read["tokens"], read["segment_ids"], strict=True)
     return [tuple(tokens[segments == n].tolist()) for tokens, segments in rows for n in range(1, segments.max() + 1)]
 
 
@@ -54,7 +57,7 @@ def test_what_it_makes(corpus, tokenizer):
     [file] = prepared.manifest["files"]
     assert (file["source"], file["sha256"]) == ("a", files.sha256(pathlib.Path(file["name"])))
     words = np.bincount(np.concatenate([np.array(p) for p in pieces(prepared, "train")]), minlength=tokenizer.size)
-    np.testing.assert_array_equal(prepared.words[5:], words[5:])
+    np.testing.assert_array_equal(prepared.token_counts[5:], words[5:])
     left_over = [p.name for p in prepared.folder.iterdir() if p.suffix in {".bin", ".partial"} or p.name == "plan.json"]
     assert not left_over
 
@@ -77,7 +80,7 @@ def test_duplicates_are_dropped_and_counted(corpus, tokenizer, tmp_path):
 def test_files_held_out_by_name_keep_their_documents_to_themselves(corpus, tokenizer, tmp_path):
     documents = (tmp_path / "a.txt").read_text().split("\n\n")
     (tmp_path / "held.txt").write_text("\n\n".join(documents[:40]))
-    prepared = prepare(dataclasses.replace(corpus, held_out=Files(str(tmp_path / "held.txt"))), tokenizer)
+    prepared = prepare(dataclasses.replace(corpus, held_out=TextFiles(str(tmp_path / "held.txt"))), tokenizer)
     assert prepared.manifest["totals"]["duplicates"] == 40
     assert not set(pieces(prepared, "train")) & set(pieces(prepared, "held_out"))
 
@@ -113,7 +116,7 @@ from distilbert_jax.hub.smoke import tiny_tokenizer
 if __name__ == "__main__":
     chunks.CHUNK = 2_000
     source, folder = sys.argv[1:]
-    corpus = prepare.Corpus(sources={"a": Files(source)}, folder=folder, row_length=32, held_out=0.1)
+    corpus = prepare.Corpus(sources={"a": Files(source)}, folder=folder, sequence_length=32, held_out=0.1)
     prepare.prepare(corpus, tiny_tokenizer())
 """
 
@@ -146,7 +149,7 @@ def test_a_start_with_other_settings_begins_clean(corpus, tokenizer, monkeypatch
     with pytest.raises(RuntimeError, match="as asked"):
         prepare(corpus, tokenizer)
     monkeypatch.undo()
-    other = prepare(dataclasses.replace(corpus, row_length=48), tokenizer)
+    other = prepare(dataclasses.replace(corpus, sequence_length=48), tokenizer)
     assert all(np.load(path).shape[1] == 48 for path in other.folder.glob("*.tokens.npy"))
 
 
@@ -164,8 +167,8 @@ def _fail_after(n, function):
 
 def test_shards_of_other_settings_are_refused(corpus, tokenizer, tmp_path):
     prepare(corpus, tokenizer)
-    with pytest.raises(ValueError, match="holds other shards.*\n  row_length: 32 there, 64 wanted"):
-        prepare(dataclasses.replace(corpus, row_length=64), tokenizer)
+    with pytest.raises(ValueError, match="holds other shards.*\n  sequence_length: 32 there, 64 wanted"):
+        prepare(dataclasses.replace(corpus, sequence_length=64), tokenizer)
     other = dataclasses.replace(tokenizer, backend=_with_one_more_word(tokenizer))
     with pytest.raises(ValueError, match="holds other shards.*\n  tokenizer: "):
         prepare(corpus, other)
@@ -184,7 +187,7 @@ def test_a_corpus_of_an_earlier_version_is_refused(corpus, tokenizer, name):
     (folder / name).write_text(json.dumps(earlier))
     message = (
         f"{folder / name} was written by an earlier version of distilbert_jax (format 1, this version needs 2); to "
-        f"prepare the corpus again, delete {folder}, or set another corpus.folder"
+        f"prepare the corpus again, delete {folder}, or set another corpus.shard_dir"
     )
     before = contents(folder)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -216,7 +219,7 @@ def test_damaged_shards(corpus, tokenizer, damage):
 def test_bad_corpora(corpus, tokenizer, tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
-    of = lambda source, **changes: dataclasses.replace(corpus, sources={"it": Files(str(source))}, **changes)
+    of = lambda source, **changes: dataclasses.replace(corpus, sources={"it": TextFiles(str(source))}, **changes)
     with pytest.raises(ValueError, match="no documents in it"):
         prepare(of(empty), tokenizer)
     empty.write_text("dog\n\ncat\n\nbird")
@@ -226,12 +229,15 @@ def test_bad_corpora(corpus, tokenizer, tmp_path):
         prepare(of(tmp_path / "a.txt", held_out=1e-9), tokenizer)
     with pytest.raises(ValueError, match="held_out must be a share between 0 and 1"):
         of(empty, held_out=1.5)
-    with pytest.raises(ValueError, match="row_length must be at least 12"):
-        of(empty, row_length=8)
+    with pytest.raises(ValueError, match="sequence_length must be at least 12"):
+        of(empty, sequence_length=8)
 
 
 def test_a_folder_in_use_is_left_alone(corpus, tokenizer):
-    with files.alone_in(pathlib.Path(corpus.folder)), pytest.raises(ValueError, match="in use by another process"):
+    with (
+        files.lock_folder(pathlib.Path(corpus.shard_dir)),
+        pytest.raises(ValueError, match="in use by another process"),
+    ):
         prepare(corpus, tokenizer)
 
 
@@ -239,11 +245,11 @@ def test_real_wikipedia_packs_to_98_per_cent(tokenizer, tmp_path):
     from distilbert_jax.data.tokenizer import tokenizer as tokens
 
     corpus = Corpus(
-        sources={"wikipedia": Files(str(shared("data/corpus/wikipedia_10mb.txt")))},
-        folder=str(tmp_path / "shards"),
-        row_length=128,
+        sources={"wikipedia": TextFiles(str(shared("data/corpus/wikipedia_10mb.txt")))},
+        shard_dir=str(tmp_path / "shards"),
+        sequence_length=128,
     )
-    totals = prepare(corpus, tokens.load(shared("data/vocab/bert-base-uncased-hf"))).manifest["totals"]
+    totals = prepare(corpus, tokens.load_tokenizer(shared("data/vocab/bert-base-uncased-hf"))).manifest["totals"]
     assert totals["real_share"] >= 0.98
     assert totals["documents"] > 5_000
     assert json.dumps(totals)

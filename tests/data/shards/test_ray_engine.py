@@ -14,8 +14,8 @@ import pytest
 from distilbert_jax.data.shards import chunks, ray_engine
 from distilbert_jax.data.shards.prepare import Corpus, prepare
 from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT
-from distilbert_jax.data.sources.files import Files
-from distilbert_jax.hub.smoke import tiny_text
+from distilbert_jax.data.sources.files import TextFiles
+from distilbert_jax.hub.smoke import make_tiny_text
 from tests.conftest import ROOT
 
 ray = pytest.importorskip("ray", reason="needs the extra `cluster`")
@@ -30,10 +30,10 @@ def corpus(tmp_path):
     for name, files in {"a": (400, 3, 60, 0, 200), "b": (150, 150)}.items():
         (tmp_path / name).mkdir()
         for number, documents in enumerate(files):
-            text = tiny_text(documents=documents, seed=number % 3) if documents else "\n\n"
+            text = make_tiny_text(documents=documents, seed=number % 3) if documents else "\n\n"
             (tmp_path / name / f"{number}.txt").write_text(text)
-        sources[name] = Files(str(tmp_path / name))
-    return Corpus(sources=sources, folder=str(tmp_path / "here"), row_length=32, held_out=0.1)
+        sources[name] = TextFiles(str(tmp_path / name))
+    return Corpus(sources=sources, shard_dir=str(tmp_path / "here"), sequence_length=32, held_out=0.1)
 
 
 def streamed(sources, side_of):
@@ -75,14 +75,14 @@ def test_no_cluster_there(monkeypatch):
     with pytest.raises(
         ValueError, match=r"--ray-address auto: there is no Ray cluster at this address; `ray start --head` starts one"
     ):
-        ray_engine.Cluster("auto")
+        ray_engine.RayEngine("auto")
     with pytest.raises(ValueError, match="no Ray cluster there.*Connection refused"):
-        ray_engine.Cluster("localhost:9")
+        ray_engine.RayEngine("localhost:9")
     with pytest.raises(ValueError, match="no Ray cluster there.*write HOST:PORT, or auto"):
-        ray_engine.Cluster("localhost")
+        ray_engine.RayEngine("localhost")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'distilbert_jax\[cluster\]'"):
-        ray_engine.Cluster("auto")
+        ray_engine.RayEngine("auto")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def nodes():
 def prepared(address: str, corpus, tokenizer, folder: pathlib.Path):
     """By the cluster."""
     ray.shutdown()
-    engine = ray_engine.Cluster(address)
+    engine = ray_engine.RayEngine(address)
     return prepare(dataclasses.replace(corpus, folder=str(folder)), tokenizer, engine)
 
 
@@ -120,12 +120,12 @@ def test_the_same_bytes_from_two_nodes(nodes, corpus, tokenizer, tmp_path, monke
     assert len(here.shards[HELD_OUT]) > 1
 
 
-def where(part, tokenizer, row_length):
+def where(part, tokenizer, sequence_length):
     """As `cluster.pack`, and says on which node."""
     time.sleep(0.3)
     path = pathlib.Path(os.environ["SEEN"]) if "SEEN" in os.environ else part.paths[0].parent.parent
     (path / f"on-{ray.get_runtime_context().get_node_id()}-{os.getpid()}").touch()
-    return ray_engine.pack(part, tokenizer, row_length)
+    return ray_engine.pack(part, tokenizer, sequence_length)
 
 
 def test_both_nodes_work_and_one_that_is_killed_loses_nothing(nodes, corpus, tokenizer, tmp_path, monkeypatch):
@@ -195,11 +195,11 @@ def test_it_goes_on_with_what_is_there(nodes, corpus, tokenizer, tmp_path, monke
     assert contents(there.folder) == contents(here.folder)
 
 
-def dies(part, tokenizer, row_length):
+def dies(part, tokenizer, sequence_length):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuses(part, tokenizer, row_length):
+def refuses(part, tokenizer, sequence_length):
     raise ValueError("a text that cannot be read")
 
 
@@ -212,4 +212,4 @@ def test_errors_of_workers_in_one_line(nodes, corpus, tokenizer, tmp_path, monke
     with pytest.raises(ValueError, match="^a text that cannot be read$"):
         prepared(nodes.address, corpus, tokenizer, tmp_path / "refuses")
     with pytest.raises(ValueError, match="does not see .*gone.txt: every node needs the corpus's files"):
-        ray_engine.look_at(Files("gone.txt"), pathlib.Path("gone.txt"))
+        ray_engine.look_at(TextFiles("gone.txt"), pathlib.Path("gone.txt"))

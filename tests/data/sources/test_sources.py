@@ -5,7 +5,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.sources.hub import HubDataset
 from distilbert_jax.data.sources.installed_prose import InstalledProse
 from distilbert_jax.data.sources.tfds import Tfds
@@ -16,15 +16,15 @@ def test_files_folders_and_globs(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     names = lambda source: [str(path.relative_to(tmp_path)) for path in source.files()]
-    assert names(Files(f"{tmp_path}/*.txt")) == ["a.txt", "b.txt"]
-    assert names(Files(f"{tmp_path}/**/*.txt")) == ["a.txt", "b.txt", "deep/c.txt"]
-    assert names(Files((f"{tmp_path}/d.md", str(tmp_path / "deep")))) == ["d.md", "deep/c.txt"]
-    assert list(Files(str(tmp_path)).documents()) == ["a.txt", "b.txt", "d.md", "deep/c.txt"]
+    assert names(TextFiles(f"{tmp_path}/*.txt")) == ["a.txt", "b.txt"]
+    assert names(TextFiles(f"{tmp_path}/**/*.txt")) == ["a.txt", "b.txt", "deep/c.txt"]
+    assert names(TextFiles((f"{tmp_path}/d.md", str(tmp_path / "deep")))) == ["d.md", "deep/c.txt"]
+    assert list(TextFiles(str(tmp_path)).documents()) == ["a.txt", "b.txt", "d.md", "deep/c.txt"]
     with pytest.raises(ValueError, match="no such file, folder or glob: 'nowhere.txt'"):
-        Files("nowhere.txt").files()
+        TextFiles("nowhere.txt").files()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no files in"):
-        Files(str(tmp_path / "empty")).files()
+        TextFiles(str(tmp_path / "empty")).files()
 
 
 CARD = """---

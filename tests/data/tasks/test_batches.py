@@ -5,81 +5,81 @@ import dataclasses
 import numpy as np
 import pytest
 
-from distilbert_jax.data.batches import Layout
+from distilbert_jax.data.batches import BatchLayout
 from distilbert_jax.data.tasks.batches import TaskBatches, by_length, padded_length, stack
-from distilbert_jax.data.tasks.task_types.base import Row
+from distilbert_jax.data.tasks.task_types.base import EncodedRow
 
 
 def row(length, *, tags=False):
     questions = length if tags else 1
-    return Row(
+    return EncodedRow(
         example=0,
         tokens=np.full(length, 7, np.int32),
-        segments=np.ones(length, np.int32),
+        segment_ids=np.ones(length, np.int32),
         token_types=np.zeros(length, np.int32),
-        predict_at=np.arange(questions, dtype=np.int32),
-        asked=np.ones(questions, np.float32),
-        weights=np.ones(questions, np.float32),
+        predict_positions=np.arange(questions, dtype=np.int32),
+        prediction_weights=np.ones(questions, np.float32),
+        label_weights=np.ones(questions, np.float32),
         labels=np.ones(questions, np.int32),
     )
 
 
-LAYOUT = Layout(accumulation=2, rows=4)
+LAYOUT = BatchLayout(accumulation=2, rows=4)
 LENGTHS = np.random.default_rng(0).integers(3, 60, 101)
 
 
 @pytest.fixture
 def batches():
-    return TaskBatches(rows=[row(length) for length in LENGTHS], seed=0, size=8, layout=LAYOUT)
+    return TaskBatches(rows=[row(length) for length in LENGTHS], seed=0, batch_size=8, layout=LAYOUT)
 
 
 def test_every_row_once_an_epoch(batches):
-    seen = [batch["rows"][batch["weights"][..., 0] > 0] for batch in batches.epoch(0)]
+    seen = [batch["row_ids"][batch["label_weights"][..., 0] > 0] for batch in batches.epoch(0)]
     assert len(seen) == len(batches) == 13
     assert sorted(np.concatenate(seen).tolist()) == list(range(101))
 
 
 def test_an_epoch_is_a_function_of_seed_and_number(batches):
-    order = lambda batches, epoch: np.concatenate([batch["rows"].ravel() for batch in batches.epoch(epoch)]).tolist()
+    order = lambda batches, epoch: np.concatenate([batch["row_ids"].ravel() for batch in batches.epoch(epoch)]).tolist()
     assert order(batches, 1) == order(batches, 1)
     assert order(batches, 0) != order(batches, 1)
-    assert order(batches, 0) != order(TaskBatches(rows=batches.rows, seed=1, size=8, layout=LAYOUT), 0)
+    assert order(batches, 0) != order(TaskBatches(rows=batches.rows, seed=1, batch_size=8, layout=LAYOUT), 0)
 
 
 def test_lengths_are_few_and_padding_small(batches):
     assert [padded_length(n) for n in (1, 9, 16, 17, 25, 33, 49, 65, 500)] == [8, 12, 16, 24, 32, 48, 64, 96, 512]
     shapes = {batch["tokens"].shape for batch in batches.epoch(0)}
     assert shapes <= {(2, 4, length) for length in (8, 12, 16, 24, 32, 48, 64)}
-    real = sum((batch["segments"] > 0).sum() for batch in batches.epoch(0))
+    real = sum((batch["segment_ids"] > 0).sum() for batch in batches.epoch(0))
     assert real == LENGTHS.sum()
     assert real / sum(batch["tokens"].size for batch in batches.epoch(0)) > 0.75
 
 
 def test_empty_rows_ask_nothing(batches):
-    (last,) = [batch for batch in batches.epoch(0) if (batch["segments"].max(-1) == 0).any()]
-    empty = last["segments"].max(-1) == 0
+    (last,) = [batch for batch in batches.epoch(0) if (batch["segment_ids"].max(-1) == 0).any()]
+    empty = last["segment_ids"].max(-1) == 0
     assert empty.sum() == 3
-    assert last["asked"][empty].sum() == last["weights"][empty].sum() == 0
+    assert last["prediction_weights"][empty].sum() == last["label_weights"][empty].sum() == 0
 
 
 def test_a_batch_smaller_than_its_layout(batches):
     """The devices do not divide it: the same rows as on one device, and empty ones."""
     few = dataclasses.replace(batches, size=6)
     assert len(few) == 17
-    order = lambda batches: [sorted(b["rows"][b["weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
-    assert order(few) == order(dataclasses.replace(few, layout=Layout(accumulation=1, rows=6)))
+    order = lambda batches: [sorted(b["row_ids"][b["label_weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
+    assert order(few) == order(dataclasses.replace(few, layout=BatchLayout(accumulation=1, rows=6)))
 
 
 def test_tags_are_padded_like_tokens():
     rows = [row(length, tags=True) for length in (5, 9, 9)]
     batch = stack(rows, np.array([0, 1]), LAYOUT, epoch=0)
-    assert batch["labels"].shape == batch["predict_at"].shape == (2, 4, 12)
-    assert batch["asked"].sum() == 14
+    assert batch["labels"].shape == batch["predict_positions"].shape == (2, 4, 12)
+    assert batch["prediction_weights"].sum() == 14
 
 
 def test_positions_start_anew_in_each_document():
     one = row(6)
-    one.segments[3:] = 2
+    one.segment_ids[3:] = 2
     batch = stack([one], np.array([0]), LAYOUT, epoch=0)
     assert batch["positions"][0, 0, :6].tolist() == [0, 1, 2, 0, 1, 2]
 

@@ -18,12 +18,12 @@ def folder(bert_folder, tmp_path):
 
 
 def test_tokenizer_json_and_vocab_txt_agree(folder):
-    whole = tokens.load(folder)
+    whole = tokens.load_tokenizer(folder)
     (folder / "tokenizer.json").unlink()
-    words = tokens.load(folder)
+    words = tokens.load_tokenizer(folder)
     text = "The old Dog ran far, unknown9 naïve."
     assert words.backend.encode(text).ids == whole.backend.encode(text).ids
-    assert words.special == whole.special == (0, 1, 2, 3, 4)
+    assert words.special_token_mask == whole.special_token_mask == (0, 1, 2, 3, 4)
 
 
 def test_lower_casing_is_asked_for_and_not_guessed(folder):
@@ -32,10 +32,10 @@ def test_lower_casing_is_asked_for_and_not_guessed(folder):
     del settings["do_lower_case"]
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(ValueError, match="does not say whether text is lower-cased; add tokenizer_config.json"):
-        tokens.load(folder)
+        tokens.load_tokenizer(folder)
     cased = settings | {"do_lower_case": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(cased))
-    assert tokens.load(folder).backend.encode("Dog").tokens != ["[CLS]", "dog", "[SEP]"]
+    assert tokens.load_tokenizer(folder).backend.encode("Dog").tokens != ["[CLS]", "dog", "[SEP]"]
 
 
 def test_cutting_and_padding_in_the_file_are_switched_off(folder):
@@ -43,42 +43,42 @@ def test_cutting_and_padding_in_the_file_are_switched_off(folder):
     backend.enable_truncation(8)
     backend.enable_padding(length=8)
     backend.save(str(folder / "tokenizer.json"))
-    assert len(tokens.load(folder).backend.encode("dog " * 50).ids) == 52
-    assert len(tokens.load(folder).backend.encode("dog").ids) == 3
+    assert len(tokens.load_tokenizer(folder).backend.encode("dog " * 50).ids) == 52
+    assert len(tokens.load_tokenizer(folder).backend.encode("dog").ids) == 3
 
 
 def test_the_hash_is_of_the_tokenizer_and_not_of_the_file(folder):
-    before = tokens.load(folder).sha256
+    before = tokens.load_tokenizer(folder).sha256
     text = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps(text, indent=4))
-    assert tokens.load(folder).sha256 == before
+    assert tokens.load_tokenizer(folder).sha256 == before
 
 
 def test_special_tokens_by_other_names(folder):
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace("[MASK]", "<mask>"))
     with pytest.raises(ValueError, match=r"the tokenizer has no '\[MASK\]'; name its mask token"):
-        tokens.load(folder)
+        tokens.load_tokenizer(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text()) | {"mask_token": {"content": "<mask>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    assert tokens.load(folder).mask == 3
+    assert tokens.load_tokenizer(folder).mask_id == 3
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"model": 3}', '{"version": "1.0"}', ""])
 def test_broken_files(folder, content):
     (folder / "tokenizer.json").write_text(content)
     with pytest.raises(ValueError, match="tokenizer.json: not a tokenizer that can be read"):
-        tokens.load(folder)
+        tokens.load_tokenizer(folder)
 
 
 def test_no_tokenizer_at_all(folder):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]\na\na\n")
     with pytest.raises(ValueError, match="1 words stand there twice"):
-        tokens.load(folder)
+        tokens.load_tokenizer(folder)
     (folder / "vocab.txt").unlink()
     with pytest.raises(ValueError, match="no tokenizer: neither tokenizer.json nor vocab.txt"):
-        tokens.load(folder)
+        tokens.load_tokenizer(folder)
 
 
 def test_belongs_to(tokenizer):
@@ -93,17 +93,17 @@ def test_a_large_vocabulary_needs_four_bytes():
     """The original kept ids of the multilingual vocabulary, 119,547 words, in two: 45 % of its corpus was corrupted."""
     folder = shared("data/vocab/bert-base-multilingual-cased")
     built = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=False)
-    backend = tokens.parse(built.to_str(), where=str(folder))
+    backend = tokens.parse_tokenizer(built.to_str(), where=str(folder))
     whole = tokens.Tokenizer(
-        backend=backend, **{role: backend.token_to_id(word) for role, word in tokens.ROLES.items()}
+        backend=backend, **{role: backend.token_to_id(word) for role, word in tokens.SPECIAL_TOKENS.items()}
     )
-    assert (whole.size, whole.dtype) == (119_547, np.uint32)
-    packed = packing.pack([" ".join(["ตัวอย่าง", "пример", "例"] * 20)], whole, row_length=64)
+    assert (whole.vocab_size, whole.dtype) == (119_547, np.uint32)
+    packed = packing.pack([" ".join(["ตัวอย่าง", "пример", "例"] * 20)], whole, sequence_length=64)
     assert packed.tokens.dtype == np.uint32
     assert packed.tokens.max() > 2**16
 
 
 def test_the_real_vocabularies():
-    whole = tokens.load(shared("data/vocab/bert-base-uncased-hf"))
-    assert (whole.size, whole.special, whole.dtype) == (30_522, (0, 100, 101, 102, 103), np.uint16)
+    whole = tokens.load_tokenizer(shared("data/vocab/bert-base-uncased-hf"))
+    assert (whole.vocab_size, whole.special_token_mask, whole.dtype) == (30_522, (0, 100, 101, 102, 103), np.uint16)
     assert whole.backend.encode("Hello, naïve World").tokens == ["[CLS]", "hello", ",", "naive", "world", "[SEP]"]

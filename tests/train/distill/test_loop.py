@@ -17,12 +17,12 @@ from distilbert_jax.cli.main import main
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data import batches
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.io import files
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.report import run_report
 from distilbert_jax.runtime import metrics_log, step_monitor
-from distilbert_jax.runtime.stop_signal import Stopped
+from distilbert_jax.runtime.stop_signal import RunStopped
 from distilbert_jax.train.distill import loop
 from tests.conftest import ROOT
 from tests.reliability.harness import TIMED, arrays
@@ -32,9 +32,9 @@ from tests.reliability.harness import TIMED, arrays
 def whole(tmp_path_factory):
     """A run of eight steps that nothing interrupted: (experiment, folder)."""
     folder = tmp_path_factory.mktemp("whole")
-    quickstart = experiment_file.load(ROOT / "experiments" / "quickstart.py")
+    quickstart = experiment_file.load_experiment(ROOT / "experiments" / "quickstart.py")
     student = dataclasses.replace(quickstart.student, layers=(0, 1), dropout=0.1, attention_dropout=0.1)
-    experiment = smoke(dataclasses.replace(quickstart, student=student), folder)
+    experiment = make_smoke_experiment(dataclasses.replace(quickstart, student=student), folder)
     experiment = dataclasses.replace(experiment, steps=8, checkpoint_every=3, eval_every=4)
     return experiment, loop.distill(experiment)
 
@@ -44,7 +44,7 @@ def again(experiment, folder, **changes):
 
 
 def logged(folder):
-    entries = [*metrics_log.read(folder, "train"), *metrics_log.read(folder, "eval")]
+    entries = [*metrics_log.read_log(folder, "train"), *metrics_log.read_log(folder, "eval")]
     return [{name: value for name, value in entry.items() if name not in TIMED} for entry in entries]
 
 
@@ -63,8 +63,8 @@ def assert_same_run(a, b):
 
 def test_what_a_run_leaves(whole):
     experiment, folder = whole
-    assert [entry["step"] for entry in metrics_log.read(folder, "train")] == list(range(1, 9))
-    assert [entry["step"] for entry in metrics_log.read(folder, "eval")] == [0, 4, 8]
+    assert [entry["step"] for entry in metrics_log.read_log(folder, "train")] == list(range(1, 9))
+    assert [entry["step"] for entry in metrics_log.read_log(folder, "eval")] == [0, 4, 8]
     assert sorted(p.name for p in (folder / "checkpoints").iterdir()) == ["6", "6.sha256", "8", "8.sha256"]
     names = {p.name for p in (folder / "export").iterdir()}
     assert names == {
@@ -75,7 +75,7 @@ def test_what_a_run_leaves(whole):
         "tokenizer_config.json",
         "vocab.txt",
     }
-    entry = metrics_log.read(folder, "train")[-1]
+    entry = metrics_log.read_log(folder, "train")[-1]
     assert {
         "loss/soft",
         "loss_share/soft",
@@ -86,7 +86,7 @@ def test_what_a_run_leaves(whole):
     assert {"grad_norm", *TIMED} < entry.keys()
     assert sum(entry[f"loss_share/{name}"] for name in experiment.losses) == pytest.approx(1)
     assert 0 <= entry["data_wait_fraction"] < 1
-    evaluated = metrics_log.read(folder, "eval")[-1]
+    evaluated = metrics_log.read_log(folder, "eval")[-1]
     assert {
         "accuracy",
         "accuracy_stderr",
@@ -102,7 +102,7 @@ def test_what_a_run_leaves(whole):
 def test_every_logged_number_has_its_key(whole):
     _, folder = whole
     for kind, keys in (("train", log_keys.TRAIN_KEYS), ("eval", log_keys.EVAL_KEYS)):
-        for entry in metrics_log.read(folder, kind):
+        for entry in metrics_log.read_log(folder, kind):
             unknown = [name for name in entry if name not in ("kind", "step") and not log_keys.find(name, keys)]
             assert not unknown
     results = json.loads((folder / "results.json").read_text())
@@ -128,7 +128,7 @@ def test_a_run_of_another_version_is_refused(whole, tmp_path, capsys, stated):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         loop.distill(again(whole[0], tmp_path / "run"))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        run_report.show(tmp_path / "run")
+        run_report.show_report(tmp_path / "run")
     (tmp_path / "run" / "command.json").write_text(
         json.dumps({"file": "x.py", "overrides": [], "smoke": None, "typed_in": str(tmp_path)})
     )
@@ -139,15 +139,15 @@ def test_a_run_of_another_version_is_refused(whole, tmp_path, capsys, stated):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on_exactly(whole, tmp_path, monkeypatch, number):
     experiment = again(whole[0], tmp_path)
-    after = step_monitor.Meter.after
+    after = step_monitor.StepMonitor.after
 
     def interrupted(self, step, *rest, **named):
         after(self, step, *rest, **named)
         if step == 5:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(step_monitor.Meter, "after", interrupted)
-    with pytest.raises(Stopped, match=f"ended by {number.name} after step 5; everything is saved") as caught:
+    monkeypatch.setattr(step_monitor.StepMonitor, "after", interrupted)
+    with pytest.raises(RunStopped, match=f"ended by {number.name} after step 5; everything is saved") as caught:
         loop.distill(experiment)
     assert caught.value.status == 128 + number
     monkeypatch.undo()
@@ -164,11 +164,11 @@ def test_the_same_command_on_a_finished_run_changes_nothing(whole):
 
 def test_other_devices_and_another_pace_are_no_other_experiment(whole, tmp_path):
     """Eight rows a device instead of one: the same rows and masks, the same losses to rounding."""
-    folder = loop.distill(again(whole[0], tmp_path, rows_per_device=1, log_every=2, keep=1))
-    ours, theirs = metrics_log.read(folder, "train")[-1], metrics_log.read(whole[1], "train")[-1]
+    folder = loop.distill(again(whole[0], tmp_path, per_device_batch_size=1, log_every=2, keep=1))
+    ours, theirs = metrics_log.read_log(folder, "train")[-1], metrics_log.read_log(whole[1], "train")[-1]
     for name in ("loss", "loss/soft", "loss/hard", "loss/cosine"):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
-    loop.distill(again(whole[0], whole[1], rows_per_device=1))  # not refused
+    loop.distill(again(whole[0], whole[1], per_device_batch_size=1))  # not refused
 
 
 def test_a_folder_of_another_experiment_is_refused_with_the_difference(whole):
@@ -179,28 +179,28 @@ def test_a_folder_of_another_experiment_is_refused_with_the_difference(whole):
 
 def test_a_folder_in_use_is_refused(whole):
     experiment, folder = whole
-    with files.alone_in(folder), pytest.raises(ValueError, match="in use by another process"):
+    with files.lock_folder(folder), pytest.raises(ValueError, match="in use by another process"):
         loop.distill(experiment)
 
 
 def test_the_seed_decides(whole, tmp_path):
     folder = loop.distill(again(whole[0], tmp_path, seed=1))
-    assert metrics_log.read(folder, "train")[0]["loss"] != metrics_log.read(whole[1], "train")[0]["loss"]
+    assert metrics_log.read_log(folder, "train")[0]["loss"] != metrics_log.read_log(whole[1], "train")[0]["loss"]
 
 
 def test_a_control_learns_without_the_teacher_and_is_measured_against_it(whole, tmp_path):
     folder = loop.distill(again(whole[0], tmp_path, losses={"hard": HardTargets()}))
-    assert "teacher_entropy" not in metrics_log.read(folder, "train")[-1]
+    assert "teacher_entropy" not in metrics_log.read_log(folder, "train")[-1]
     assert (
-        metrics_log.read(folder, "eval")[0] == metrics_log.read(whole[1], "eval")[0]
+        metrics_log.read_log(folder, "eval")[0] == metrics_log.read_log(whole[1], "eval")[0]
     )  # the same student, rows and masks
 
 
 def test_nan_stops_the_run_naming_step_loss_and_mend(whole, tmp_path):
     experiment = again(whole[0], tmp_path)
-    wild = dataclasses.replace(experiment.optimizer, peak_lr=1e30, clip_norm=1e30, warmup=0.0)
+    wild = dataclasses.replace(experiment.optimizer, learning_rate=1e30, max_grad_norm=1e30, warmup=0.0)
     with pytest.raises(
-        ValueError, match=r"step \d: .*loss/hard.* became (nan|inf).*checkpoint.*lower optimizer.peak_lr"
+        ValueError, match=r"step \d: .*loss/hard.* became (nan|inf).*checkpoint.*lower optimizer.learning_rate"
     ):
         loop.distill(dataclasses.replace(experiment, optimizer=wild))
     assert not (tmp_path / "export").exists()
@@ -212,13 +212,13 @@ def test_nan_names_the_last_good_checkpoint(whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(step_monitor.math, "isfinite", lambda value: value != values.get(5))
     values = {}
-    after = step_monitor.Meter.after
+    after = step_monitor.StepMonitor.after
 
     def spy(self, step, metrics, waited, **named):
         values[step] = float(metrics["loss"])
         after(self, step, metrics, waited, **named)
 
-    monkeypatch.setattr(step_monitor.Meter, "after", spy)
+    monkeypatch.setattr(step_monitor.StepMonitor, "after", spy)
     with pytest.raises(ValueError, match=r"step 5: loss became .*\. The last good checkpoint is .*/checkpoints/3, and"):
         loop.distill(again(whole[0], tmp_path))
 
@@ -237,12 +237,12 @@ def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
     of = lambda **changes: loop.distill(again(experiment, tmp_path, **changes))
     with pytest.raises(ValueError, match=r"student.layers \(0, 9\): the model it starts from has layers 0 to 1"):
         of(student=dataclasses.replace(experiment.student, layers=(0, 9)))
-    with pytest.raises(ValueError, match="corpus.row_length is 128, but .* has 64 positions"):
-        of(corpus=dataclasses.replace(experiment.corpus, row_length=128))
+    with pytest.raises(ValueError, match="corpus.sequence_length is 128, but .* has 64 positions"):
+        of(corpus=dataclasses.replace(experiment.corpus, sequence_length=128))
     with pytest.raises(ValueError, match="student.family 'gpt2' is not supported: only bert, distilbert"):
         of(student=dataclasses.replace(experiment.student, family="gpt2"))
-    with pytest.raises(ValueError, match="global_batch=12 does not divide by 8 devices"):
-        of(global_batch=12)
+    with pytest.raises(ValueError, match="global_batch_size=12 does not divide by 8 devices"):
+        of(global_batch_size=12)
     with pytest.raises(ValueError, match="no such model folder"):
         of(teacher=Pretrained("./nowhere"))
 
@@ -259,19 +259,19 @@ def test_a_teacher_without_a_head_is_sent_to_adapt(whole, tmp_path, bert_folder)
     )
     with pytest.raises(
         ValueError,
-        match="no masked-word head.*\n  python -m distilbert_jax distill experiments/adapt.py student.start=",
+        match="no masked-word head.*\n  python -m distilbert_jax distill experiments/adapt.py student.init_from=",
     ):
         loop.distill(again(whole[0], tmp_path / "run", teacher=Pretrained(str(bare))))
 
 
 def test_every_step_sees_other_rows_until_the_epoch_ends(whole):
     experiment, _ = whole
-    manifest = json.loads((pathlib.Path(experiment.corpus.folder) / "manifest.json").read_text())
-    shards = batches.Shards(pathlib.Path(experiment.corpus.folder), manifest["shards"]["train"])
-    layout = batches.Layout(accumulation=2, rows=8)
+    manifest = json.loads((pathlib.Path(experiment.corpus.shard_dir) / "manifest.json").read_text())
+    shards = batches.Shards(pathlib.Path(experiment.corpus.shard_dir), manifest["shards"]["train"])
+    layout = batches.BatchLayout(accumulation=2, rows=8)
     run = batches.Batches(shards=shards, seed=0, steps=100, layout=layout)
     n = len(shards)
-    seen = np.concatenate([run[step]["rows"].ravel() for step in range(2 * n // 16)])
+    seen = np.concatenate([run[step]["row_ids"].ravel() for step in range(2 * n // 16)])
     first, second = seen[:n], seen[n : 2 * n]
     assert sorted(first) == list(range(n))
     assert len(set(second)) == len(second)
@@ -283,8 +283,8 @@ def test_every_step_sees_other_rows_until_the_epoch_ends(whole):
 @pytest.mark.parametrize(("accumulation", "rows", "of"), [(1, 16, 1), (4, 4, 1), (2, 8, 2), (1, 16, 4)])
 def test_the_rows_of_a_step_do_not_depend_on_who_reads_them(whole, accumulation, rows, of):
     experiment, _ = whole
-    manifest = json.loads((pathlib.Path(experiment.corpus.folder) / "manifest.json").read_text())
-    shards = batches.Shards(pathlib.Path(experiment.corpus.folder), manifest["shards"]["train"])
+    manifest = json.loads((pathlib.Path(experiment.corpus.shard_dir) / "manifest.json").read_text())
+    shards = batches.Shards(pathlib.Path(experiment.corpus.shard_dir), manifest["shards"]["train"])
 
     def read(**layout):
         parts = [
@@ -292,8 +292,11 @@ def test_the_rows_of_a_step_do_not_depend_on_who_reads_them(whole, accumulation,
                 shards=shards,
                 seed=3,
                 steps=9,
-                layout=batches.Layout(
-                    process=p, of=layout["of"], accumulation=layout["accumulation"], rows=layout["rows"]
+                layout=batches.BatchLayout(
+                    process_index=p,
+                    process_count=layout["of"],
+                    accumulation=layout["accumulation"],
+                    rows=layout["rows"],
                 ),
             )[5]
             for p in range(layout["of"])
@@ -301,7 +304,7 @@ def test_the_rows_of_a_step_do_not_depend_on_who_reads_them(whole, accumulation,
         return {
             int(row): tokens.tobytes()
             for part in parts
-            for row, tokens in zip(part["rows"].ravel(), part["tokens"].reshape(16 // layout["of"], -1), strict=True)
+            for row, tokens in zip(part["row_ids"].ravel(), part["tokens"].reshape(16 // layout["of"], -1), strict=True)
         }
 
     assert read(accumulation=accumulation, rows=rows, of=of) == read(accumulation=1, rows=16, of=1)

@@ -16,13 +16,13 @@ from distilbert_jax import log_keys
 from distilbert_jax.cli.main import main
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.config.experiment_file import flatten, is_within
-from distilbert_jax.config.finetune import BUDGET_FIELDS, MODEL_FIELDS, RESUMABLE_FIELDS, fine_tune
+from distilbert_jax.config.finetune import BUDGET_FIELDS, MODEL_FIELDS, RESUMABLE_FIELDS, default_finetune_config
 from distilbert_jax.data.tasks import registry
 from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.evaluate.task import evaluate
-from distilbert_jax.hub.load import read
+from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.runtime import metrics_log
-from distilbert_jax.runtime.stop_signal import Stopped
+from distilbert_jax.runtime.stop_signal import RunStopped
 from distilbert_jax.train.finetune import loop as tuned
 from distilbert_jax.train.finetune import models, setup
 from distilbert_jax.train.finetune.results import CONFIG_FILE
@@ -47,13 +47,15 @@ def colors(tmp_path_factory):
     for split, count in (("train", 96), ("dev", 40)):
         with open(folder / f"{split}.csv", "w", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *sentences(count)])
-    return registry.find("colors", folder), str(folder)
+    return registry.find_task("colors", folder), str(folder)
 
 
 def plan_of(task, model, **changes):
     task, folder = task
-    plan = fine_tune(task, folder=folder, model=Pretrained(str(model)), teacher=changes.pop("teacher", None))
-    optimizer = dataclasses.replace(plan.optimizer, peak_lr=changes.pop("peak_lr", 2e-3))
+    plan = default_finetune_config(
+        task, task_dir=folder, model=Pretrained(str(model)), teacher=changes.pop("teacher", None)
+    )
+    optimizer = dataclasses.replace(plan.optimizer, learning_rate=changes.pop("learning_rate", 2e-3))
     return dataclasses.replace(
         plan, **{"optimizer": optimizer, "epochs": 5, "batch": 8, "max_length": 16, "dropout": 0.0, **changes}
     )
@@ -84,7 +86,9 @@ def test_it_learns_and_says_what_it_did(whole, colors):
         assert result["compiled_for_lengths"] == [8]
         units = np.array(json.loads((folder / f"seed{seed}" / "per_example.json").read_text())["dev"])
         assert 100 * (units[:, 0] == units[:, 1]).mean() == pytest.approx(result["scores"]["dev/accuracy"])
-    first, second = ([entry["loss"] for entry in metrics_log.read(folder / f"seed{seed}", "train")] for seed in (0, 1))
+    first, second = (
+        [entry["loss"] for entry in metrics_log.read_log(folder / f"seed{seed}", "train")] for seed in (0, 1)
+    )
     assert first != second
 
 
@@ -112,7 +116,10 @@ def test_another_config_is_refused(whole, colors):
 
 def test_rows_per_device_may_change_on_the_way(whole, colors):
     plan, folder, results = whole
-    assert tuned.finetune(dataclasses.replace(plan, rows_per_device=16), colors[0], folder=folder, seeds=2) == results
+    assert (
+        tuned.finetune(dataclasses.replace(plan, per_device_batch_size=16), colors[0], folder=folder, seeds=2)
+        == results
+    )
 
 
 def test_the_named_fields_are_fields(whole):
@@ -157,7 +164,7 @@ def test_one_result_of_an_earlier_version_is_refused(whole, colors, tmp_path):
 def test_every_logged_number_has_its_key(whole):
     _, folder, _ = whole
     for kind, keys in (("train", log_keys.TRAIN_KEYS), ("eval", log_keys.FINETUNE_EVAL_KEYS)):
-        for entry in metrics_log.read(folder / "seed0", kind):
+        for entry in metrics_log.read_log(folder / "seed0", kind):
             unknown = [name for name in entry if name not in ("kind", "step") and not log_keys.find(name, keys)]
             assert not unknown
 
@@ -181,9 +188,9 @@ def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch, prove):
     logged = lambda folder: [
         {name: value for name, value in entry.items() if name not in harness.TIMED}
         for kind in ("train", "eval")
-        for entry in metrics_log.read(folder / "seed0", kind)
+        for entry in metrics_log.read_log(folder / "seed0", kind)
     ]
-    meter_after = tuned.Meter.after
+    meter_after = tuned.StepMonitor.after
 
     def after(self, step, *rest, **named):
         meter_after(self, step, *rest, **named)
@@ -191,8 +198,8 @@ def test_it_goes_on_exactly(at, whole, colors, tmp_path, monkeypatch, prove):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tuned.Meter, "after", after)
-        with pytest.raises(Stopped, match=f"after step {at}"):
+        patched.setattr(tuned.StepMonitor, "after", after)
+        with pytest.raises(RunStopped, match=f"after step {at}"):
             tuned.finetune(plan, colors[0], folder=tmp_path, seeds=1)
     assert tuned.finetune(plan, colors[0], folder=tmp_path, seeds=1) == results[:1]
     assert logged(tmp_path) == logged(folder)
@@ -206,7 +213,7 @@ def test_a_teacher_teaches_texts_without_labels(whole, colors, learner, tmp_path
     (data / "train.csv").write_text(
         "text,label\n" + "".join(f"{text},\n" for text in texts) + "a red dog,red\na green dog,green\n"
     )
-    task = registry.find("colors", data)
+    task = registry.find_task("colors", data)
     plan = plan_of((task, str(data)), learner)
     with pytest.raises(ValueError, match="cannot be learned from without --teacher"):
         tuned.finetune(plan, task, folder=tmp_path / "alone", seeds=1)
@@ -234,7 +241,7 @@ def test_hidden_states_beside_the_soft_loss(whole, colors, learner, tmp_path, ca
         *("epochs=1", "batch=8", "max_length=16", "losses.hidden_mse.weight=0.1"),
     ]
     assert main(command) == 0
-    first = metrics_log.read(tmp_path / "colors" / "seed0", "train")[0]
+    first = metrics_log.read_log(tmp_path / "colors" / "seed0", "train")[0]
     assert first["loss/cosine"] > 0
     assert first["loss/hidden_mse"] > 0
     assert first["loss"] > 0.5 * (first["loss/hard"] + first["loss/soft"]) + first["loss/cosine"]
@@ -247,23 +254,23 @@ def test_hidden_states_beside_the_soft_loss(whole, colors, learner, tmp_path, ca
 
 def test_a_random_start_takes_the_shape_alone(colors, learner, tmp_path):
     """Every seed draws all weights anew: none of the model's is left, and no two seeds are the same."""
-    turned = setup.build(plan_of(colors, learner, random_start=True), colors[0])
-    weights = read(Pretrained(str(learner)), head=colors[0].form.head).params["encoder"]
-    started = [jax.device_get(turned.start(seed).params["student"]) for seed in (0, 1)]
+    turned = setup.setup_finetuning(plan_of(colors, learner, random_init=True), colors[0])
+    weights = load_pretrained(Pretrained(str(learner)), head=colors[0].form.head).params["encoder"]
+    started = [jax.device_get(turned.init_state(seed).params["student"]) for seed in (0, 1)]
     for there, one, other in zip(*map(jax.tree.leaves, (weights, *(s["encoder"] for s in started))), strict=True):
         assert there.shape == one.shape
         assert np.array_equal(one, other) == bool((one == one.flat[0]).all())  # biases zero, scales one
         assert not np.array_equal(there, one) or (one == one.flat[0]).all()
     assert (started[0]["encoder"]["norm"]["scale"] == 1).all()
     assert 0.01 < started[0]["encoder"]["words"]["embedding"].std() < 0.03
-    plan = plan_of(colors, learner, random_start=True, epochs=1)
+    plan = plan_of(colors, learner, random_init=True, epochs=1)
     tuned.finetune(plan, colors[0], folder=tmp_path, seeds=1)
     card = (tmp_path / "seed0" / "model" / "README.md").read_text()
     assert "Random weights in the shape of" in card
 
 
 def test_a_sample_is_the_same_for_everyone(colors, learner):
-    one, other = (setup.build(plan_of(colors, learner, examples=10, epochs=n), colors[0]) for n in (1, 2))
+    one, other = (setup.setup_finetuning(plan_of(colors, learner, examples=10, epochs=n), colors[0]) for n in (1, 2))
     assert list(one.train.examples) == list(other.train.examples)
     assert len(one.train.examples) == 10
     assert [e for e in colors[0].read("train") if e in one.train.examples] == list(one.train.examples)
@@ -272,16 +279,16 @@ def test_a_sample_is_the_same_for_everyone(colors, learner):
 def test_labels_in_another_order_are_put_in_order(whole, colors):
     _, folder, _ = whole
     form = colors[0].form
-    model = read(Pretrained(str(folder / "seed0" / "model")), head=form.head)
+    model = load_pretrained(Pretrained(str(folder / "seed0" / "model")), head=form.head)
     turned = dataclasses.replace(
         model,
-        head_cfg=dataclasses.replace(model.head_cfg, labels=("RED", "GREEN")),
+        head_config=dataclasses.replace(model.head_config, labels=("RED", "GREEN")),
         params={**model.params, "classifier": {name: x[..., ::-1] for name, x in model.params["classifier"].items()}},
     )
-    again = models.with_labels(turned, form)
+    again = models.match_labels(turned, form)
     np.testing.assert_array_equal(again.params["classifier"]["kernel"], model.params["classifier"]["kernel"])
-    other = dataclasses.replace(model, head_cfg=dataclasses.replace(model.head_cfg, labels=("a", "b")))
-    assert not models.with_labels(other, form).has_head
+    other = dataclasses.replace(model, head_config=dataclasses.replace(model.head_config, labels=("a", "b")))
+    assert not models.match_labels(other, form).has_head
 
 
 def test_devices_change_nothing(colors, learner):
@@ -292,10 +299,12 @@ def test_devices_change_nothing(colors, learner):
         with pytest.MonkeyPatch.context() as patched:
             mesh = make_mesh(devices=jax.devices()[:devices])
             patched.setattr(setup, "make_mesh", lambda mesh=mesh: mesh)
-            turned = setup.build(plan, colors[0])
-        state = turned.start(0)
-        batch = next(tuned.TaskBatches(rows=turned.train.encoded.rows, seed=0, size=6, layout=turned.layout).epoch(0))
-        _, metrics = turned.train_step(state, {}, tuned.Batch(**tuned.place(batch, turned.mesh)), 0)
+            turned = setup.setup_finetuning(plan, colors[0])
+        state = turned.init_state(0)
+        batch = next(
+            tuned.TaskBatches(rows=turned.train.encoded.rows, seed=0, batch_size=6, layout=turned.layout).epoch(0)
+        )
+        _, metrics = turned.train_step(state, {}, tuned.Batch(**tuned.put_batch(batch, turned.mesh)), 0)
         losses.append((float(metrics["loss"]), float(metrics["grad_norm"])))
     np.testing.assert_allclose(*losses, rtol=1e-5)
 
@@ -303,7 +312,7 @@ def test_devices_change_nothing(colors, learner):
 def test_a_signal_in_the_last_step_of_a_seed_is_heeded(whole, colors, tmp_path, monkeypatch):
     """Its result is written, the next seed is not begun, and the same call goes on with that."""
     plan, _, results = whole
-    meter_after = tuned.Meter.after
+    meter_after = tuned.StepMonitor.after
 
     def after(self, step, *rest, **named):
         meter_after(self, step, *rest, **named)
@@ -311,8 +320,8 @@ def test_a_signal_in_the_last_step_of_a_seed_is_heeded(whole, colors, tmp_path, 
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(tuned.Meter, "after", after)
-        with pytest.raises(Stopped, match="after step 60"):
+        patched.setattr(tuned.StepMonitor, "after", after)
+        with pytest.raises(RunStopped, match="after step 60"):
             tuned.finetune(plan, colors[0], folder=tmp_path, seeds=2)
     assert (tmp_path / "seed0.json").exists()
     assert not (tmp_path / "seed1").exists()

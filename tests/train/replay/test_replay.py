@@ -18,14 +18,14 @@ from distilbert_jax.config import experiment_file
 from distilbert_jax.data import batches
 from distilbert_jax.data.shards.prepare import prepare
 from distilbert_jax.hub import load
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.io import files
 from distilbert_jax.runtime import metrics_log
 from tests.conftest import ROOT
 from tests.reliability.harness import arrays
 
 QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
-SMALL = (*("steps=8", "rows_per_device=1", "checkpoint_every=1", "keep=9", "eval_every=99", "log_every=99"),)
+SMALL = (*("steps=8", "per_device_batch_size=1", "checkpoint_every=1", "keep=9", "eval_every=99", "log_every=99"),)
 LOST = "grad_norm, loss, loss/odd"
 
 ODD = '''
@@ -44,11 +44,11 @@ class Odd(Loss):
     rows: tuple[int, ...]
 
     def weights(self, batch):
-        return batch.real.astype(jnp.float32)
+        return batch.token_mask.astype(jnp.float32)
 
     def values(self, params, student, teacher):
-        bad = sum(student.batch.rows == row for row in self.rows) * (student.batch.epochs == 0) > 0
-        return jnp.where(bad[:, None], jnp.nan, 1.0) * jnp.square(student.hidden[-1]).mean(-1)
+        bad = sum(student.batch.row_ids == row for row in self.rows) * (student.batch.epochs == 0) > 0
+        return jnp.where(bad[:, None], jnp.nan, 1.0) * jnp.square(student.hidden_states[-1]).mean(-1)
 
 
 def experiment():
@@ -69,11 +69,11 @@ def command(*words):
 
 def rows_of(folder, step):
     """The corpus rows of a step, [accumulation, b], of the smoke run that stands in `folder`."""
-    experiment = smoke(experiment_file.load(QUICKSTART), folder)
+    experiment = make_smoke_experiment(experiment_file.load_experiment(QUICKSTART), folder)
     with contextlib.redirect_stdout(io.StringIO()):
-        prepared = prepare(experiment.corpus, load.tokenizer(experiment.start))
+        prepared = prepare(experiment.corpus, load.load_tokenizer(experiment.student_source))
         shards = batches.Shards(prepared.folder, prepared.shards["train"])
-    layout = batches.Layout(accumulation=2, rows=8)
+    layout = batches.BatchLayout(accumulation=2, rows=8)
     return batches.Batches(shards=shards, seed=0, steps=8, layout=layout)[step - 1]["rows"]
 
 
@@ -101,7 +101,7 @@ def told(tmp_path_factory):
 
     def distill(allowed):
         """The same command, but for the bad steps that are allowed."""
-        return command(*("distill", file, "--smoke", folder, *SMALL, f"bad_steps_allowed={allowed}"))
+        return command(*("distill", file, "--smoke", folder, *SMALL, f"max_nonfinite_steps={allowed}"))
 
     statuses, said = zip(*[distill(allowed) for allowed in (0, 1, 1, 2)], strict=True)
     assert statuses == (1, 1, 1, 0), said
@@ -122,7 +122,7 @@ def test_a_step_that_turns_stops_the_run_naming_the_replay(told, figures):
     assert f"error: step 3: {LOST} became nan. The update was left out. " in told.stopped
     assert f"The last good checkpoint is {told.folder}/checkpoints/2, and the same command" in told.stopped
     assert f"first: python -m distilbert_jax replay {told.folder} 3. If it comes again, lower opt" in told.stopped
-    assert "raise bad_steps_allowed" in told.stopped
+    assert "raise max_nonfinite_steps" in told.stopped
     figures("test_a_step_that_turns_stops_the_run_naming_the_replay", "stopped at step 3, the step that turned")
 
 
@@ -143,7 +143,7 @@ def test_the_bound_holds_over_resumes(told, figures):
     assert f"error: step 6: {LOST} became nan" in told.at_first
     assert "going on from step 5" in told.again
     assert f"error: step 6: {LOST} became nan" in told.again
-    assert "2 of the 2 that bad_steps_allowed grants" in told.finished
+    assert "2 of the 2 that max_nonfinite_steps grants" in told.finished
     assert state_at(told.folder, 8)["nonfinite_steps"] == 2
     assert (told.folder / "export" / "model.safetensors").is_file()
     figures("test_the_bound_holds_over_resumes", "2 of 8 steps left out, over 3 resumes")
@@ -160,7 +160,7 @@ def test_the_log_of_a_step_left_out_is_json(told):
     assert {step: entry["nonfinite_steps"] for step, entry in entries.items()} == {1: 0, 3: 1, 6: 2}
     assert entries[3]["loss"] is entries[3]["loss/odd"] is None
     assert entries[3]["loss/hard"] > 0
-    assert np.isnan(metrics_log.read(told.folder, "train")[1]["loss"])
+    assert np.isnan(metrics_log.read_log(told.folder, "train")[1]["loss"])
 
 
 def test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing(told, figures):
@@ -215,7 +215,7 @@ def test_what_cannot_be_replayed(told, tmp_path):
     assert f"{told.folder} has steps 1 to 8, and no step 9" in refused(told.folder, 9)
     assert "and no step 0" in refused(told.folder, 0)
     assert f"{tmp_path} has no command.json: it is not the folder of a run" in refused(tmp_path, 3)
-    with files.alone_in(told.folder):
+    with files.lock_folder(told.folder):
         assert f"{told.folder} is in use by another process" in refused(told.folder, 3)
 
     run = shutil.copytree(told.folder, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
@@ -244,7 +244,7 @@ from distilbert_jax.hub.smoke import smoke
 
 def experiment():
     tiny = smoke(experiment_file.load(FILE), pathlib.Path(FOLDER))
-    return dataclasses.replace(tiny, student=dataclasses.replace(tiny.student, start=Pretrained(START)))
+    return dataclasses.replace(tiny, student=dataclasses.replace(tiny.student, init_from=Pretrained(START)))
 """
 
 

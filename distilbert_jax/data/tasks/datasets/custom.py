@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from distilbert_jax.data.tasks import metrics
-from distilbert_jax.data.tasks.examples import Example, finite
-from distilbert_jax.data.tasks.task_types.classification import Classes
+from distilbert_jax.data.tasks.examples import Example, parse_finite
+from distilbert_jax.data.tasks.task_types.classification import Classification
 from distilbert_jax.io import untrusted
 
 _ANSWERS = ("label", "score", "labels", "probabilities")
@@ -44,7 +44,7 @@ class Record:
     answer: Any
 
 
-def form(folder: pathlib.Path) -> Classes:
+def infer_task_type(folder: pathlib.Path) -> Classification:
     """What the training file asks for: every class in it, in alphabetical order; the dev file, where the training file
     has no answers at all.
     """
@@ -57,7 +57,7 @@ def form(folder: pathlib.Path) -> Classes:
     if len(kinds) > 1 and kinds != {"label", "probabilities"}:
         raise ValueError(f"{folder}: the answers stand in more than one column: {', '.join(sorted(kinds))}")
     if kinds == {"score"}:
-        return Classes(labels=(), metrics=(metrics.pearson_correlation, metrics.spearman_correlation))
+        return Classification(labels=(), metrics=(metrics.pearson_correlation, metrics.spearman_correlation))
     names = {
         name
         for record in found
@@ -69,10 +69,10 @@ def form(folder: pathlib.Path) -> Classes:
     if len(names) < 2 and kinds != {"labels"}:
         raise ValueError(f"{folder}: the training file has a single class, {names.pop()!r}: there is nothing to learn")
     several = kinds == {"labels"}
-    return Classes(
+    return Classification(
         labels=tuple(sorted(names)),
         metrics=(metrics.micro_f1, metrics.macro_f1) if several else (metrics.accuracy, metrics.macro_f1),
-        several=several,
+        multi_label=several,
     )
 
 
@@ -101,12 +101,12 @@ def records(folder: pathlib.Path, split: str) -> list[Record]:
 
 def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if path.suffix == ".csv":
-        for line, row in untrusted.table(path):
+        for line, row in untrusted.read_table(path):
             names = [name for name in row if name.startswith(_PROBABILITY) and row[name] != ""]
             soft = {name.removeprefix(_PROBABILITY): row.pop(name) for name in names}
             yield line, row | ({"probabilities": soft} if soft else {})
         return
-    for number, text in enumerate(untrusted.text(path).split("\n"), 1):
+    for number, text in enumerate(untrusted.read_text(path).split("\n"), 1):
         if text.strip():
             yield number, untrusted.parse_json(text, Line, where=f"{path}, line {number}")
 
@@ -126,7 +126,7 @@ def _record(where: str, row: Mapping[str, Any]) -> Record:
         answer = tuple(answer.split("|") if isinstance(answer, str) else map(str, answer))
     if kind in ("score", "probabilities"):
         try:
-            answer = finite(answer) if kind == "score" else {name: finite(p) for name, p in answer.items()}
+            answer = parse_finite(answer) if kind == "score" else {name: parse_finite(p) for name, p in answer.items()}
         except (ValueError, AttributeError):
             wanted = "a number" if kind == "score" else "a number for each class"
             raise ValueError(f"{where}: {kind} {answer!r} is not {wanted}") from None

@@ -8,14 +8,14 @@ import pathlib
 from collections.abc import Iterator
 
 from distilbert_jax.data.tasks import metrics
-from distilbert_jax.data.tasks.examples import Example, finite
-from distilbert_jax.data.tasks.metrics import Metric
-from distilbert_jax.data.tasks.task_types.classification import Classes
+from distilbert_jax.data.tasks.examples import Example, parse_finite
+from distilbert_jax.data.tasks.metrics import MetricFunction
+from distilbert_jax.data.tasks.task_types.classification import Classification
 from distilbert_jax.io import untrusted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Glue:
+class GlueTask:
     """One task: its folder, its columns by name, its labels in the benchmark's order, and what it is scored by.
 
     `columns` are the text, the second text if there is one, and the label. A task without labels is a regression.
@@ -24,7 +24,7 @@ class Glue:
     folder: str
     columns: tuple[str, ...]
     labels: tuple[str, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricFunction, ...]
     dev: tuple[str, ...] = ("dev",)  # the splits it is scored on
     header: tuple[str, ...] | None = None  # of files that have none
     broken_rows: bool = False  # whether the released files have some, which all readers leave out
@@ -57,13 +57,13 @@ class Glue:
         ]
 
     @property
-    def form(self) -> Classes:
+    def make_task_type(self) -> Classification:
         """What is asked, and what it is scored by."""
-        return Classes(labels=self.labels, metrics=self.metrics)
+        return Classification(labels=self.labels, metrics=self.metrics)
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
         """(line number, {column: text})."""
-        lines = untrusted.text(path).split("\n")  # a line may hold other line breaks of Unicode
+        lines = untrusted.read_text(path).split("\n")  # a line may hold other line breaks of Unicode
         header = self.header
         for number, line in enumerate(lines, 1):
             if not line.strip():
@@ -79,7 +79,7 @@ class Glue:
     def _label(self, text: str, path: pathlib.Path, line: int) -> int | float:
         names = self.labels if text in self.labels else [str(i) for i in range(len(self.labels))]
         try:
-            return names.index(text) if self.labels else finite(text)
+            return names.index(text) if self.labels else parse_finite(text)
         except ValueError:
             wanted = f"one of {', '.join(self.labels)}" if self.labels else "a number"
             raise ValueError(f"{path}, line {line}: the label {text!r} is not {wanted}") from None
@@ -91,53 +91,53 @@ _SENTENCES = ("sentence1", "sentence2")
 _ACCURACY_F1 = (metrics.accuracy, metrics.f1)
 
 TASKS = {
-    "cola": Glue(
+    "cola": GlueTask(
         folder="CoLA",
         columns=("sentence", "label"),
         labels=("unacceptable", "acceptable"),
         metrics=(metrics.matthews_correlation,),
         header=("source", "label", "original", "sentence"),
     ),
-    "sst2": Glue(
+    "sst2": GlueTask(
         folder="SST-2", columns=("sentence", "label"), labels=("negative", "positive"), metrics=(metrics.accuracy,)
     ),
-    "mrpc": Glue(
+    "mrpc": GlueTask(
         folder="MRPC",
         columns=("#1 String", "#2 String", "Quality"),
         labels=("not_equivalent", "equivalent"),
         metrics=_ACCURACY_F1,
     ),
-    "qqp": Glue(
+    "qqp": GlueTask(
         folder="QQP",
         columns=("question1", "question2", "is_duplicate"),
         labels=("not_duplicate", "duplicate"),
         metrics=_ACCURACY_F1,
         broken_rows=True,
     ),
-    "stsb": Glue(
+    "stsb": GlueTask(
         folder="STS-B",
         columns=(*_SENTENCES, "score"),
         labels=(),
         metrics=(metrics.pearson_correlation, metrics.spearman_correlation),
     ),
-    "mnli": Glue(
+    "mnli": GlueTask(
         folder="MNLI",
         columns=(*_SENTENCES, "gold_label"),
         labels=_THREE,
         metrics=(metrics.accuracy,),
         dev=("dev_matched", "dev_mismatched"),
     ),
-    "qnli": Glue(
+    "qnli": GlueTask(
         folder="QNLI", columns=("question", "sentence", "label"), labels=_ENTAILMENT, metrics=(metrics.accuracy,)
     ),
-    "rte": Glue(folder="RTE", columns=(*_SENTENCES, "label"), labels=_ENTAILMENT, metrics=(metrics.accuracy,)),
-    "wnli": Glue(
+    "rte": GlueTask(folder="RTE", columns=(*_SENTENCES, "label"), labels=_ENTAILMENT, metrics=(metrics.accuracy,)),
+    "wnli": GlueTask(
         folder="WNLI",
         columns=(*_SENTENCES, "label"),
         labels=("not_entailment", "entailment"),
         metrics=(metrics.accuracy,),
     ),
-    "ax": Glue(
+    "ax": GlueTask(
         folder="AX", columns=(*_SENTENCES, "label"), labels=_THREE, metrics=(metrics.matthews_correlation,), dev=("ax",)
     ),
 }
@@ -160,7 +160,7 @@ def _dev_ids(folder: pathlib.Path) -> set[tuple[str | None, ...]]:
         return set()
     for name in ("dev_ids.tsv", "dev_ids"):
         if (folder / name).is_file():
-            return {tuple(line.split("\t")) for line in untrusted.text(folder / name).splitlines()}
+            return {tuple(line.split("\t")) for line in untrusted.read_text(folder / name).splitlines()}
     return set()
 
 

@@ -6,10 +6,10 @@ import pathlib
 
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.examples import Example
-from distilbert_jax.data.tasks.task_types.classification import Classes
+from distilbert_jax.data.tasks.task_types.classification import Classification
 from distilbert_jax.io import untrusted
 
-FORM = Classes(labels=("neg", "pos"), metrics=(metrics.accuracy,), headline="accuracy")
+TASK_TYPE = Classification(labels=("neg", "pos"), metrics=(metrics.accuracy,), main_metric="accuracy")
 
 
 def read(folder: pathlib.Path, split: str) -> list[Example]:
@@ -23,6 +23,6 @@ def read(folder: pathlib.Path, split: str) -> list[Example]:
     if not paths:
         raise ValueError(f"{base}: no {' or '.join(f'{kind}/*.txt' for kind in kinds)}: not the folder aclImdb")
     return [
-        Example(id=f"{path.parent.name}/{path.stem}", texts=(untrusted.text(path),), label=label)
+        Example(id=f"{path.parent.name}/{path.stem}", texts=(untrusted.read_text(path),), label=label)
         for path, label in paths
     ]

@@ -22,7 +22,7 @@ def swag(path: pathlib.Path) -> list[ChoiceQuestion]:
     """train.csv, val.csv or test.csv of the regular layout: the sentence before, then the started one with each of
     four endings.
     """
-    rows = list(untrusted.table(path))
+    rows = list(untrusted.read_table(path))
     wanted = ("sent1", "sent2", "ending0", "ending1", "ending2", "ending3")
     missing = [name for name in wanted if not rows or name not in rows[0][1]]
     if missing:
@@ -49,9 +49,9 @@ def codah(path: pathlib.Path) -> list[ChoiceQuestion]:
 
 def piqa(path: pathlib.Path) -> list[ChoiceQuestion]:
     """A jsonl of PIQA; the right ones stand in `NAME-labels.lst` beside it, if they are known."""
-    lines = untrusted.text(path).rstrip("\n").split("\n") if path.stat().st_size else []
+    lines = untrusted.read_text(path).rstrip("\n").split("\n") if path.stat().st_size else []
     beside = path.with_name(f"{path.stem}-labels.lst")
-    labels = untrusted.text(beside).split() if beside.is_file() else [None] * len(lines)
+    labels = untrusted.read_text(beside).split() if beside.is_file() else [None] * len(lines)
     if len(labels) != len(lines):
         raise ValueError(f"{beside} has {len(labels)} labels, {path.name} has {len(lines)} questions")
     questions = []
@@ -64,7 +64,7 @@ def piqa(path: pathlib.Path) -> list[ChoiceQuestion]:
 
 
 def _rows(path: pathlib.Path, *, columns: int) -> Iterator[tuple[int, list[str]]]:
-    lines = [line for line in untrusted.text(path).split("\n") if line.strip()]
+    lines = [line for line in untrusted.read_text(path).split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{path}: no questions")
     for number, line in enumerate(lines, 1):

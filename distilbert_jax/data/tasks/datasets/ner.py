@@ -24,7 +24,7 @@ def read(path: pathlib.Path) -> list[TaggedSentence]:
             sentences.append(TaggedSentence(words=words, tags=tags[0] if tags else ()))
         lines.clear()
 
-    for number, line in enumerate(untrusted.text(path).split("\n"), 1):
+    for number, line in enumerate(untrusted.read_text(path).split("\n"), 1):
         columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
         if not line.strip() or columns[0] == _DOCUMENT:
             end()

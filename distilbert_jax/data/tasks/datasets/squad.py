@@ -49,7 +49,7 @@ def read(path: pathlib.Path) -> list[SpanQuestion]:
     """The questions of a file in the official layout. Raises ValueError, naming the question, where an answer does not
     stand where the file says.
     """
-    content = untrusted.read_json(path, File, what="a file in SQuAD's layout", most=MOST)
+    content = untrusted.read_json(path, File, what="a file in SQuAD's layout", max_bytes=MOST)
     try:
         questions = [
             _question(asked, paragraph["context"])
@@ -81,6 +81,6 @@ def _question(asked: Asked, context: str) -> SpanQuestion:
         question=asked["question"],
         context=context,
         answers=tuple(answer["text"] for answer in answers),
-        starts=tuple(answer["answer_start"] for answer in answers),
-        known=impossible or "answers" in asked,
+        answer_starts=tuple(answer["answer_start"] for answer in answers),
+        has_label=impossible or "answers" in asked,
     )

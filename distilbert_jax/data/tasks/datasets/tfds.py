@@ -10,22 +10,22 @@ from typing import Any
 from distilbert_jax.data.sources.tfds import tfds_builder
 from distilbert_jax.data.tasks.datasets import glue, imdb
 from distilbert_jax.data.tasks.examples import ChoiceQuestion, Example, SpanQuestion, TaggedSentence
-from distilbert_jax.data.tasks.task_types.base import Form
-from distilbert_jax.data.tasks.task_types.choice_selection import Choices
-from distilbert_jax.data.tasks.task_types.span_extraction import Spans
-from distilbert_jax.data.tasks.task_types.tagging import Tags
+from distilbert_jax.data.tasks.task_types.base import TaskType
+from distilbert_jax.data.tasks.task_types.choice_selection import ChoiceSelection
+from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
+from distilbert_jax.data.tasks.task_types.tagging import Tagging
 
 Record = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Dataset:
+class TfdsTask:
     """One of TFDS: its name there, our names of its splits, and how a record becomes an example."""
 
     name: str
     splits: Mapping[str, str]
     example: Callable[[Record, Any], Any]
-    form: Callable[[Any], Form]  # of the dataset's features
+    task_type: Callable[[Any], TaskType]  # of the dataset's features
     module: str | None = None  # of TFDS, where its index finds the dataset only once that is imported
 
     def read(self, split: str, *, data_dir: str | None = None) -> Sequence[Any]:
@@ -57,7 +57,7 @@ def _question(record: Record, features: Any) -> SpanQuestion:
         question=_said(record["question"]),
         context=_said(record["context"]),
         answers=tuple(map(_said, answers["text"])),
-        starts=tuple(int(start) for start in answers["answer_start"]),
+        answer_starts=tuple(int(start) for start in answers["answer_start"]),
     )
 
 
@@ -73,8 +73,8 @@ def _choice(record: Record, features: Any) -> ChoiceQuestion:
     return ChoiceQuestion(first=_said(record["goal"]), choices=choices, label=int(record["label"]))
 
 
-def _form_of_glue(task: glue.Glue, features: Any) -> Form:
-    return task.form
+def _form_of_glue(task: glue.GlueTask, features: Any) -> TaskType:
+    return task.make_task_type
 
 
 _USUAL = {"train": "train", "dev": "validation", "test": "test"}
@@ -92,29 +92,31 @@ _SPLITS = {
 }
 
 DATASETS = {
-    name: Dataset(
+    name: TfdsTask(
         name=f"glue/{name}",
         splits=_SPLITS.get(name, _USUAL),
         example=functools.partial(_texts, fields=_FIELDS.get(name, ("sentence1", "sentence2")), number=not task.labels),
-        form=functools.partial(_form_of_glue, task),
+        task_type=functools.partial(_form_of_glue, task),
         module="text.glue",
     )
     for name, task in glue.TASKS.items()
 } | {
-    "imdb": Dataset(
+    "imdb": TfdsTask(
         name="imdb_reviews",
         splits={"train": "train", "test": "test", "unsup": "unsupervised"},
         example=functools.partial(_texts, fields=("text",)),
-        form=lambda features: imdb.FORM,
+        task_type=lambda features: imdb.TASK_TYPE,
     ),
-    "squad": Dataset(name="squad/v1.1", splits=_USUAL, example=_question, form=lambda features: Spans()),
-    "squad2": Dataset(name="squad/v2.0", splits=_USUAL, example=_question, form=lambda features: Spans(no_answer=True)),
-    "conll2003": Dataset(
+    "squad": TfdsTask(name="squad/v1.1", splits=_USUAL, example=_question, task_type=lambda features: SpanExtraction()),
+    "squad2": TfdsTask(
+        name="squad/v2.0", splits=_USUAL, example=_question, task_type=lambda features: SpanExtraction(no_answer=True)
+    ),
+    "conll2003": TfdsTask(
         name="conll2003/conll2003",
         splits={"train": "train", "dev": "dev", "test": "test"},
         example=_sentence,
-        form=lambda features: Tags(labels=tuple(features["ner"].feature.names)),
+        task_type=lambda features: Tagging(labels=tuple(features["ner"].feature.names)),
         module="text.conll2003.conll2003",
     ),
-    "piqa": Dataset(name="piqa", splits=_USUAL, example=_choice, form=lambda features: Choices()),
+    "piqa": TfdsTask(name="piqa", splits=_USUAL, example=_choice, task_type=lambda features: ChoiceSelection()),
 }

@@ -12,30 +12,30 @@ from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
+class EncodedRow:
     """One row of tokens and what is asked of it, as `types.Batch` has it but ragged."""
 
     example: int  # which one it was made of; a long one may have made several rows
     tokens: np.ndarray  # [t]
-    segments: np.ndarray  # [t]
+    segment_ids: np.ndarray  # [t]
     token_types: np.ndarray  # [t]
-    predict_at: np.ndarray  # [n]
-    asked: np.ndarray  # [p]
-    weights: np.ndarray  # [p]
+    predict_positions: np.ndarray  # [n]
+    prediction_weights: np.ndarray  # [p]
+    label_weights: np.ndarray  # [p]
     labels: np.ndarray  # [p] or [p v]
-    allowed: np.ndarray | None = None  # [p v]
+    allowed_answers: np.ndarray | None = None  # [p v]
     origin: np.ndarray | None = None  # where in the example the tokens come from, for the form that made the row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Encoded:
+class EncodedExamples:
     """The rows of some examples, and what did not fit."""
 
-    rows: list[Row]
+    rows: list[EncodedRow]
     cut_examples: int = 0
     cut_tokens: int = 0
 
-    def in_words(self) -> str:
+    def format_truncation(self) -> str:
         """What a user should know of the rows."""
         tokens = sum(len(row.tokens) for row in self.rows)
         cut = f"; {self.cut_tokens:,} tokens of {self.cut_examples:,} examples cut off" if self.cut_tokens else ""
@@ -43,14 +43,14 @@ class Encoded:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Reading:
+class TaskTokenizer:
     """How text becomes tokens: at most `max_length` a document; what is longer is cut, or read in windows that share
     `overlap` tokens.
     """
 
     tokenizer: Tokenizer
     max_length: int
-    overlap: int | None = None  # cut, where it is left out
+    window_overlap: int | None = None  # cut, where it is left out
 
     def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Each text's tokens, without [CLS] and [SEP]."""
@@ -58,9 +58,9 @@ class Reading:
 
     def document(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """(tokens, token types): [CLS], then each part with a [SEP] after it, the second part of type 1."""
-        tokens, types = [np.array([self.tokenizer.cls], np.int32)], [np.zeros(1, np.int32)]
+        tokens, types = [np.array([self.tokenizer.cls_id], np.int32)], [np.zeros(1, np.int32)]
         for number, part in enumerate(parts):
-            tokens += [part, np.array([self.tokenizer.sep], np.int32)]
+            tokens += [part, np.array([self.tokenizer.sep_id], np.int32)]
             types.append(np.full(len(part) + 1, number, np.int32))
         return np.concatenate(tokens), np.concatenate(types)
 
@@ -87,7 +87,7 @@ def windows(length: int, *, room: int, overlap: int) -> Iterator[slice]:
 
 
 @runtime_checkable
-class Form(Protocol):
+class TaskType(Protocol):
     """What the four forms have in common."""
 
     @property
@@ -103,20 +103,20 @@ class Form(Protocol):
         """Of sequence classification, in the Hub's words."""
 
     @property
-    def headline(self) -> str:
+    def main_metric(self) -> str:
         """The score that stands in tables: the mean of several where the benchmark takes one."""
 
-    def rows(self, examples: Sequence[Any], reading: Reading) -> Encoded:
+    def encode(self, examples: Sequence[Any], reading: TaskTokenizer) -> EncodedExamples:
         """The examples as rows."""
 
-    def answers(self, examples: Sequence[Any], rows: Sequence[Row], scores: Sequence[np.ndarray]) -> list[Any]:
+    def decode(self, examples: Sequence[Any], rows: Sequence[EncodedRow], scores: Sequence[np.ndarray]) -> list[Any]:
         """One answer an example from the scores [p v] of each row."""
 
-    def units(self, examples: Sequence[Any], answers: Sequence[Any]) -> np.ndarray:
+    def per_example(self, examples: Sequence[Any], answers: Sequence[Any]) -> np.ndarray:
         """[examples, …] numbers, all that `measure` needs of each example: so that a bootstrap can draw examples."""
 
-    def measure(self, units: np.ndarray) -> dict[str, float]:
+    def compute_metrics(self, units: np.ndarray) -> dict[str, float]:
         """Every score of the task, in per cent, the headline among them."""
 
-    def submission(self, examples: Sequence[Any], answers: Sequence[Any]) -> tuple[str, str]:
+    def format_submission(self, examples: Sequence[Any], answers: Sequence[Any]) -> tuple[str, str]:
         """(suffix, text) of the answers as a file in the task's own format."""

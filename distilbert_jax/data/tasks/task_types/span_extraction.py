@@ -9,7 +9,7 @@ import numpy as np
 
 from distilbert_jax.data.tasks import span_metrics
 from distilbert_jax.data.tasks.examples import SpanQuestion
-from distilbert_jax.data.tasks.task_types.base import Encoded, Reading, Row, windows
+from distilbert_jax.data.tasks.task_types.base import EncodedExamples, EncodedRow, TaskTokenizer, windows
 
 LONGEST_QUESTION = 64  # tokens
 LONGEST_ANSWER = 30  # tokens
@@ -17,7 +17,7 @@ BEST = 20  # starts and ends that are looked at in each window
 OVERLAP = 128  # tokens of the paragraph that neighbouring windows share; half a window where that is less
 
 
-class Found(NamedTuple):
+class PredictedSpan(NamedTuple):
     """The best span, and by how much [CLS] scores higher than it in the window that most speaks against an answer."""
 
     text: str
@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spans:
+class SpanExtraction:
     """Two questions a row, over its tokens. Only the paragraph and [CLS] may be answers: [CLS] says that the window
     does not hold the answer.
 
@@ -36,14 +36,14 @@ class Spans:
     no_answer: bool = False
     threshold: float = 0.0
     head: str = "question_answering"
-    headline: str = "f1"
+    main_metric: str = "f1"
     labels: tuple[str, ...] = ()
     problem_type: None = None
 
-    def rows(self, examples: Sequence[SpanQuestion], reading: Reading) -> Encoded:
+    def encode(self, examples: Sequence[SpanQuestion], reading: TaskTokenizer) -> EncodedExamples:
         questions = reading.ids([example.question for example in examples])
         contexts = reading.tokenizer.encode([e.context for e in examples], offsets=True)
-        rows: list[Row] = []
+        rows: list[EncodedRow] = []
         cut_examples = cut_tokens = 0
         for number, (example, question, context) in enumerate(zip(examples, questions, contexts, strict=True)):
             if cut := max(0, len(question) - LONGEST_QUESTION):
@@ -52,7 +52,7 @@ class Spans:
             ids, offsets = np.array(context.ids, np.int32), np.array(context.offsets, np.int32).reshape(-1, 2)
             answer = _tokens_of(example, offsets)
             room = reading.max_length - 3 - len(question)
-            overlap = min(OVERLAP, room // 2) if reading.overlap is None else reading.overlap
+            overlap = min(OVERLAP, room // 2) if reading.window_overlap is None else reading.window_overlap
             rows += [
                 _row(
                     number,
@@ -60,16 +60,16 @@ class Spans:
                     ids[window],
                     offsets[window],
                     answer=_within(answer, window),
-                    known=example.known,
+                    known=example.has_label,
                     reading=reading,
                 )
                 for window in windows(len(ids), room=room, overlap=overlap)
             ]
-        return Encoded(rows=rows, cut_examples=cut_examples, cut_tokens=cut_tokens)
+        return EncodedExamples(rows=rows, cut_examples=cut_examples, cut_tokens=cut_tokens)
 
-    def answers(
-        self, examples: Sequence[SpanQuestion], rows: Sequence[Row], scores: Sequence[np.ndarray]
-    ) -> list[Found]:
+    def decode(
+        self, examples: Sequence[SpanQuestion], rows: Sequence[EncodedRow], scores: Sequence[np.ndarray]
+    ) -> list[PredictedSpan]:
         best = [(-np.inf, "")] * len(examples)
         nothing = np.full(len(examples), np.inf)
         for row, z in zip(rows, scores, strict=True):
@@ -79,24 +79,26 @@ class Spans:
             if score > best[row.example][0]:
                 text = examples[row.example].context[row.origin[start, 0] : row.origin[end, 1]]
                 best[row.example] = (score, text)
-        return [Found(text, float(none - score)) for (score, text), none in zip(best, nothing, strict=True)]
+        return [PredictedSpan(text, float(none - score)) for (score, text), none in zip(best, nothing, strict=True)]
 
-    def units(self, examples: Sequence[SpanQuestion], answers: Sequence[Found]) -> np.ndarray:
+    def per_example(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> np.ndarray:
         """Those of SQuAD; where there may be no answer also the exact match and the F1 of each span, and its margin."""
-        units = span_metrics.units(examples, self._said(examples, answers))
+        units = span_metrics.per_example(examples, self._said(examples, answers))
         if not self.no_answer:
             return units
-        spans = span_metrics.units(examples, {e.id: found.text for e, found in zip(examples, answers, strict=True)})
+        spans = span_metrics.per_example(
+            examples, {e.id: found.text for e, found in zip(examples, answers, strict=True)}
+        )
         return np.column_stack([units, spans[:, :2], [found.margin for found in answers]])
 
-    def measure(self, units: np.ndarray) -> dict[str, float]:
-        return span_metrics.measure(units[:, :3]) | (_best_threshold(units) if units.shape[1] > 3 else {})
+    def compute_metrics(self, units: np.ndarray) -> dict[str, float]:
+        return span_metrics.compute_metrics(units[:, :3]) | (_best_threshold(units) if units.shape[1] > 3 else {})
 
-    def submission(self, examples: Sequence[SpanQuestion], answers: Sequence[Found]) -> tuple[str, str]:
+    def format_submission(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> tuple[str, str]:
         """SQuAD's: one JSON object, the answer of each id."""
         return ".json", json.dumps(self._said(examples, answers), ensure_ascii=False) + "\n"
 
-    def _said(self, examples: Sequence[SpanQuestion], answers: Sequence[Found]) -> dict[str, str]:
+    def _said(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> dict[str, str]:
         pairs = zip(examples, answers, strict=True)
         silent = lambda found: self.no_answer and found.margin > self.threshold
         return {example.id: "" if silent(found) else found.text for example, found in pairs}
@@ -119,7 +121,7 @@ def _tokens_of(example: SpanQuestion, offsets: np.ndarray) -> tuple[int, int] | 
     """(first, last) token of the first answer people gave."""
     if not example.answers:
         return None
-    start, end = example.starts[0], example.starts[0] + len(example.answers[0])
+    start, end = example.answer_starts[0], example.answer_starts[0] + len(example.answers[0])
     inside = np.flatnonzero((offsets[:, 1] > start) & (offsets[:, 0] < end))
     return (int(inside[0]), int(inside[-1])) if len(inside) else None
 
@@ -139,8 +141,8 @@ def _row(
     *,
     answer: tuple[int, int] | None,
     known: bool,
-    reading: Reading,
-) -> Row:
+    reading: TaskTokenizer,
+) -> EncodedRow:
     tokens, types = reading.document([question, ids])
     begin = 2 + len(question)
     origin = np.full((len(tokens), 2), -1, np.int32)
@@ -148,16 +150,16 @@ def _row(
     allowed = origin[:, 0] >= 0
     allowed[0] = True
     both = np.ones(2, np.float32)
-    return Row(
+    return EncodedRow(
         example=number,
         tokens=tokens,
-        segments=np.ones_like(tokens),
+        segment_ids=np.ones_like(tokens),
         token_types=types,
-        predict_at=np.zeros(1, np.int32),
-        asked=both,
-        weights=both * known,
+        predict_positions=np.zeros(1, np.int32),
+        prediction_weights=both,
+        label_weights=both * known,
         labels=np.array((0, 0) if answer is None else (begin + answer[0], begin + answer[1]), np.int32),
-        allowed=np.stack([allowed, allowed]),
+        allowed_answers=np.stack([allowed, allowed]),
         origin=origin,
     )
 

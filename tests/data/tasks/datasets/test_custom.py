@@ -21,8 +21,8 @@ def jsonl(*rows):
 
 def test_classes_from_csv(tmp_path):
     csv = 'text,label\n"A cat, red",good\nA dog,bad\nA tree,\n'
-    task = registry.find("mine", write(tmp_path, train_csv=csv, dev_csv=csv))
-    assert (task.form.labels, task.form.problem_type) == (("bad", "good"), "single_label_classification")
+    task = registry.find_task("mine", write(tmp_path, train_csv=csv, dev_csv=csv))
+    assert (task.task_type.labels, task.task_type.problem_type) == (("bad", "good"), "single_label_classification")
     assert [(e.texts, e.label) for e in task.read("dev")] == [
         (("A cat, red",), 1),
         (("A dog",), 0),
@@ -32,26 +32,26 @@ def test_classes_from_csv(tmp_path):
 
 def test_numbers_and_pairs_from_jsonl(tmp_path):
     rows = jsonl({"text": "a", "text_pair": "b", "score": 2}, {"text": "c", "text_pair": "d", "score": 0.5})
-    task = registry.find("mine", write(tmp_path, train_jsonl=rows, dev_jsonl=rows))
-    assert task.form.problem_type == "regression"
+    task = registry.find_task("mine", write(tmp_path, train_jsonl=rows, dev_jsonl=rows))
+    assert task.task_type.problem_type == "regression"
     assert [(e.texts, e.label) for e in task.read("train")] == [(("a", "b"), 2.0), (("c", "d"), 0.5)]
 
 
 def test_several_classes(tmp_path):
     rows = jsonl({"text": "a", "labels": ["x", "y"]}, {"text": "c", "labels": []})
-    task = registry.find("mine", write(tmp_path, train_jsonl=rows, dev_csv="text,labels\na,x|y\n"))
-    assert (task.form.labels, task.form.problem_type) == (("x", "y"), "multi_label_classification")
+    task = registry.find_task("mine", write(tmp_path, train_jsonl=rows, dev_csv="text,labels\na,x|y\n"))
+    assert (task.task_type.labels, task.task_type.problem_type) == (("x", "y"), "multi_label_classification")
     assert [e.label for e in task.read("train")] == [(1.0, 1.0), (0.0, 0.0)]
     assert [e.label for e in task.read("dev")] == [(1.0, 1.0)]
 
 
 def test_soft_labels(tmp_path):
     csv = "text,label,probability:no,probability:yes\na,yes,,\nb,,0.25,0.75\nc,,,\n"
-    task = registry.find("mine", write(tmp_path, train_csv=csv))
+    task = registry.find_task("mine", write(tmp_path, train_csv=csv))
     assert [e.label for e in task.read("train")] == [1, (0.25, 0.75), None]
     rows = jsonl({"text": "b", "probabilities": {"yes": 0.75, "no": 0.25}})
     (tmp_path / "train.csv").unlink()
-    assert registry.find("mine", write(tmp_path, train_jsonl=rows)).read("train")[0].label == (0.25, 0.75)
+    assert registry.find_task("mine", write(tmp_path, train_jsonl=rows)).read("train")[0].label == (0.25, 0.75)
 
 
 GOOD = "text,label\na,x\nb,y\n"
@@ -77,7 +77,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_files(case, tmp_path):
     files, message = BAD[case]
-    task = registry.find("mine", write(tmp_path, train_csv=GOOD))
+    task = registry.find_task("mine", write(tmp_path, train_csv=GOOD))
     write(tmp_path, **files)
     with pytest.raises(ValueError, match=message):
         task.read("dev")
@@ -94,17 +94,17 @@ def test_bad_files(case, tmp_path):
 def test_bad_training_files(train, message, tmp_path):
     folder = write(tmp_path, train_csv=train, dev_csv="text\na\n")
     with pytest.raises(ValueError, match=message):
-        registry.find("mine", folder)
+        registry.find_task("mine", folder)
 
 
 def test_classes_come_from_dev_where_no_training_text_has_one(tmp_path):
-    task = registry.find("mine", write(tmp_path, train_csv="text\na\nb\n", dev_csv="text,label\na,x\nb,y\n"))
-    assert task.form.labels == ("x", "y")
+    task = registry.find_task("mine", write(tmp_path, train_csv="text\na\nb\n", dev_csv="text,label\na,x\nb,y\n"))
+    assert task.task_type.labels == ("x", "y")
     assert [example.label for example in task.read("train")] == [None, None]
 
 
 def test_imdb():
-    task = registry.find("imdb", shared("data/rows/imdb/plain_text/aclImdb"))
+    task = registry.find_task("imdb", shared("data/rows/imdb/plain_text/aclImdb"))
     train = task.read("train")
     assert {e.label for e in train} == {0, 1}
     assert all(e.id.startswith("pos" if e.label else "neg") for e in train)
@@ -115,9 +115,9 @@ def test_imdb():
 
 def test_folders_that_are_not_there(tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
-        registry.find("sst2", tmp_path / "nowhere")
+        registry.find_task("sst2", tmp_path / "nowhere")
     for name in ("squad", "swag", "conll2003"):
         with pytest.raises(ValueError, match=f"{name}: no train"):
-            registry.find(name, tmp_path).read("train")
+            registry.find_task(name, tmp_path).read("train")
     with pytest.raises(ValueError, match="squad has no split 'sideways'"):
-        registry.find("squad", tmp_path).read("sideways")
+        registry.find_task("squad", tmp_path).read("sideways")

@@ -21,9 +21,11 @@ def test_wnut17(name, size, entities):
     sentences = ner.read(shared(f"data/tasks/wnut17/{name}"))
     assert len(sentences) == size
     assert sum(tag.startswith("B-") for sentence in sentences for tag in sentence.tags) == entities
-    assert len(entity_metrics.labels(sentences)) == 13
+    assert len(entity_metrics.list_labels(sentences)) == 13
     assert (
-        entity_metrics.measure(entity_metrics.units(sentences, [sentence.tags for sentence in sentences]))["f1"]
+        entity_metrics.compute_metrics(
+            entity_metrics.per_example(sentences, [sentence.tags for sentence in sentences])
+        )["f1"]
         == 100.0
     )
 
@@ -100,8 +102,8 @@ def test_score_against_the_definition(kind):
     found = [
         empty if kind in ("no entities found", "neither") else (tags() if i % 2 else w) for i, w in enumerate(wanted)
     ]
-    got = entity_metrics.measure(
-        entity_metrics.units([TaggedSentence(words=("w",) * 12, tags=w) for w in wanted], found)
+    got = entity_metrics.compute_metrics(
+        entity_metrics.per_example([TaggedSentence(words=("w",) * 12, tags=w) for w in wanted], found)
     )
     a = {(i, *e) for i, w in enumerate(wanted) for e in entities(w)}
     b = {(i, *e) for i, f in enumerate(found) for e in entities(f)}
@@ -117,8 +119,8 @@ def test_any_tags_against_seqeval():
     random = np.random.default_rng(1)
     tags = lambda: random.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], 15).tolist()
     wanted, found = ([tags() for _ in range(200)] for _ in range(2))
-    got = entity_metrics.measure(
-        entity_metrics.units([TaggedSentence(words=("w",) * 15, tags=tuple(w)) for w in wanted], found)
+    got = entity_metrics.compute_metrics(
+        entity_metrics.per_example([TaggedSentence(words=("w",) * 15, tags=tuple(w)) for w in wanted], found)
     )
     for name in ("precision", "recall", "f1"):
         assert got[name] == pytest.approx(100 * getattr(metrics, f"{name}_score")(wanted, found), abs=1e-9)
@@ -127,4 +129,4 @@ def test_any_tags_against_seqeval():
 def test_one_tag_a_word():
     sentence = TaggedSentence(words=("a", "b"), tags=("O", "O"))
     with pytest.raises(ValueError, match="sentence 1 has 2 words, but 1 tags are predicted"):
-        entity_metrics.units([sentence], [["O"]])
+        entity_metrics.per_example([sentence], [["O"]])

@@ -13,7 +13,7 @@ def test_the_published_predictions_get_the_published_score():
     questions = squad.read(shared("data/tasks/squad/dev-v1.1.json"))
     predictions = json.loads(shared("data/tasks/squad/predictions_bert_ensemble.json").read_text())
     assert len(questions) == 10_570
-    scores = span_metrics.measure(span_metrics.units(questions, predictions))
+    scores = span_metrics.compute_metrics(span_metrics.per_example(questions, predictions))
     assert {name: round(value, 3) for name, value in scores.items()} == {"exact_match": 86.206, "f1": 92.196}
 
 
@@ -21,7 +21,10 @@ def test_the_published_predictions_get_the_published_score():
 def test_other_files_in_its_layout(name):
     questions = squad.read(shared(f"data/tasks/squad/{name}"))
     predictions = {q.id: next(filter(span_metrics.normalize, q.answers), "") for q in questions}
-    assert span_metrics.measure(span_metrics.units(questions, predictions)) == {"exact_match": 100.0, "f1": 100.0}
+    assert span_metrics.compute_metrics(span_metrics.per_example(questions, predictions)) == {
+        "exact_match": 100.0,
+        "f1": 100.0,
+    }
 
 
 def file(tmp_path, *asked, context="The cat sat on the mat."):
@@ -38,7 +41,7 @@ def asked(id, *answers, impossible=False):
 
 def test_score_by_hand(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "The cat", "cat sat"), asked("2", "the mat")))
-    scores = span_metrics.measure(span_metrics.units(questions, {"1": "a cat!", "2": "on the mat"}))
+    scores = span_metrics.compute_metrics(span_metrics.per_example(questions, {"1": "a cat!", "2": "on the mat"}))
     assert scores["exact_match"] == 50.0  # articles and signs do not count
     assert scores["f1"] == pytest.approx(100 * (1 + 2 / 3) / 2)
 
@@ -48,7 +51,7 @@ def test_questions_without_an_answer(tmp_path):
         file(tmp_path, asked("1", "The cat"), asked("2", impossible=True), asked("3", "the mat", impossible=True))
     )
     assert [q.answers for q in questions] == [("The cat",), (), ()]  # v2.0 gives plausible answers, which are none
-    scores = span_metrics.measure(span_metrics.units(questions, {"1": "", "2": "", "3": "mat"}))
+    scores = span_metrics.compute_metrics(span_metrics.per_example(questions, {"1": "", "2": "", "3": "mat"}))
     assert scores == {
         "exact_match": pytest.approx(100 / 3),
         "f1": pytest.approx(100 / 3),
@@ -64,18 +67,18 @@ def test_a_question_without_the_key_answers_is_one_nobody_answered(tmp_path):
     text = json.loads(path.read_text())
     del text["data"][0]["paragraphs"][0]["qas"][0]["answers"]
     path.write_text(json.dumps(text))
-    assert [(q.known, q.answers) for q in squad.read(path)] == [(False, ()), (True, ())]
+    assert [(q.has_label, q.answers) for q in squad.read(path)] == [(False, ()), (True, ())]
 
 
 def test_an_answer_that_is_an_article_does_not_count_beside_another(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "The", "The cat")))
-    assert span_metrics.measure(span_metrics.units(questions, {"1": "the"}))["f1"] == 0.0
+    assert span_metrics.compute_metrics(span_metrics.per_example(questions, {"1": "the"}))["f1"] == 0.0
 
 
 def test_a_question_without_a_prediction(tmp_path):
     questions = squad.read(file(tmp_path, asked("1", "cat"), asked("2", "mat")))
     with pytest.raises(ValueError, match="1 of 2 questions have no prediction, such as '2'"):
-        span_metrics.measure(span_metrics.units(questions, {"1": "cat"}))
+        span_metrics.compute_metrics(span_metrics.per_example(questions, {"1": "cat"}))
 
 
 BAD = {

@@ -43,7 +43,7 @@ def prepared(tmp_path, monkeypatch):
         generators = lambda *ignored, **named: {split: iter([(0, record)])}
         monkeypatch.setattr(builder, "_split_generators", generators)
         builder.download_and_prepare()
-        return registry.find_in_tfds(name, data_dir=str(tmp_path))
+        return registry.find_tfds_task(name, data_dir=str(tmp_path))
 
     return build
 
@@ -78,4 +78,4 @@ def test_labels_are_in_the_released_order():
 
 def test_what_tfds_has_not():
     with pytest.raises(ValueError, match="TFDS does not have the task codah"):
-        registry.find_in_tfds("codah")
+        registry.find_tfds_task("codah")

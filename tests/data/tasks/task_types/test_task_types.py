@@ -9,20 +9,20 @@ import pytest
 from distilbert_jax.data.tasks import metrics, registry
 from distilbert_jax.data.tasks.datasets import squad
 from distilbert_jax.data.tasks.examples import ChoiceQuestion, Example, SpanQuestion, TaggedSentence
-from distilbert_jax.data.tasks.task_types.base import Reading, windows
-from distilbert_jax.data.tasks.task_types.choice_selection import Choices
-from distilbert_jax.data.tasks.task_types.classification import Classes
-from distilbert_jax.data.tasks.task_types.span_extraction import LONGEST_ANSWER, Found, Spans
-from distilbert_jax.data.tasks.task_types.tagging import Tags
+from distilbert_jax.data.tasks.task_types.base import TaskTokenizer, windows
+from distilbert_jax.data.tasks.task_types.choice_selection import ChoiceSelection
+from distilbert_jax.data.tasks.task_types.classification import Classification
+from distilbert_jax.data.tasks.task_types.span_extraction import LONGEST_ANSWER, PredictedSpan, SpanExtraction
+from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from tests.conftest import shared
 
-TWO = Classes(labels=("no", "yes"), metrics=(metrics.accuracy,))
+TWO = Classification(labels=("no", "yes"), metrics=(metrics.accuracy,))
 
 
 @pytest.fixture
 def reading(tokenizer):
-    return Reading(tokenizer=tokenizer, max_length=16)
+    return TaskTokenizer(tokenizer=tokenizer, max_length=16)
 
 
 def example(*texts, label=None):
@@ -34,15 +34,15 @@ def words(tokenizer, ids):
 
 
 def test_a_pair_of_texts(reading, tokenizer):
-    (row,) = TWO.rows([example("the cat", "a dog runs", label=1)], reading).rows
+    (row,) = TWO.encode([example("the cat", "a dog runs", label=1)], reading).rows
     assert words(tokenizer, row.tokens) == "[CLS] the cat [SEP] a dog runs [SEP]"
     assert row.token_types.tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert (row.labels.tolist(), row.asked.tolist(), row.weights.tolist()) == ([1], [1.0], [1.0])
+    assert (row.labels.tolist(), row.prediction_weights.tolist(), row.label_weights.tolist()) == ([1], [1.0], [1.0])
 
 
 def test_a_text_without_a_label_is_asked_all_the_same(reading):
-    (row,) = TWO.rows([example("the cat")], reading).rows
-    assert (row.asked.tolist(), row.weights.tolist()) == ([1.0], [0.0])
+    (row,) = TWO.encode([example("the cat")], reading).rows
+    assert (row.prediction_weights.tolist(), row.label_weights.tolist()) == ([1.0], [0.0])
 
 
 @pytest.mark.parametrize(
@@ -54,130 +54,133 @@ def test_the_longest_is_cut_first(reading, lengths, kept):
 
 
 def test_what_is_cut_is_counted(reading):
-    encoded = TWO.rows([example("a " * 20, label=0), example("a cat", label=0)], reading)
+    encoded = TWO.encode([example("a " * 20, label=0), example("a cat", label=0)], reading)
     assert (encoded.cut_examples, encoded.cut_tokens) == (1, 20 - 14)
-    assert "6 tokens of 1 examples cut off" in encoded.in_words()
+    assert "6 tokens of 1 examples cut off" in encoded.format_truncation()
 
 
 def test_windows_hold_every_token_and_share_some():
-    slices = list(windows(25, room=10, overlap=4))
+    slices = list(windows(25, room=10, window_overlap=4))
     assert [(s.start, s.stop) for s in slices] == [(0, 10), (6, 16), (12, 22), (18, 25)]
-    assert list(windows(0, room=10, overlap=4)) == [slice(0, 0)]
+    assert list(windows(0, room=10, window_overlap=4)) == [slice(0, 0)]
     with pytest.raises(ValueError, match="cannot share 10"):
-        next(windows(25, room=10, overlap=10))
+        next(windows(25, room=10, window_overlap=10))
 
 
 def test_a_long_text_in_windows_is_one_example(reading):
-    reading = dataclasses.replace(reading, overlap=4)
+    reading = dataclasses.replace(reading, window_overlap=4)
     long, short = example("a " * 30, label=1), example("a cat", label=0)
-    encoded = TWO.rows([long, short], reading)
+    encoded = TWO.encode([long, short], reading)
     mine = [row for row in encoded.rows if row.example == 0]
     assert len(mine) == 3
-    assert sum(row.weights[0] for row in mine) == pytest.approx(1.0)  # it counts once
+    assert sum(row.label_weights[0] for row in mine) == pytest.approx(1.0)  # it counts once
     assert encoded.cut_tokens == 0
     scores = [np.array([z]) for z in ([3.0, 0.0], [0.0, 2.0], [0.0, 2.0], [0.0, -1.0])]
-    assert TWO.answers([long, short], encoded.rows, scores) == [1, 0]
+    assert TWO.decode([long, short], encoded.rows, scores) == [1, 0]
 
 
 def test_windows_of_a_pair_keep_the_first_text(reading, tokenizer):
-    reading = dataclasses.replace(reading, overlap=2)
-    rows = TWO.rows([example("the red cat", "a " * 20, label=1)], reading).rows
+    reading = dataclasses.replace(reading, window_overlap=2)
+    rows = TWO.encode([example("the red cat", "a " * 20, label=1)], reading).rows
     assert len(rows) > 1
     assert all(words(tokenizer, row.tokens).startswith("[CLS] the red cat [SEP] a") for row in rows)
 
 
 def test_numbers_and_several_classes(reading):
-    number = Classes(labels=(), metrics=(metrics.pearson_correlation,))
-    rows = number.rows([example("a", label=2.5)], reading).rows
+    number = Classification(labels=(), metrics=(metrics.pearson_correlation,))
+    rows = number.encode([example("a", label=2.5)], reading).rows
     assert rows[0].labels.tolist() == [2.5]
-    assert number.answers([example("a")], rows, [np.array([[1.25]])]) == [1.25]
+    assert number.decode([example("a")], rows, [np.array([[1.25]])]) == [1.25]
 
-    several = Classes(labels=("x", "y", "z"), metrics=(metrics.micro_f1,), several=True)
+    several = Classification(labels=("x", "y", "z"), metrics=(metrics.micro_f1,), multi_label=True)
     examples = [example("a", label=(1.0, 0.0, 1.0))]
-    rows = several.rows(examples, reading).rows
+    rows = several.encode(examples, reading).rows
     assert rows[0].labels.tolist() == [[1.0, 0.0, 1.0]]
-    answers = several.answers(examples, rows, [np.array([[0.1, -0.1, -2.0]])])
+    answers = several.decode(examples, rows, [np.array([[0.1, -0.1, -2.0]])])
     assert answers == [(1, 0, 0)]
-    assert several.measure(several.units(examples, answers))["micro_f1"] == pytest.approx(100 * 2 / 3)
-    assert several.submission(examples, answers)[1].endswith("0\tx\n")
+    assert several.compute_metrics(several.per_example(examples, answers))["micro_f1"] == pytest.approx(100 * 2 / 3)
+    assert several.format_submission(examples, answers)[1].endswith("0\tx\n")
 
 
 def test_soft_labels_beside_hard_ones(reading):
-    rows = TWO.rows([example("a", label=(0.25, 0.75)), example("a", label=1), example("a")], reading).rows
+    rows = TWO.encode([example("a", label=(0.25, 0.75)), example("a", label=1), example("a")], reading).rows
     assert [row.labels.tolist() for row in rows] == [[[0.25, 0.75]], [[0.0, 1.0]], [[0.0, 0.0]]]
-    assert [row.weights.tolist() for row in rows] == [[1.0], [1.0], [0.0]]
+    assert [row.label_weights.tolist() for row in rows] == [[1.0], [1.0], [0.0]]
 
 
-TAGS = Tags(labels=("O", "B-x", "I-x"))
+TAGS = Tagging(labels=("O", "B-x", "I-x"))
 SENTENCE = TaggedSentence(words=("the", "bird", "Xy", "runs"), tags=("O", "B-x", "I-x", "O"))
 
 
 def test_a_tag_stands_at_the_first_piece(reading, tokenizer):
-    (row,) = TAGS.rows([SENTENCE], reading).rows
+    (row,) = TAGS.encode([SENTENCE], reading).rows
     assert words(tokenizer, row.tokens) == "[CLS] the bird x ##y runs [SEP]"
-    assert row.weights.tolist() == row.asked.tolist() == [0, 1, 1, 1, 0, 1, 0]
-    assert row.labels[row.weights > 0].tolist() == [0, 1, 2, 0]
-    assert TAGS.answers([SENTENCE], [row], [np.eye(3)[row.labels]]) == [list(SENTENCE.tags)]
+    assert row.label_weights.tolist() == row.prediction_weights.tolist() == [0, 1, 1, 1, 0, 1, 0]
+    assert row.labels[row.label_weights > 0].tolist() == [0, 1, 2, 0]
+    assert TAGS.decode([SENTENCE], [row], [np.eye(3)[row.labels]]) == [list(SENTENCE.tags)]
 
 
 def test_tags_of_windows_are_stitched(reading):
     long = TaggedSentence(words=("a",) * 30, tags=("B-x", "O", "O") * 10)
-    cut = TAGS.rows([long], reading)
+    cut = TAGS.encode([long], reading)
     assert (len(cut.rows), cut.cut_examples, cut.cut_tokens) == (1, 1, 16)
-    rows = TAGS.rows([long], dataclasses.replace(reading, overlap=6)).rows
+    rows = TAGS.encode([long], dataclasses.replace(reading, window_overlap=6)).rows
     scores = [np.eye(3)[row.labels] for row in rows]
     for z in scores:  # at an edge a window is wrong, and a neighbour knows better
         z[1:3] = z[-3:-1] = np.eye(3)[2]
-    got = TAGS.answers([long], rows, scores)[0]
+    got = TAGS.decode([long], rows, scores)[0]
     assert got[2:-2] == list(long.tags)[2:-2]
 
 
 def test_tags_that_are_unknown(reading):
-    (row,) = TAGS.rows([TaggedSentence(words=("the", "cat"), tags=())], reading).rows
-    assert (row.asked.sum(), row.weights.sum()) == (2, 0)
+    (row,) = TAGS.encode([TaggedSentence(words=("the", "cat"), tags=())], reading).rows
+    assert (row.prediction_weights.sum(), row.label_weights.sum()) == (2, 0)
     with pytest.raises(ValueError, match="sentence 1: the tag 'B-z' is none of O, B-x, I-x"):
-        TAGS.rows([TaggedSentence(words=("the",), tags=("B-z",))], reading)
+        TAGS.encode([TaggedSentence(words=("the",), tags=("B-z",))], reading)
 
 
 def test_a_sentence_without_tags_is_asked_all_the_same(reading):
     unknown = TaggedSentence(words=("the", "cat"), tags=())
-    (row,) = TAGS.rows([unknown], reading).rows
-    assert row.asked.sum() == 2
-    assert not row.weights.any()
-    assert TAGS.submission([unknown], [["O", "B-x"]]) == (".conll", "the\tO\ncat\tB-x\n")
+    (row,) = TAGS.encode([unknown], reading).rows
+    assert row.prediction_weights.sum() == 2
+    assert not row.label_weights.any()
+    assert TAGS.format_submission([unknown], [["O", "B-x"]]) == (".conll", "the\tO\ncat\tB-x\n")
 
 
-SPANS = Spans()
+SPANS = SpanExtraction()
 QUESTION = SpanQuestion(
     id="q",
     question="who runs",
     context="The old man sees a small bird near the tree.",
     answers=("small bird",),
-    starts=(19,),
+    answer_starts=(19,),
 )
 
 
 def said(form, rows, scores):
     """The answer to QUESTION as the submission has it."""
-    _, text = form.submission([QUESTION], form.answers([QUESTION], rows, scores))
+    _, text = form.format_submission([QUESTION], form.decode([QUESTION], rows, scores))
     return json.loads(text)["q"]
 
 
 def test_a_span_points_at_its_tokens(reading, tokenizer):
     reading = dataclasses.replace(reading, max_length=48)
-    (row,) = SPANS.rows([QUESTION], reading).rows
+    (row,) = SPANS.encode([QUESTION], reading).rows
     start, end = row.labels
     assert words(tokenizer, row.tokens[start : end + 1]) == "small bird"
     paragraph = row.token_types == 1
     paragraph[-1] = False  # [SEP]
-    assert row.allowed[0].tolist() == (paragraph | (np.arange(len(paragraph)) == 0)).tolist()
+    assert row.allowed_answers[0].tolist() == (paragraph | (np.arange(len(paragraph)) == 0)).tolist()
     scores = np.eye(len(row.tokens))[row.labels]
     assert said(SPANS, [row], [scores]) == "small bird"
-    assert SPANS.measure(SPANS.units([QUESTION], [Found("small bird", 0.0)])) == {"exact_match": 100.0, "f1": 100.0}
+    assert SPANS.compute_metrics(SPANS.per_example([QUESTION], [PredictedSpan("small bird", 0.0)])) == {
+        "exact_match": 100.0,
+        "f1": 100.0,
+    }
 
 
 def test_a_window_without_the_answer_points_at_cls(reading):
-    rows = SPANS.rows([QUESTION], reading).rows
+    rows = SPANS.encode([QUESTION], reading).rows
     assert len(rows) > 1
     held = [row for row in rows if row.labels[0] > 0]
     assert held
@@ -187,84 +190,91 @@ def test_a_window_without_the_answer_points_at_cls(reading):
 
 
 def test_spans_that_are_none(reading):
-    (row,) = SPANS.rows([QUESTION], dataclasses.replace(reading, max_length=48)).rows
+    (row,) = SPANS.encode([QUESTION], dataclasses.replace(reading, max_length=48)).rows
     z = np.zeros((2, len(row.tokens)))
     z[0, row.labels[1] + 2], z[1, row.labels[0] - 2] = 5.0, 5.0  # the end in front of the start
     z[0, row.labels[0]], z[1, row.labels[1]] = 3.0, 3.0
     z[:, 1] = 99.0  # in the question
     assert said(SPANS, [row], [z]) == "small bird"
     z[:, 0] = 4.0
-    assert said(Spans(no_answer=True), [row], [z]) == ""
-    assert said(Spans(no_answer=True, threshold=3.0), [row], [z]) == "small bird"
+    assert said(SpanExtraction(no_answer=True), [row], [z]) == ""
+    assert said(SpanExtraction(no_answer=True, threshold=3.0), [row], [z]) == "small bird"
 
 
 def test_a_question_nobody_answered_is_asked_all_the_same(reading):
-    for row in SPANS.rows([dataclasses.replace(QUESTION, answers=(), starts=(), known=False)], reading).rows:
-        assert (row.asked.tolist(), row.weights.tolist()) == ([1.0, 1.0], [0.0, 0.0])
-    for row in SPANS.rows([dataclasses.replace(QUESTION, answers=(), starts=())], reading).rows:  # known: there is none
-        assert (row.weights.tolist(), row.labels.tolist()) == ([1.0, 1.0], [0, 0])
+    for row in SPANS.encode(
+        [dataclasses.replace(QUESTION, answers=(), answer_starts=(), has_label=False)], reading
+    ).rows:
+        assert (row.prediction_weights.tolist(), row.label_weights.tolist()) == ([1.0, 1.0], [0.0, 0.0])
+    for row in SPANS.encode(
+        [dataclasses.replace(QUESTION, answers=(), answer_starts=())], reading
+    ).rows:  # known: there is none
+        assert (row.label_weights.tolist(), row.labels.tolist()) == ([1.0, 1.0], [0, 0])
 
 
 def test_the_best_threshold_is_found():
     """Against every threshold there is, one after another."""
-    random, form = np.random.default_rng(0), Spans(no_answer=True)
+    random, form = np.random.default_rng(0), SpanExtraction(no_answer=True)
     for trial in range(30):
         answers = [("bird",) if random.random() < 0.5 else () for _ in range(12)]
         questions = [SpanQuestion(id=str(i), question="q", context="bird", answers=a) for i, a in enumerate(answers)]
         margins = random.integers(-3, 4, 12).astype(float)
-        found = [Found(random.choice(["bird", "small bird", "tree"]), margin) for margin in margins]
-        units = form.units(questions, found)
-        f1 = lambda threshold, q=questions, f=found: (at := dataclasses.replace(form, threshold=threshold)).measure(
-            at.units(q, f)
-        )["f1"]
+        found = [PredictedSpan(random.choice(["bird", "small bird", "tree"]), margin) for margin in margins]
+        units = form.per_example(questions, found)
+        f1 = lambda threshold, q=questions, f=found: (
+            at := dataclasses.replace(form, threshold=threshold)
+        ).compute_metrics(at.per_example(q, f))["f1"]
         every = [f1(threshold) for threshold in (-np.inf, *sorted(set(margins)))]
-        got = form.measure(units)
+        got = form.compute_metrics(units)
         assert got["best_f1"] == pytest.approx(max(every)), trial
         assert f1(got["threshold_of_best_f1"]) == pytest.approx(max(every)), trial
 
 
 def test_an_answer_has_thirty_tokens_at_most(reading):
-    long = SpanQuestion(id="q", question="a", context="a " * 60, answers=("a",), starts=(0,))
-    (row,) = SPANS.rows([long], dataclasses.replace(reading, max_length=80)).rows
+    long = SpanQuestion(id="q", question="a", context="a " * 60, answers=("a",), answer_starts=(0,))
+    (row,) = SPANS.encode([long], dataclasses.replace(reading, max_length=80)).rows
     z = np.zeros((2, len(row.tokens)))
     z[0, 5], z[1, 5 + LONGEST_ANSWER], z[1, 4 + LONGEST_ANSWER] = 9.0, 9.0, 1.0
-    (got,) = SPANS.answers([long], [row], [z])
+    (got,) = SPANS.decode([long], [row], [z])
     assert len(got.text.split()) == LONGEST_ANSWER
 
 
 def test_choices_are_documents_of_one_row(reading, tokenizer):
-    form = Choices()
+    form = ChoiceSelection()
     question = ChoiceQuestion(first="the cat", choices=("runs", "sees a dog"), label=1)
-    (row,) = form.rows([question], reading).rows
+    (row,) = form.encode([question], reading).rows
     assert words(tokenizer, row.tokens) == "[CLS] the cat [SEP] runs [SEP] [CLS] the cat [SEP] sees a dog [SEP]"
-    assert row.segments.tolist() == [1] * 6 + [2] * 8
-    assert words(tokenizer, row.tokens[row.predict_at]) == "[CLS] [CLS]"
-    answers = form.answers([question], [row], [np.array([[0.0, 1.0]])])
-    assert form.measure(form.units([question], answers)) == {"accuracy": 100.0}
-    assert form.submission([question], answers) == (".lst", "1\n")
+    assert row.segment_ids.tolist() == [1] * 6 + [2] * 8
+    assert words(tokenizer, row.tokens[row.predict_positions]) == "[CLS] [CLS]"
+    answers = form.decode([question], [row], [np.array([[0.0, 1.0]])])
+    assert form.compute_metrics(form.per_example([question], answers)) == {"accuracy": 100.0}
+    assert form.format_submission([question], answers) == (".lst", "1\n")
 
 
 def read_real(form, examples, max_length):
     """(encoded, what answers of a perfect model would be)."""
     encoded = form.rows(
-        examples, Reading(tokenizer=tokens.load(shared("teachers/minilm-l6-h384-mlm")), max_length=max_length)
+        examples,
+        TaskTokenizer(tokenizer=tokens.load_tokenizer(shared("teachers/minilm-l6-h384-mlm")), max_length=max_length),
     )
     scores = []
     for row in encoded.rows:
-        answers = len(row.tokens) if row.allowed is not None else max(4, len(form.labels))
+        answers = len(row.tokens) if row.allowed_answers is not None else max(4, len(form.labels))
         whole = np.issubdtype(row.labels.dtype, np.integer)
         scores.append((1 + row.labels.max()) * np.eye(answers)[row.labels] if whole else row.labels[None])
-    return encoded, form.answers(examples, encoded.rows, scores)
+    return encoded, form.decode(examples, encoded.rows, scores)
 
 
 @pytest.mark.parametrize("name", ["wnut17", "codah/cv_split/fold_0", "glue/sst2", "glue/stsb", "glue/mrpc"])
 def test_right_scores_get_the_right_answers(name):
     folder, _, task_name = name.partition("/")
     folder, task_name = ("glue", task_name) if folder == "glue" else (name, folder)
-    task = registry.find(task_name, shared(f"data/tasks/{folder}"))
+    task = registry.find_task(task_name, shared(f"data/tasks/{folder}"))
     examples = task.read("dev")
-    _, answers = read_real(task.form, examples, 128)
-    assert task.form.measure(task.form.units(examples, answers))[task.form.headline] == pytest.approx(100)
+    _, answers = read_real(task.task_type, examples, 128)
+    assert task.task_type.compute_metrics(task.task_type.per_example(examples, answers))[
+        task.task_type.main_metric
+    ] == pytest.approx(100)
 
 
 def test_every_answer_of_squad_is_covered():
