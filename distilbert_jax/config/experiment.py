@@ -92,7 +92,15 @@ class Experiment:
             raise ValueError("student.init_from is needed where there is no teacher to start from")
         if not self.losses:
             raise ValueError("losses: at least one is needed")
-        counts = ("steps", "global_batch_size", "eval_rows", "eval_every", "checkpoint_every", "keep_checkpoints", "log_every")
+        counts = (
+            "steps",
+            "global_batch_size",
+            "eval_rows",
+            "eval_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+            "log_every",
+        )
         for field in (*counts, "fsdp", "tensor") + (
             () if self.per_device_batch_size == "auto" else ("per_device_batch_size",)
         ):

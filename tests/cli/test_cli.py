@@ -4,6 +4,7 @@ happened.
 
 import errno
 import os
+import pathlib
 import re
 import shutil
 import subprocess
@@ -81,7 +82,10 @@ def test_help_loads_no_jax():
 def test_an_address_where_only_a_folder_can_be(command, capsys):
     with pytest.raises(SystemExit):
         main([*command.split(), "s3://bucket/a"])
-    assert "s3://bucket/a is an address; only runs, shards and models may have one" in capsys.readouterr().err
+    assert (
+        "s3://bucket/a is an address in an object store; this folder has to be on this machine's disk"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -280,7 +284,9 @@ def test_no_space_for_a_checkpoint(small_disk):
     command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: no space left on the disk for \S+; make room, and the same .*\n", done.stderr)
+    assert re.fullmatch(
+        r"error: no space left on the disk for \S+; free some space, then run the same .*\n", done.stderr
+    )
     (small_disk / "filler").unlink()
     assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
 
@@ -320,7 +326,7 @@ def test_sigterm_ends_the_command_with_its_status(tmp_path):
 def test_words_for_a_full_disk_and_for_other_trouble():
     from distilbert_jax.cli.main import format_error
 
-    assert "make room" in format_error(OSError(errno.ENOSPC, "x", "checkpoints"))
+    assert "free some space" in format_error(OSError(errno.ENOSPC, "x", "checkpoints"))
     assert (
         format_error(PermissionError(13, "Permission denied", "/elsewhere/x"))
         == "[Errno 13] Permission denied: '/elsewhere/x'"

@@ -34,7 +34,7 @@ FILE = """
 import dataclasses
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Masking, Pretrained, Student
-from distilbert_jax.data.sources.files import Files
+from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.shards.prepare import Corpus
 
 def experiment():
@@ -43,7 +43,7 @@ def experiment():
         teacher=Pretrained("{folder}/teacher", family="bert"),
         student=Student(layers=(0, 1)),
         corpus=Corpus(
-            sources={{"tiny": Files("{folder}/corpus.txt")}}, folder="{folder}/shards", sequence_length=64, held_out=0.2
+            sources={{"tiny": TextFiles("{folder}/corpus.txt")}}, shard_dir="{folder}/shards", sequence_length=64, held_out=0.2
         ),
         masking=Masking(smoothing=0.7),
         steps=18,

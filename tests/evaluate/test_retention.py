@@ -12,7 +12,7 @@ from distilbert_jax.evaluate import retention
 from distilbert_jax.report import retention_table
 from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
 
-CONFIG = {"class": "FineTune", "epochs": 3, "batch": 32, "optimizer.learning_rate": 3e-05, "max_length": 128}
+CONFIG = {"class": "FineTune", "epochs": 3, "batch_size": 32, "optimizer.learning_rate": 3e-05, "max_length": 128}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def write(folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5
             "format": FINETUNE_FORMAT,
             "main_score": 100 * float(right.mean()),
             "best_epoch": 2,
-            "config": {"model.folder": str(folder), **config},
+            "config": {"model.name_or_path": str(folder), **config},
             "task_type": {
                 "head": "sequence_classification",
                 "problem_type": "single_label_classification",
@@ -127,12 +127,20 @@ def test_unlike_things_are_not_compared(folders, tmp_path):
 
 
 def test_models_may_differ_in_what_they_are_and_in_nothing_else(tmp_path):
-    own = {"model.revision": "x", "random_init": True, "teacher.folder": "y", "losses.soft.weight": 0.5, "folder": "z"}
+    own = {
+        "model.revision": "x",
+        "random_init": True,
+        "teacher.name_or_path": "y",
+        "losses.soft.weight": 0.5,
+        "task_dir": "z",
+    }
     write(tmp_path / "teacher", "rte", 0.9, config=CONFIG | {"random_init": False, "teacher": None})
     write(tmp_path / "student", "rte", 0.8, config=CONFIG | own)
     got = compare({name: tmp_path / name for name in ("teacher", "student")})
     assert got.budget == {"rte": CONFIG}
-    for number, other in enumerate(("per_device_batch_size", "optimizer.weight_decay", "folders", "windows", "class")):
+    for number, other in enumerate(
+        ("per_device_batch_size", "optimizer.weight_decay", "task_dirs", "window_overlap", "class")
+    ):
         write(tmp_path / f"{number}", "rte", 0.8, config=CONFIG | {other: 1})
         with pytest.raises(ValueError, match=rf"not fine-tuned alike:\n  {other}: .* \(teacher\), 1 \({number}\)$"):
             compare({"teacher": tmp_path / "teacher", f"{number}": tmp_path / f"{number}"})

@@ -29,7 +29,7 @@ class Store:
 
     def __init__(self, port: int):
         self._port = port
-        self.prediction_weights: list[tuple[str, str]] = []
+        self.requests: list[tuple[str, str]] = []
         self.meddle: Callable[[str, str], str | None] = lambda method, key: None
         store = self
 
@@ -64,7 +64,7 @@ class Store:
 
     def keys(self, method: str) -> list[str]:
         """Of all requests of this kind, in their order."""
-        return [key for asked, key in self.prediction_weights if asked == method]
+        return [key for asked, key in self.requests if asked == method]
 
     def read(self, key: str) -> bytes:
         return self._ask("GET", f"/{BUCKET}/{key}")[1]
@@ -81,7 +81,7 @@ class Store:
     def _answer(self, request) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
         key = urllib.parse.unquote(request.path.partition("?")[0]).removeprefix(f"/{BUCKET}").lstrip("/")
-        self.prediction_weights.append((request.command, key))
+        self.requests.append((request.command, key))
         how = self.meddle(request.command, key)
         if how == "refuse":
             request.send_response(503)

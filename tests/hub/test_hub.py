@@ -22,14 +22,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
     """As much of the Hub's protocol as a download needs. `root` holds models/ORG/NAME and datasets/ORG/NAME."""
 
     root: pathlib.Path
-    asked: list[str] = []
+    requests: list[str] = []
 
     def do_HEAD(self):
         self.do_GET(body=False)
 
     def do_GET(self, body=True):
         path = self.path.split("?")[0].strip("/").split("/")
-        type(self).prediction_weights.append(self.path)
+        type(self).requests.append(self.path)
         if path[0] == "api":
             return self._info(pathlib.Path(*path[1:4]), path[4:], body)
         kind = "datasets" if path[0] == "datasets" else "models"
@@ -102,8 +102,8 @@ def python(code, environment):
 
 MODEL = """
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.hub.load import read
-model = read(Pretrained({name!r}, revision={revision!r}))
+from distilbert_jax.hub.load import load_pretrained
+model = load_pretrained(Pretrained({name!r}, revision={revision!r}))
 print(model.hub_id, model.sha256)
 """
 
@@ -111,9 +111,9 @@ print(model.hub_id, model.sha256)
 def test_a_model_is_fetched_once_and_kept(hub, bert):
     fetch = MODEL.format(name="org/tiny", revision="main")
     assert python(fetch, hub) == f"org/tiny {bert.sha256}"
-    downloads = sum("model.safetensors" in path for path in Hub.prediction_weights)
+    downloads = sum("model.safetensors" in path for path in Hub.requests)
     assert downloads
-    assert not any("README.md" in path and "resolve" in path for path in Hub.prediction_weights)  # only what is needed
+    assert not any("README.md" in path and "resolve" in path for path in Hub.requests)  # only what is needed
     assert python(fetch, hub) == f"org/tiny {bert.sha256}"
     assert python(fetch, hub | {"HF_HUB_OFFLINE": "1"}) == f"org/tiny {bert.sha256}"
 

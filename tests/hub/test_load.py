@@ -44,7 +44,7 @@ def test_reads_what_was_written(bert, bert_folder):
     assert bert.has_head
     assert bert.hub_id is None
     assert len(bert.sha256) == 64
-    load(bert_folder, family="bert", shape=tiny_config(), sha256=bert.sha256)
+    load(bert_folder, family="bert", config=tiny_config(), sha256=bert.sha256)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
@@ -95,7 +95,7 @@ def test_the_shape_in_the_experiment_is_checked(folder, bert):
     with pytest.raises(
         ValueError, match=r"another shape than the experiment states: num_layers 4 \(the experiment says 6\)"
     ):
-        load(folder, shape=tiny_config(num_layers=6))
+        load(folder, config=tiny_config(num_layers=6))
     with pytest.raises(ValueError, match="holds a bert model, the experiment says distilbert"):
         load(folder, family="distilbert")
     with pytest.raises(ValueError, match=f"have SHA-256 {bert.sha256}, not 00"):

@@ -25,7 +25,7 @@ def store(server, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(object_store, "RETRY_SECONDS", 2.0)
     object_store.open_store.cache_clear()
-    server.prediction_weights.clear()
+    server.requests.clear()
     yield server
     server.meddle = lambda method, key: None
     object_store.open_store.cache_clear()
@@ -62,7 +62,7 @@ def elsewhere(
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
     (folder.copy / "large").write_bytes(bytes(range(256)) * 50_000)  # goes in several parts
-    folder.put()
+    folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
     assert other.copy != folder.copy
     assert other.download()
@@ -75,7 +75,7 @@ def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
 
 
 def test_the_sums_are_written_last(folder, store):
-    folder.put()
+    folder.upload()
     assert store.keys("PUT")[-1] == f"{folder.path}.sha256"
     assert json.loads(store.read(f"{folder.path}.sha256")) == files.folder_hashes(folder.copy)
 
@@ -84,31 +84,31 @@ def test_the_sums_are_written_last(folder, store):
 def test_what_was_not_sent_whole_is_not_there_and_goes_on(folder, store, after, tmp_path, monkeypatch):
     """Wherever it ends, also where it replaces what was whole."""
     monkeypatch.setattr(remote_folder, "PARALLEL_TRANSFERS", 1)
-    folder.put()
+    folder.upload()
     (folder.copy / "a.npy").write_bytes(b"new")
     (folder.copy / "b.npy").write_bytes(b"bc")
     (folder.copy / "d").write_bytes(b"d")
     (folder.copy / "deep" / "c").unlink()
-    store.prediction_weights.clear()
+    store.requests.clear()
     store.meddle = lambda method, key: "refuse" if method == "PUT" and len(store.keys("PUT")) > after + 1 else None
     with pytest.raises(ConnectionError, match="503|retries"):
-        folder.put()
+        folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
     assert not other.download()
     store.meddle = lambda method, key: None
     sent = set(store.keys("PUT")[1 : after + 1])
-    store.prediction_weights.clear()
-    folder.put()
+    store.requests.clear()
+    folder.upload()
     assert not {key for key in store.keys("PUT") if not key.endswith((".sha256", ".partial"))} & sent
     assert other.download()
     assert sorted(files.folder_hashes(other.copy)) == ["a.npy", "b.npy", "d"]
 
 
 def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
-    folder.put()
+    folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
-    store.prediction_weights.clear()
-    code = "import sys; from distilbert_jax.io import remote_folder as storage; assert storage.at(sys.argv[1]).fetch()"
+    store.requests.clear()
+    code = "import sys; from distilbert_jax.io import remote_folder as storage; assert storage.remote_folder(sys.argv[1]).download()"
     run = lambda _: subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
     with concurrent.futures.ThreadPoolExecutor(3) as together:
         list(together.map(run, range(3)))
@@ -119,13 +119,13 @@ def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
 
 
 def test_only_what_changed_is_fetched_again(folder, store, tmp_path, monkeypatch):
-    folder.put()
+    folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
     other.download()
     (folder.copy / "b.npy").write_bytes(b"changed")
     (folder.copy / "deep" / "c").unlink()
-    folder.put()
-    store.prediction_weights.clear()
+    folder.upload()
+    store.requests.clear()
     assert other.download()
     assert [key for key in store.keys("GET") if key.startswith(f"{folder.path}/")] == [f"{folder.path}/b.npy"]
     assert files.folder_hashes(other.copy) == files.folder_hashes(folder.copy)
@@ -133,22 +133,22 @@ def test_only_what_changed_is_fetched_again(folder, store, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("how", ["flip", "cut"])
 def test_bytes_that_are_not_what_was_sent(folder, store, tmp_path, monkeypatch, how):
-    folder.put()
+    folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
     spoilt = lambda method, key: how if method == "GET" and key.endswith("a.npy") else None
     store.meddle = spoilt
     with pytest.raises(ConnectionError, match=r"^s3://bucket/.*/shards/a.npy: "):
         other.download()
     assert not (other.copy / "a.npy").exists()
-    store.prediction_weights.clear()
+    store.requests.clear()
     store.meddle = lambda method, key: spoilt(method, key) if len(store.keys("GET")) < 3 else None
     assert other.download()
     assert files.folder_hashes(other.copy) == files.folder_hashes(folder.copy)
 
 
 def test_a_store_that_fails_now_and_then(folder, store, tmp_path, monkeypatch):
-    store.meddle = lambda method, key: "refuse" if len(store.prediction_weights) % 2 else None
-    folder.put()
+    store.meddle = lambda method, key: "refuse" if len(store.requests) % 2 else None
+    folder.upload()
     assert elsewhere(folder, tmp_path, monkeypatch).download()
 
 
@@ -156,7 +156,7 @@ def test_a_store_that_fails_for_ever_is_an_error_in_time(folder, store):
     store.meddle = lambda method, key: "refuse"
     begin = time.monotonic()
     with pytest.raises(ConnectionError, match=f"^{folder}.sha256: "):
-        folder.put()
+        folder.upload()
     assert time.monotonic() - begin < 30
 
 
@@ -164,7 +164,7 @@ def test_nobody_listens(folder, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9")
     object_store.open_store.cache_clear()
     with pytest.raises(ConnectionError, match="Is the bucket's name right"):
-        folder.put()
+        folder.upload()
 
 
 def test_another_bucket(store):
@@ -179,7 +179,7 @@ def test_without_credentials(folder, monkeypatch):
     object_store.open_store.cache_clear()
     begin = time.monotonic()
     with pytest.raises(ConnectionError, match="AWS_ACCESS_KEY_ID"):
-        folder.put()
+        folder.upload()
     assert time.monotonic() - begin < 30
 
 
@@ -220,7 +220,7 @@ def test_a_folder_that_others_put_there(store, tmp_path):
     wanted = lambda name: name.endswith(".json")
     assert stored.download_loose(wanted=wanted)
     assert [path.name for path in stored.copy.iterdir()] == ["config.json"]
-    store.prediction_weights.clear()
+    store.requests.clear()
     assert stored.download_loose(wanted=wanted)
     assert "foreign/config.json" not in store.keys("GET")
     store.write("foreign/config.json", b"{1}")
@@ -243,9 +243,9 @@ def test_the_library_is_an_extra(monkeypatch):
 
 
 def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_path, monkeypatch):
-    folder.put()
-    removing = lambda: [method for method, _ in store.prediction_weights if method in ("POST", "DELETE")]
-    store.prediction_weights.clear()
+    folder.upload()
+    removing = lambda: [method for method, _ in store.requests if method in ("POST", "DELETE")]
+    store.requests.clear()
     store.meddle = lambda method, key: "refuse" if method != "GET" and len(removing()) > 1 else None
     with pytest.raises(ConnectionError):
         folder.remove()

@@ -31,7 +31,7 @@ def everybody(segments):
 
 
 def test_documents_that_see_each_other_are_refused(monkeypatch):
-    monkeypatch.setattr(attention_kernel, "sees", everybody)
+    monkeypatch.setattr(attention_kernel, "segment_mask", everybody)
     with pytest.raises(ValueError, match="kernel xla: a document sees the one packed beside it"):
         attention_kernel.check_kernel("xla", tiny_config())
 

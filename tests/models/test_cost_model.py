@@ -52,7 +52,7 @@ def test_an_update(traced):
     sizes = dict(rows=ROWS, length=LENGTH, num_predictions=PLACES)
     assert cost_model.update_flops(config, None, **sizes) == student
     assert cost_model.update_flops(config, config, **sizes) == student + teacher
-    assert cost_model.update_flops(config, config, **sizes | {"places": 0}) < student + teacher
+    assert cost_model.update_flops(config, config, **sizes | {"num_predictions": 0}) < student + teacher
 
 
 def test_bert_base_by_hand():

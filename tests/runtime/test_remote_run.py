@@ -88,7 +88,7 @@ def test_killed_it_goes_on_elsewhere_from_what_was_sent_whole(machines, whole):
     saved = max(machines.sent())
     assert saved < 9
 
-    machines.store.prediction_weights.clear()
+    machines.store.requests.clear()
     for status, said in ended(machines.stored("second")):
         assert status == 0, said
     copy = machines.copy("second0")

@@ -33,7 +33,9 @@ def test_scores(family, case, tmp_path):
     theirs, ours = both(family, case)
     folder = write(theirs, tmp_path)
     asked, given, as_scores = ASKED[case]
-    got = distilbert_jax.predict_logits(distilbert_jax.load_pretrained(Pretrained(str(folder)), head=ours.head), asked)[0]
+    got = distilbert_jax.predict_logits(distilbert_jax.load_pretrained(Pretrained(str(folder)), head=ours.head), asked)[
+        0
+    ]
     inputs = transformers.AutoTokenizer.from_pretrained(folder)(**given, return_tensors="pt")
     if family == "distilbert":
         inputs.pop("token_type_ids", None)

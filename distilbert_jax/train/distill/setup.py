@@ -163,7 +163,7 @@ def _steps(
     programs = {
         "gradients": gradients,
         "eval_step": make_eval_step(_measured(inputs.corpus, configs), mesh),
-        "dissect": make_inspect_step(objective, mesh),
+        "inspect_step": make_inspect_step(objective, mesh),
         "forward": {
             name: make_forward(model, make_batch=ask, mesh=mesh, seed=experiment.seed, with_dropout=name == "student")
             for name, model in {**objective.teachers, "student": objective.student}.items()

@@ -15,9 +15,9 @@ def documents(packed, tokenizer):
     for tokens, segments in zip(packed.tokens, packed.segment_ids, strict=True):
         for number in range(1, segments.max() + 1):
             piece = tokens[segments == number]
-            assert (piece[0], piece[-1]) == (tokenizer.cls, tokenizer.sep)
+            assert (piece[0], piece[-1]) == (tokenizer.cls_id, tokenizer.sep_id)
             found.append(tuple(piece[1:-1].tolist()))
-        assert (tokens[segments == 0] == tokenizer.pad).all()
+        assert (tokens[segments == 0] == tokenizer.pad_id).all()
         assert (np.diff(segments[segments > 0].astype(int)) >= 0).all()
     return found
 

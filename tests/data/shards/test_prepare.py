@@ -56,7 +56,9 @@ def test_what_it_makes(corpus, tokenizer):
     assert totals["real_share"] > 0.9
     [file] = prepared.manifest["files"]
     assert (file["source"], file["sha256"]) == ("a", files.sha256(pathlib.Path(file["name"])))
-    words = np.bincount(np.concatenate([np.array(p) for p in pieces(prepared, "train")]), minlength=tokenizer.size)
+    words = np.bincount(
+        np.concatenate([np.array(p) for p in pieces(prepared, "train")]), minlength=tokenizer.vocab_size
+    )
     np.testing.assert_array_equal(prepared.token_counts[5:], words[5:])
     left_over = [p.name for p in prepared.folder.iterdir() if p.suffix in {".bin", ".partial"} or p.name == "plan.json"]
     assert not left_over
@@ -71,7 +73,7 @@ def test_duplicates_are_dropped_and_counted(corpus, tokenizer, tmp_path):
     alone = prepare(corpus, tokenizer)
     text = (tmp_path / "a.txt").read_text()
     (tmp_path / "a.txt").write_text(text + "\n\n" + text)
-    twice = prepare(dataclasses.replace(corpus, folder=str(tmp_path / "twice")), tokenizer)
+    twice = prepare(dataclasses.replace(corpus, shard_dir=str(tmp_path / "twice")), tokenizer)
     assert twice.manifest["totals"]["duplicates"] == 500
     for side in ("train", "held_out"):
         assert sorted(pieces(alone, side)) == sorted(pieces(twice, side))
@@ -98,7 +100,7 @@ def test_duplicates_in_bounded_memory(at_once):
 def test_workers_cannot_change_the_shards(corpus, tokenizer, tmp_path, monkeypatch, cores):
     prepare(corpus, tokenizer)
     monkeypatch.setattr(os, "cpu_count", lambda: cores)
-    prepare(dataclasses.replace(corpus, folder=str(tmp_path / "again")), tokenizer)
+    prepare(dataclasses.replace(corpus, shard_dir=str(tmp_path / "again")), tokenizer)
     assert contents(tmp_path / "shards") == contents(tmp_path / "again")
 
 
@@ -116,7 +118,7 @@ from distilbert_jax.hub.smoke import tiny_tokenizer
 if __name__ == "__main__":
     chunks.CHUNK = 2_000
     source, folder = sys.argv[1:]
-    corpus = prepare.Corpus(sources={"a": Files(source)}, folder=folder, sequence_length=32, held_out=0.1)
+    corpus = prepare.Corpus(sources={"a": TextFiles(source)}, shard_dir=folder, sequence_length=32, held_out=0.1)
     prepare.prepare(corpus, tiny_tokenizer())
 """
 
@@ -136,7 +138,7 @@ def test_killed_half_way_it_goes_on_and_never_looks_whole(corpus, tokenizer, tmp
     process.wait()
     assert not (folder / "manifest.json").exists()
     there = {path: path.stat().st_mtime_ns for path in folder.glob("*.json") if path.name != "plan.json"}
-    again = prepare(dataclasses.replace(corpus, folder=str(folder)), tokenizer)
+    again = prepare(dataclasses.replace(corpus, shard_dir=str(folder)), tokenizer)
     assert contents(wanted.folder) == contents(folder)
     assert again.sha256 == wanted.sha256
     assert all(path.stat().st_mtime_ns == time for path, time in there.items())  # not made anew

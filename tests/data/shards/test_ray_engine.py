@@ -76,9 +76,9 @@ def test_no_cluster_there(monkeypatch):
         ValueError, match=r"--ray-address auto: there is no Ray cluster at this address; `ray start --head` starts one"
     ):
         ray_engine.RayEngine("auto")
-    with pytest.raises(ValueError, match="no Ray cluster there.*Connection refused"):
+    with pytest.raises(ValueError, match="no Ray cluster at this address.*Connection refused"):
         ray_engine.RayEngine("localhost:9")
-    with pytest.raises(ValueError, match="no Ray cluster there.*write HOST:PORT, or auto"):
+    with pytest.raises(ValueError, match="no Ray cluster at this address.*write HOST:PORT, or auto"):
         ray_engine.RayEngine("localhost")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'distilbert_jax\[cluster\]'"):
@@ -103,7 +103,7 @@ def prepared(address: str, corpus, tokenizer, folder: pathlib.Path):
     """By the cluster."""
     ray.shutdown()
     engine = ray_engine.RayEngine(address)
-    return prepare(dataclasses.replace(corpus, folder=str(folder)), tokenizer, engine)
+    return prepare(dataclasses.replace(corpus, shard_dir=str(folder)), tokenizer, engine)
 
 
 def contents(folder: pathlib.Path) -> dict[str, bytes]:
@@ -176,7 +176,7 @@ def test_it_goes_on_with_what_is_there(nodes, corpus, tokenizer, tmp_path, monke
     monkeypatch.setattr(chunks, "CHUNK", 2_000)
     monkeypatch.setattr(chunks, "TOGETHER", 2)
     here = prepare(corpus, tokenizer)
-    keep, kept = ray_engine.workers.keep, []
+    keep, kept = ray_engine.local_engine.keep, []
 
     def once(name, rows, folder):
         if len(kept) == 5:
@@ -184,12 +184,12 @@ def test_it_goes_on_with_what_is_there(nodes, corpus, tokenizer, tmp_path, monke
         kept.append(name)
         return keep(name, rows, folder)
 
-    monkeypatch.setattr(ray_engine.workers, "keep", once)
+    monkeypatch.setattr(ray_engine.local_engine, "keep", once)
     with pytest.raises(KeyboardInterrupt):
         prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
     assert not (tmp_path / "there" / "manifest.json").exists()
     again = []
-    monkeypatch.setattr(ray_engine.workers, "keep", lambda name, *rest: again.append(name) or keep(name, *rest))
+    monkeypatch.setattr(ray_engine.local_engine, "keep", lambda name, *rest: again.append(name) or keep(name, *rest))
     there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
     assert not set(kept[:4]) & set(again)
     assert contents(there.folder) == contents(here.folder)

@@ -64,7 +64,7 @@ def test_empty_rows_ask_nothing(batches):
 
 def test_a_batch_smaller_than_its_layout(batches):
     """The devices do not divide it: the same rows as on one device, and empty ones."""
-    few = dataclasses.replace(batches, size=6)
+    few = dataclasses.replace(batches, batch_size=6)
     assert len(few) == 17
     order = lambda batches: [sorted(b["row_ids"][b["label_weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
     assert order(few) == order(dataclasses.replace(few, layout=BatchLayout(accumulation=1, rows=6)))

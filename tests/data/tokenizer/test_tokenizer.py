@@ -81,12 +81,12 @@ def test_no_tokenizer_at_all(folder):
         tokens.load_tokenizer(folder)
 
 
-def test_belongs_to(tokenizer):
-    tokenizer.belongs_to(tokenizer.size, "here")
-    tokenizer.belongs_to(tokenizer.size + 127, "here")  # padded up to a multiple of 128
-    for size in (tokenizer.size - 1, tokenizer.size + 128):
+def test_check_vocab_size(tokenizer):
+    tokenizer.check_vocab_size(tokenizer.vocab_size, "here")
+    tokenizer.check_vocab_size(tokenizer.vocab_size + 127, "here")  # padded up to a multiple of 128
+    for size in (tokenizer.vocab_size - 1, tokenizer.vocab_size + 128):
         with pytest.raises(ValueError, match="one of them belongs to another model"):
-            tokenizer.belongs_to(size, "here")
+            tokenizer.check_vocab_size(size, "here")
 
 
 def test_a_large_vocabulary_needs_four_bytes():
@@ -95,7 +95,7 @@ def test_a_large_vocabulary_needs_four_bytes():
     built = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=False)
     backend = tokens.parse_tokenizer(built.to_str(), where=str(folder))
     whole = tokens.Tokenizer(
-        backend=backend, **{role: backend.token_to_id(word) for role, word in tokens.SPECIAL_TOKENS.items()}
+        backend=backend, **{f"{role}_id": backend.token_to_id(word) for role, word in tokens.SPECIAL_TOKENS.items()}
     )
     assert (whole.vocab_size, whole.dtype) == (119_547, np.uint32)
     packed = packing.pack([" ".join(["ตัวอย่าง", "пример", "例"] * 20)], whole, sequence_length=64)

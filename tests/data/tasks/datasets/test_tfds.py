@@ -58,7 +58,7 @@ def test_a_record_is_an_example(prepared, name):
         "stsb": lambda: (example.texts, example.label) == (("a", "b"), 2.5),
         "imdb": lambda: (example.texts, example.label) == (("a fine film",), 1),
         "piqa": lambda: (example.first, example.choices, example.label) == ("a", ("b", "c"), 1),
-        "squad": lambda: (example.context, example.answers, example.starts) == ("the cat", ("cat",), (4,)),
+        "squad": lambda: (example.context, example.answers, example.answer_starts) == ("the cat", ("cat",), (4,)),
         "conll2003": lambda: (example.words, example.tags) == (("Ada", "runs"), ("B-PER", "O")),
     }[name]
     assert got()

@@ -60,11 +60,11 @@ def test_what_is_cut_is_counted(reading):
 
 
 def test_windows_hold_every_token_and_share_some():
-    slices = list(windows(25, room=10, window_overlap=4))
+    slices = list(windows(25, room=10, overlap=4))
     assert [(s.start, s.stop) for s in slices] == [(0, 10), (6, 16), (12, 22), (18, 25)]
-    assert list(windows(0, room=10, window_overlap=4)) == [slice(0, 0)]
+    assert list(windows(0, room=10, overlap=4)) == [slice(0, 0)]
     with pytest.raises(ValueError, match="cannot share 10"):
-        next(windows(25, room=10, window_overlap=10))
+        next(windows(25, room=10, overlap=10))
 
 
 def test_a_long_text_in_windows_is_one_example(reading):
@@ -253,7 +253,7 @@ def test_choices_are_documents_of_one_row(reading, tokenizer):
 
 def read_real(form, examples, max_length):
     """(encoded, what answers of a perfect model would be)."""
-    encoded = form.rows(
+    encoded = form.encode(
         examples,
         TaskTokenizer(tokenizer=tokens.load_tokenizer(shared("teachers/minilm-l6-h384-mlm")), max_length=max_length),
     )
