@@ -10,8 +10,9 @@
 #
 # sbatch experiments/launch/slurm.sh experiments/distilbert_base_uncased.py workdir=runs/distilbert
 #
-# One process a node, with all of its GPUs; every node sees this folder. Two minutes before the time is over the run saves and ends with 143, and is put
-# back in the queue; where a node is lost it is started again, three times at most. Bad input and wrong usage are not tried again for ever.
+# Runs one process per node, with all GPUs of the node. Every node must see this folder. Two minutes before its time
+# ends, the run saves a checkpoint, ends with status 143 and is requeued. After any other failure, such as a lost node,
+# it is requeued three times at most. Wrong usage (status 2) is not requeued.
 set -u
 RETRIES=3
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)

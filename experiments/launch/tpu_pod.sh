@@ -2,8 +2,10 @@
 # TPU=my-pod ZONE=us-central1-a experiments/launch/tpu_pod.sh experiments/distilbert_base_uncased.py workdir=gs://bucket/runs/distilbert \
 #     corpus.shard_dir=gs://bucket/shards
 #
-# The same command on every host of a TPU pod slice, from any machine with gcloud. Each host has this project in ~/distilbert_jax, installed with the extras
-# tpu and storage; they share a bucket (or a folder, Filestore, say). Where a host is lost all are started again, and go on from the last checkpoint; at most RETRIES times.
+# Runs the same command on every host of a TPU pod slice, from any machine that has gcloud. Each host has this project
+# in ~/distilbert_jax, installed with the extras tpu and storage. The hosts share a bucket, or a folder such as
+# Filestore. After a failure, such as a lost host, the command is started again on all hosts and continues from the last
+# checkpoint, RETRIES times at most.
 set -u
 RETRIES=${RETRIES:-3}
 words=$(printf '%q ' "$@")
