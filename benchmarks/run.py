@@ -124,7 +124,7 @@ def main() -> None:
     kind.add_argument("--quick", action="store_true")
     kind.add_argument("--gpu", action="store_true")
     args = parser.parse_args()
-    args.into.mkdir(parents=True, exist_ok=True)
+    args.output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
         benchmarks = quick(scratch) if args.quick else on_a_gpu() if args.gpu else whole(args.model, args.glue)
@@ -137,8 +137,8 @@ def main() -> None:
                 print(table, flush=True)
                 found.append(table)
                 text = "\n".join([f"# Benchmarks\n\n{machine()}\n", *map(str, found)])
-                (args.into / "results.md").write_text(text, encoding="utf-8")
-                picture(found, args.into / "results.png")
+                (args.output_dir / "results.md").write_text(text, encoding="utf-8")
+                picture(found, args.output_dir / "results.png")
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _of_a_module(func, name):
 
 def test_an_experiment_file_is_said_to_be_code():
     said = subprocess.run([sys.executable, "-m", "distilbert_jax", "distill", "--help"], capture_output=True, text=True)
-    assert "it is code, so run only those you trust" in " ".join(said.stdout.split())
+    assert "the file is Python code that will be executed, so run only files you trust" in " ".join(said.stdout.split())
     assert "It is code: run only those you trust." in (ROOT / "README.md").read_text()
 
 

@@ -21,7 +21,7 @@ def make_single_text_call(model: PretrainedModel, *, length: int = 128) -> Calla
     """A call that puts one text of `length` tokens through encoder and head."""
     batch = Batch.from_tokens(jnp.ones((1, length), jnp.int32))
     apply: Any = model.module.apply
-    scores = jax.jit(lambda params, batch: apply({"params": params}, batch).scores)
+    scores = jax.jit(lambda params, batch: apply({"params": params}, batch).logits)
     params = jax.device_put(model.params)
     return lambda: scores(params, batch)
 

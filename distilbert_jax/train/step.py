@@ -41,7 +41,7 @@ def make_train_step(
     """
 
     def step(state, teacher_params, rows):
-        scale = state.scale
+        scale = state.loss_scale
         if scale is None:
             grads, metrics = gradients(state.params, teacher_params, rows)
         else:
@@ -54,7 +54,7 @@ def make_train_step(
         metrics[log_keys.NONFINITE_STEPS.name] = state.nonfinite_steps
         if scale is not None:
             metrics[log_keys.LOSS_SCALE.name] = scale.value
-            metrics[log_keys.LOSS_SCALE_OVERFLOWS.name] = state.scale.skipped
+            metrics[log_keys.LOSS_SCALE_OVERFLOWS.name] = state.loss_scale.num_overflows
         return state, metrics
 
     return step
@@ -72,10 +72,10 @@ def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
 
     def of_device(rows, student, teachers, scale):
         batches, sums = objective.make_batches(rows)
-        params = student.whole()
+        params = student.gather()
 
         def of_micro(batch):
-            known, batch = teachers.whole_beside(batch)
+            known, batch = teachers.gather_with(batch)
             targets = objective.teacher_outputs(known, batch)
 
             def value(params):
@@ -90,7 +90,7 @@ def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
             dict.fromkeys((log_keys.LOSS.name, *named.values()), jnp.zeros(())),
         )
         grads, metrics = sum_over_microbatches(of_micro, batches, zeros)
-        return student.summed(grads), sum_over_devices(metrics)
+        return student.reduce_scatter(grads), sum_over_devices(metrics)
 
     mapped = shard_map_rows(of_device, mesh, out=lambda student, *_: (student, P()))
     return lambda params, teacher_params, rows, scale=1.0: mapped(rows, params, teacher_params, jnp.float32(scale))
@@ -125,15 +125,15 @@ def make_eval_step(objective: Objective, mesh: Mesh) -> Callable[[Any, Mapping[s
     watched = objective.extra_metrics
 
     def of_device(rows, params, teacher_params):
-        params = params.whole()
+        params = params.gather()
 
         def of_micro(batch):
-            known, batch = teacher_params.whole_beside(
+            known, batch = teacher_params.gather_with(
                 objective.make_batch(row_keys(objective.seed, batch, MASKING_KEY), batch)
             )
             outputs, targets = objective.student({"params": params}, batch), objective.teacher_outputs(known, batch)
             _, means = base.total_loss({}, watched, {}, outputs, targets, dict.fromkeys(watched, jnp.ones(())))
-            return means | {log_keys.MASKED_TOKENS.name: batch.weights.sum()}
+            return means | {log_keys.MASKED_TOKENS.name: batch.label_weights.sum()}
 
         zeros = dict.fromkeys((*watched, log_keys.MASKED_TOKENS.name), jnp.zeros(()))
         return sum_over_devices(sum_over_microbatches(of_micro, rows, zeros))
@@ -151,7 +151,7 @@ def make_forward(
 
     def of_device(rows, params):
         def of_micro(batch):
-            known, batch = params.whole_beside(make_batch(row_keys(seed, batch, MASKING_KEY), batch))
+            known, batch = params.gather_with(make_batch(row_keys(seed, batch, MASKING_KEY), batch))
             keys = row_keys(seed, batch, DROPOUT_KEY) if with_dropout else None
             return apply({"params": known}, batch, keys=keys).hidden_states[-1].sum(dtype=jnp.float32)
 

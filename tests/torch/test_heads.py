@@ -179,7 +179,7 @@ def off(family, case, **changes):
 
 
 MISTAKES = {
-    "bert's summary with relu": ("bert", "one class", dict(summary="relu")),
+    "bert's summary with relu": ("bert", "one class", dict(pooler_activation="relu")),
     "distilbert's summary with tanh": ("distilbert", "one class", dict(pooler_activation="tanh")),
     "the summary of another token": (
         "distilbert",

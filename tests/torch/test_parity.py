@@ -44,9 +44,9 @@ def our_outputs(model, ids, mask, types, **changes):
     return jax.jit(MaskedLM(config).apply)({"params": params}, batch_of(ids, mask, types))
 
 
-def answers(family, *, activation="gelu", pairs=False, mistake=None, **changes):
+def answers(family, *, hub_activation="gelu", pairs=False, mistake=None, **changes):
     """(ours, theirs) at real places: the logits, then every hidden state. `changes` go into our config."""
-    theirs, ours = both(family, activation)
+    theirs, ours = both(family, hub_activation)
     ids, mask, types = text(pairs=pairs)
     wanted = their_outputs(theirs, ids, mask, types)
     got = our_outputs(
@@ -70,7 +70,7 @@ def in_tolerances(family, **changes):
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_and_every_hidden_state(family, activation):
-    assert in_tolerances(family, activation=activation) <= 1
+    assert in_tolerances(family, hub_activation=activation) <= 1
 
 
 def test_pairs_of_texts():
