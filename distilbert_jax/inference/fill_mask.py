@@ -35,7 +35,7 @@ def make_fill_mask(model: PretrainedModel) -> FillMaskFunction:
             ids, segment_ids=segments, positions=compute_positions(segments), predict_positions=at
         )
         outputs: Any = model.module.apply({"params": params}, batch)
-        return outputs.scores.dense()[0, 0]
+        return outputs.logits.to_dense()[0, 0]
 
     def run(ids: np.ndarray, at: int) -> Array:
         if len(ids) > length:
