@@ -60,7 +60,7 @@ def distill(experiment: Experiment, *, command: RunCommand | None = None, profil
 @contextlib.contextmanager
 def _first_process_downloads(hosts: ProcessGroup, stored: remote_folder.RemoteFolder | None) -> Iterator[None]:
     """Downloads a stored run, and does what is inside, in the first process before the others do."""
-    with hosts.first_process_first():
+    with hosts.first_process_runs_first():
         if stored:
             download_run(stored)
         yield
