@@ -74,7 +74,7 @@ def fetch_run(run: str) -> pathlib.Path:
     """Returns the folder of a run. A run in an object store is first copied to this machine."""
     from distilbert_jax.io import remote_folder
 
-    if stored := remote_folder.remote_folder(run):
+    if stored := remote_folder.open_remote_folder(run):
         from distilbert_jax.runtime.remote_run import download_run
 
         download_run(stored, every=True)
