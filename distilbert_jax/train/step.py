@@ -72,10 +72,10 @@ def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
 
     def of_device(rows, student, teachers, scale):
         batches, sums = objective.make_batches(rows)
-        params = student.gather()
+        params = student.whole()
 
         def of_micro(batch):
-            known, batch = teachers.gather_with(batch)
+            known, batch = teachers.whole_beside(batch)
             targets = objective.teacher_outputs(known, batch)
 
             def value(params):
@@ -90,7 +90,7 @@ def make_gradients(objective: Objective, mesh: Mesh) -> Gradients:
             dict.fromkeys((log_keys.LOSS.name, *named.values()), jnp.zeros(())),
         )
         grads, metrics = sum_over_microbatches(of_micro, batches, zeros)
-        return student.reduce_scatter(grads), sum_over_devices(metrics)
+        return student.summed(grads), sum_over_devices(metrics)
 
     mapped = shard_map_rows(of_device, mesh, out=lambda student, *_: (student, P()))
     return lambda params, teacher_params, rows, scale=1.0: mapped(rows, params, teacher_params, jnp.float32(scale))
@@ -125,10 +125,10 @@ def make_eval_step(objective: Objective, mesh: Mesh) -> Callable[[Any, Mapping[s
     watched = objective.extra_metrics
 
     def of_device(rows, params, teacher_params):
-        params = params.gather()
+        params = params.whole()
 
         def of_micro(batch):
-            known, batch = teacher_params.gather_with(
+            known, batch = teacher_params.whole_beside(
                 objective.make_batch(row_keys(objective.seed, batch, MASKING_KEY), batch)
             )
             outputs, targets = objective.student({"params": params}, batch), objective.teacher_outputs(known, batch)
@@ -151,7 +151,7 @@ def make_forward(
 
     def of_device(rows, params):
         def of_micro(batch):
-            known, batch = params.gather_with(make_batch(row_keys(seed, batch, MASKING_KEY), batch))
+            known, batch = params.whole_beside(make_batch(row_keys(seed, batch, MASKING_KEY), batch))
             keys = row_keys(seed, batch, DROPOUT_KEY) if with_dropout else None
             return apply({"params": known}, batch, keys=keys).hidden_states[-1].sum(dtype=jnp.float32)
 

@@ -45,10 +45,10 @@ def make_inspect_step(objective: Objective, mesh: Mesh) -> InspectStep:
 
     def of_device(rows, params, teachers):
         batches, sums = objective.make_batches(rows)
-        params = params.gather()
+        params = params.whole()
 
         def of_row(row):
-            known, batch = teachers.gather_with(jax.tree.map(lambda x: x[None], row))
+            known, batch = teachers.whole_beside(jax.tree.map(lambda x: x[None], row))
             targets = objective.teacher_outputs(known, batch)
             outputs, back = jax.vjp(lambda student: objective.student_outputs(student, batch), params["student"])
             _, means = base.total_loss(losses, objective.extra_metrics, params["losses"], outputs, targets, sums)
