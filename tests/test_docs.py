@@ -105,7 +105,7 @@ def test_several_processes(command):
     """
     args = make_parser().parse_args(shlex.split(command.removeprefix(PYTHON)))
     experiment = experiment_file.apply_overrides(experiment_file.load_experiment(ROOT / args.file), args.overrides)
-    remote_folder.remote_folder(experiment.workdir)
+    remote_folder.open_remote_folder(experiment.workdir)
     if args.run is distill.run:
         processes.parse_process(args.distributed)
 

@@ -43,7 +43,7 @@ def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_local_folder(text: str) -> str:
-    """Parses a folder that has to be on this machine's disk."""
+    """Returns the name of a folder after checking that it is on this machine's disk, not in an object store."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
             f"{text} is an address in an object store; this folder has to be on this machine's disk"
@@ -51,19 +51,19 @@ def parse_local_folder(text: str) -> str:
     return text
 
 
-def load_tasks(named: Sequence[str]) -> list[tuple["Task", str]]:
+def load_tasks(texts: Sequence[str]) -> list[tuple["Task", str]]:
     """Loads the tasks that `--task` names.
 
     Args:
-        named: NAME=FOLDER for files on disk, or NAME alone for TensorFlow Datasets.
+        texts: NAME=FOLDER for files on disk, or NAME alone for TensorFlow Datasets.
 
     Returns:
-        Each task with its folder, or "TFDS".
+        (task, folder) for each; "TFDS" instead of the folder for TensorFlow Datasets.
     """
     from distilbert_jax.data.tasks import registry
 
     tasks = []
-    for text in named:
+    for text in texts:
         name, equals, folder = text.partition("=")
         task = registry.find_task(name, pathlib.Path(folder)) if equals else registry.find_tfds_task(name)
         tasks.append((task, folder or "TFDS"))
@@ -74,8 +74,8 @@ def fetch_run(run: str) -> pathlib.Path:
     """Returns the folder of a run. A run in an object store is first copied to this machine."""
     from distilbert_jax.io import remote_folder
 
-    if stored := remote_folder.remote_folder(run):
+    if remote := remote_folder.open_remote_folder(run):
         from distilbert_jax.runtime.remote_run import download_run
 
-        download_run(stored, every=True)
+        download_run(remote, every=True)
     return remote_folder.local_path(run)

@@ -8,7 +8,7 @@ from distilbert_jax.cli.parser import make_parser
 from distilbert_jax.config.renamed import find_new_flag
 from distilbert_jax.io import compilation_cache
 
-MAX_ERROR_CHARACTERS = 2_000
+MAX_ERROR_CHARACTERS = 2_000  # of an error message that is printed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,8 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; those of the process if left out.
 
     Returns:
-        The exit status: 0 for success, 1 for bad input, 2 for wrong usage, and 128 + n if signal n ended a run
-        that saved itself.
+        The exit status: 0 for success, 1 for bad input or a problem with the disk, and 128 + n if signal n ended the
+        command.
+
+    Raises:
+        SystemExit: for wrong usage, with status 2, and after `--help`, with status 0.
     """
     parser = make_parser()
     # argparse does not accept NAME=VALUE after an option, so such words are collected here.
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     elif rest:
         args.overrides += rest
+    # This has to come before the command imports jax.
     compilation_cache.enable_compilation_cache()
     try:
         args.run(args)
@@ -55,4 +59,5 @@ def format_error(error: Exception) -> str:
     text = str(error)
     if len(text) <= MAX_ERROR_CHARACTERS:
         return text
+    # The end often says how to fix the error, so it is kept as well as the start.
     return f"{text[: MAX_ERROR_CHARACTERS // 2]} … {text[-MAX_ERROR_CHARACTERS // 4 :]}"

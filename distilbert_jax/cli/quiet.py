@@ -1,4 +1,4 @@
-"""Silences libraries that print what a command says better in its own words."""
+"""Silences libraries that print long messages where the command itself prints one clear line."""
 
 import os
 import warnings

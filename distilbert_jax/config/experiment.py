@@ -1,4 +1,4 @@
-"""What a run is: one frozen tree of plain dataclasses, built by a file in experiments/."""
+"""The configuration of a distillation run: one tree of frozen dataclasses, made by a file in experiments/."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,28 +13,44 @@ from distilbert_jax.optimizer import AdamW
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """A model that is there already: a Hub folder, a Hub id, or `package:NAME` for the data files of an installed
-    Python package.
+    """A pretrained model.
 
-    What is stated here is checked against the folder on loading; what is left out is taken from its config.json.
+    Values that are given here are checked against the model's folder when it is loaded; values that are left out are
+    taken from its config.json.
+
+    Attributes:
+        name_or_path: a folder in the Hub's layout, its address in an object store, a Hub id, or `package:NAME` for the
+            data files of an installed Python package.
+        revision: the branch, tag or commit of a Hub id.
+        family: the name of a module in models/families/.
+        config: the model's sizes.
+        sha256: the SHA-256 of model.safetensors.
     """
 
     name_or_path: str
     _: dataclasses.KW_ONLY
-    revision: str = "main"  # of a Hub id
-    family: str | None = None  # a file name in models/families/
+    revision: str = "main"
+    family: str | None = None
     config: TransformerConfig | None = None
-    sha256: str | None = None  # of model.safetensors
+    sha256: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Student:
-    """Which layers are kept, of what. Where the weights come from is apart from who teaches: an adaptation has a
-    start and no teacher.
+    """The student: the model that it starts from and the layers that it keeps.
+
+    The model that it starts from need not be the teacher. An adaptation to other text has no teacher at all.
+
+    Attributes:
+        layers: the indices of the layers to copy, counted from 0, or "all".
+        init_from: the model to copy them from; the teacher if left out.
+        family: the model family of the student, the name of a module in models/families/.
+        dropout: dropout rate of the hidden states.
+        attention_dropout: dropout rate of the attention probabilities.
     """
 
     layers: tuple[int, ...] | Literal["all"]
-    init_from: Pretrained | None = None  # the teacher, where it is left out
+    init_from: Pretrained | None = None
     family: str = "distilbert"
     dropout: float = 0.1
     attention_dropout: float = 0.1
@@ -42,8 +58,12 @@ class Student:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Masking:
-    """`share` of each row's real tokens is asked; words are chosen with a probability proportional to max(count,
-    1)^−`smoothing`.
+    """How tokens are chosen for masked language modelling.
+
+    Attributes:
+        mask_rate: the fraction of each row's tokens to predict.
+        smoothing: a token of the vocabulary that occurs `count` times in the corpus is chosen with a probability
+            proportional to max(count, 1)^−smoothing. 0 chooses all tokens alike.
     """
 
     mask_rate: float = 0.15
@@ -52,8 +72,41 @@ class Masking:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A run. `global_batch_size` says how many rows make an update; accumulation and mesh are derived, so other devices
-    are no other experiment.
+    """A distillation run.
+
+    `global_batch_size` is the number of rows of one optimizer update. The number of microbatches and the mesh follow
+    from the devices, so the same experiment runs on other devices. The fields from `per_device_batch_size` on do not
+    change the result, only where and how often something happens.
+
+    Attributes:
+        name: the name of the run, and of its folder if `workdir` is left out.
+        corpus: the text and how it is split into rows.
+        student: the model to train.
+        losses: the terms of the loss, by name.
+        teacher: the model to learn from, or None if no loss needs one.
+        masking: how tokens are masked.
+        optimizer: the optimizer and its schedule.
+        steps: the number of optimizer updates.
+        global_batch_size: rows of one update, over all devices.
+        seed: of all random numbers of the run.
+        dtype: the type of the computation; parameters are always float32.
+        deterministic: whether to use XLA's reproducible kernels on a GPU, which are slower.
+        eval_rows: the largest number of held-out rows in an evaluation.
+        per_device_batch_size: rows that one device processes at once; "auto" for as many as fit into its memory,
+            according to what the compiled step needs.
+        remat: which activations the backward pass computes again, to save memory.
+        fsdp: devices that share one copy of the parameters, moments and teacher; rows are divided over them too.
+        tensor: devices of one process that divide the attention heads, MLP and vocabulary of the same rows.
+        workdir: the run's folder or its address in an object store; runs/NAME if left out.
+        eval_every: steps between two evaluations.
+        checkpoint_every: steps between two checkpoints.
+        keep_checkpoints: the number of checkpoints to keep.
+        log_every: steps between two lines of the log.
+        max_nonfinite_steps: the number of steps that may be skipped, because their loss or gradients are not finite,
+            before the run stops.
+
+    Raises:
+        ValueError: if a field has a value that is not possible.
     """
 
     name: str
@@ -66,44 +119,33 @@ class Experiment:
     steps: int
     global_batch_size: int = 2_048
     seed: int = 0
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of the computation; parameters are float32
-    deterministic: bool = False  # on a GPU: XLA's reproducible kernels, slower
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    deterministic: bool = False
     eval_rows: int = 1_024
-    # Where and how often: no part of what the run is.
-    per_device_batch_size: int | Literal["auto"] = (
-        32  # at once; "auto": as many as fit, by what the compiled step needs
-    )
-    remat: Remat = "none"  # what the backward pass computes anew, for memory
-    fsdp: int = 1  # devices that share one copy of parameters, moments and teacher; rows fall on them too
-    tensor: int = 1  # devices of a process that share a row: its heads, MLP and words
-    workdir: str | None = None  # runs/NAME, where it is left out
+    per_device_batch_size: int | Literal["auto"] = 32
+    remat: Remat = "none"
+    fsdp: int = 1
+    tensor: int = 1
+    workdir: str | None = None
     eval_every: int = 1_000
     checkpoint_every: int = 1_000
     keep_checkpoints: int = 2
     log_every: int = 10
-    max_nonfinite_steps: int = 0  # updates that are not finite which are left out before the run stops
+    max_nonfinite_steps: int = 0
 
     def __post_init__(self) -> None:
+        """Checks the values of the fields."""
         untrusted.check_file_name(self.name, what="the experiment's name")
         for name, loss in self.losses.items():
             if loss.teacher is not None and self.teacher is None:
-                raise ValueError(f"losses.{name} compares with a teacher, but the experiment has none")
+                raise ValueError(f"losses.{name} compares with a teacher, but the experiment has none: set teacher")
         if self.student.init_from is None and self.teacher is None:
-            raise ValueError("student.init_from is needed where there is no teacher to start from")
+            raise ValueError("student.init_from is needed if there is no teacher to start from")
         if not self.losses:
-            raise ValueError("losses: at least one is needed")
-        counts = (
-            "steps",
-            "global_batch_size",
-            "eval_rows",
-            "eval_every",
-            "checkpoint_every",
-            "keep_checkpoints",
-            "log_every",
-        )
-        for field in (*counts, "fsdp", "tensor") + (
-            () if self.per_device_batch_size == "auto" else ("per_device_batch_size",)
-        ):
+            raise ValueError("losses is empty: give at least one loss")
+        for field in POSITIVE_FIELDS:
+            if field == "per_device_batch_size" and self.per_device_batch_size == "auto":
+                continue
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
         if self.max_nonfinite_steps < 0:
@@ -111,23 +153,38 @@ class Experiment:
 
     @property
     def student_source(self) -> Pretrained:
-        """Where the student's weights come from."""
-        start = self.student.init_from or self.teacher
-        assert start is not None
-        return start
+        """The model that the student's weights come from."""
+        source = self.student.init_from or self.teacher
+        assert source is not None
+        return source
 
     @property
     def teacher_names(self) -> frozenset[str]:
-        """The teachers that losses compare with."""
+        """The names of the teachers that losses compare with."""
         return frozenset(loss.teacher for loss in self.losses.values() if loss.teacher)
 
     @property
     def needs_all_positions(self) -> bool:
-        """Whether a loss reads the scores of tokens that are not masked: then the vocabulary head runs at every
-        place.
+        """Whether a loss reads the logits of tokens that are not masked.
+
+        If so, the vocabulary head runs at every position, and otherwise only at the masked ones.
         """
         return any(isinstance(loss, LogitLoss) and loss.needs_all_positions for loss in self.losses.values())
 
+
+POSITIVE_FIELDS = (
+    "steps",
+    "global_batch_size",
+    "eval_rows",
+    "eval_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "log_every",
+    "fsdp",
+    "tensor",
+    "per_device_batch_size",
+)
+"""The fields of an Experiment that have to be at least 1."""
 
 RESUMABLE_FIELDS = (
     "per_device_batch_size",

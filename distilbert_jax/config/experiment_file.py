@@ -19,7 +19,7 @@ from distilbert_jax.data.sources.files import TextFiles
 T = TypeVar("T")
 
 TYPES_FROM_TEXT = {Pretrained: Pretrained, Source: TextFiles}
-"""Makes a config value of a plain word on the command line: `teacher=FOLDER`, `corpus.sources.text=FILES`."""
+"""Makes a config value from a plain word on the command line: `teacher=FOLDER`, `corpus.sources.text=FILES`."""
 
 NOT_SET = "not set"
 """The value at a field path that a config does not have, where it is compared with one that has it."""
@@ -48,7 +48,7 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
     try:
         spec.loader.exec_module(module)
         if not hasattr(module, "experiment"):
-            raise ValueError(f"{path} has no function `experiment`")
+            raise ValueError(f"{path} has no function `experiment`: define one that returns an Experiment")
         return module.experiment()
     except TypeError as error:
         raise _explain_renamed_field(error, path) from error
@@ -79,7 +79,7 @@ def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
         name, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"{change!r} is not NAME=VALUE, such as steps=1000")
-        experiment = _replaced(experiment, type(experiment), name.split("."), value, name)
+        experiment = _replace_field(experiment, type(experiment), name.split("."), value, name)
     return experiment
 
 
@@ -96,9 +96,12 @@ def flatten(node: Any) -> dict[str, Any]:
 
     A value that JSON has no kind for becomes text, and a tuple a list. Every dataclass has a field "class", its name.
     """
-    plain = lambda value: value if isinstance(value, str | int | float | None) else str(value)
+
+    def to_plain(value: Any) -> Any:
+        return value if isinstance(value, str | int | float | None) else str(value)
+
     return {
-        path: [plain(part) for part in value] if isinstance(value, list | tuple) else plain(value)
+        path: [to_plain(item) for item in value] if isinstance(value, list | tuple) else to_plain(value)
         for path, value in _leaves(node)
     }
 
@@ -116,12 +119,12 @@ def differences(
     Returns:
         By field path, (value in `one`, value in `other`); a config that does not have the field has `NOT_SET` there.
     """
-    found = {path: (one.get(path, NOT_SET), other.get(path, NOT_SET)) for path in sorted({*one, *other})}
-    return {path: pair for path, pair in found.items() if pair[0] != pair[1] and not is_within(path, except_in)}
+    pairs = {path: (one.get(path, NOT_SET), other.get(path, NOT_SET)) for path in sorted({*one, *other})}
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1] and not is_within(path, except_in)}
 
 
 def is_within(path: str, fields: Sequence[str]) -> bool:
-    """Whether a field path is one of `fields` or below one of them."""
+    """Returns whether a field path is one of `fields` or below one of them."""
     return any(path == field or path.startswith(f"{field}.") for field in fields)
 
 
@@ -138,8 +141,16 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{prefix}.{name}" if prefix else name)
 
 
-def _replaced(node: Any, declared_type: Any, keys: list[str], text: str, name: str) -> Any:
-    """Returns a copy of `node` in which the field that `keys` lead to is set to the value that `text` stands for."""
+def _replace_field(node: Any, declared_type: Any, keys: list[str], text: str, name: str) -> Any:
+    """Returns a copy of `node` in which the field that `keys` lead to is set to the value that `text` denotes.
+
+    Args:
+        node: a config dataclass, a mapping or a value.
+        declared_type: the type that the config declares for `node`.
+        keys: the rest of the field path, below `node`.
+        text: the value as it was typed.
+        name: the complete field path, for error messages.
+    """
     if not keys:
         return _parse_value(text, declared_type, name)
     if isinstance(node, Mapping):
@@ -154,7 +165,7 @@ def _replaced(node: Any, declared_type: Any, keys: list[str], text: str, name: s
         if new_key := renamed.find_new_key(key, children):
             raise ValueError(f"{name}: {key!r} was renamed to {new_key!r}")
         raise ValueError(f"{name}: there is no {key!r}; choose one of {', '.join(children)}")
-    child = _replaced(children[key], child_types[key], rest, text, name)
+    child = _replace_field(children[key], child_types[key], rest, text, name)
     return {**node, key: child} if isinstance(node, Mapping) else dataclasses.replace(node, **{key: child})
 
 

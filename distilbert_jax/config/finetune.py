@@ -1,4 +1,4 @@
-"""What a fine-tuning is: a model, a task and how it is learned."""
+"""The configuration of a fine-tuning: a model, a task and how the model learns it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,63 +19,98 @@ from distilbert_jax.optimizer import AdamW
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuneConfig:
-    """A model fine-tuned on a task, once for each seed."""
+    """The fine-tuning of a model on a task, with one or more seeds.
+
+    Attributes:
+        model: the model to fine-tune.
+        random_init: whether to use only the config and the tokenizer of the model, with random weights, to find out
+            what its weights are worth.
+        task: the name of the task.
+        task_dir: the folder with the task's files.
+        losses: the terms of the loss, by name.
+        teacher: a model fine-tuned on the same task, or None if no loss needs one.
+        optimizer: the optimizer and its schedule.
+        epochs: the number of passes over the training examples.
+        batch_size: rows of one update, over all devices.
+        max_length: the largest number of tokens of a row.
+        window_overlap: the number of tokens that neighbouring windows of a long text share; if left out, long texts
+            are truncated.
+        max_train_examples: the size of a fixed sample of the training examples; all of them if left out.
+        dropout: the dropout rate of the encoder; that of the model's config.json if left out.
+        dtype: the type of the computation; parameters are always float32.
+        per_device_batch_size: rows that one device processes at once. It does not change the result.
+
+    Raises:
+        ValueError: if a field has a value that is not possible.
+    """
 
     model: Pretrained
-    random_init: bool = False  # only the shape and the tokenizer of the model: what its weights are worth
+    random_init: bool = False
     task: str
-    task_dir: str  # of the task's files
+    task_dir: str
     losses: Mapping[str, Loss]
-    teacher: Pretrained | None = None  # fine-tuned on the same task
+    teacher: Pretrained | None = None
     optimizer: AdamW
     epochs: int
     batch_size: int
     max_length: int
-    window_overlap: int | None = None  # tokens that neighbouring windows of a long text share; it is cut where left out
-    max_train_examples: int | None = None  # a fixed sample of the training examples; all where left out
-    dropout: float | None = None  # of the whole encoder; as config.json says where left out
+    window_overlap: int | None = None
+    max_train_examples: int | None = None
+    dropout: float | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    per_device_batch_size: int = 32  # no part of what the run is
+    per_device_batch_size: int = 32
 
     def __post_init__(self) -> None:
+        """Checks the values of the fields."""
         for name, loss in self.losses.items():
             if loss.teacher is not None and self.teacher is None:
-                raise ValueError(f"losses.{name} compares with a teacher, but there is none")
+                raise ValueError(f"losses.{name} compares with a teacher, but there is none: set teacher")
         for field in ("epochs", "batch_size", "max_length", "per_device_batch_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
 
 
 MODEL_FIELDS = ("model", "random_init", "teacher", "losses", "task_dir")
-"""Field paths of a FineTune that say which model is fine-tuned, how it is taught, and where this machine has the task's
-files. The models of a retention table may differ in these, and in nothing else.
+"""Field paths of a FineTuneConfig in which the models of a retention table may differ, and in nothing else.
+
+They say which model is fine-tuned, how it is taught, and where the task's files are on this machine.
 """
 
 BUDGET_FIELDS = ("epochs", "batch_size", "optimizer.learning_rate", "max_length")
-"""Field paths of a FineTune that a retention table states below it, because scores depend on them most."""
+"""Field paths of a FineTuneConfig that a retention table states below it, because scores depend on them most."""
 
 RESUMABLE_FIELDS = ("per_device_batch_size",)
-"""Field paths of a FineTune that may change between a call and one that continues it."""
-
+"""Field paths of a FineTuneConfig that may change between a call and one that continues it."""
 
 HIDDEN_LOSSES: Mapping[str, Loss] = {"cosine": HiddenCosine(), "hidden_mse": HiddenMSE()}
-"""What a teacher can show beside its answers."""
+"""Losses on hidden states that can be added with a teacher, by the names that `--hidden-loss` takes."""
 
 
 def default_finetune_config(
     task: Task, *, task_dir: str, model: Pretrained, teacher: Pretrained | None = None, extra_losses: Sequence[str] = ()
 ) -> FineTuneConfig:
-    """The plan that is commonly followed for a task. With a teacher, half of the loss is its softened answer; `beside`
-    names losses of HIDDEN that are added to that.
+    """Returns the configuration that is commonly used for a task.
+
+    Args:
+        task: the task, whose recipe gives the learning rate, the epochs and the sizes.
+        task_dir: the folder with the task's files.
+        model: the model to fine-tune.
+        teacher: a model fine-tuned on the same task; its softened logits become half of the loss.
+        extra_losses: names of `HIDDEN_LOSSES` to add to the loss.
     """
-    recipe, kind = task.recipe, task.task_type.problem_type
-    numbers = kind in ("regression", "multi_label_classification")
-    share = 0.5 if teacher else 1.0
-    losses: dict[str, Loss] = {"hard": HardTargets(weight=share)}
-    if numbers:
-        losses = {"hard": RegressionMSE(weight=share) if kind == "regression" else MultiLabel(weight=share)}
+    recipe, problem_type = task.recipe, task.task_type.problem_type
+    hard_weight = 0.5 if teacher else 1.0
+    losses: dict[str, Loss]
+    if problem_type == "regression":
+        losses = {"hard": RegressionMSE(weight=hard_weight)}
+    elif problem_type == "multi_label_classification":
+        losses = {"hard": MultiLabel(weight=hard_weight)}
+    else:
+        losses = {"hard": HardTargets(weight=hard_weight)}
     if teacher:
-        losses["soft"] = LogitMSE(weight=0.5) if numbers else SoftTargets(weight=0.5, temperature=2.0)
+        # Soft targets need one probability distribution over all classes, which these two problem types do not have.
+        has_distribution = problem_type not in ("regression", "multi_label_classification")
+        losses["soft"] = SoftTargets(weight=0.5, temperature=2.0) if has_distribution else LogitMSE(weight=0.5)
     losses |= {name: HIDDEN_LOSSES[name] for name in extra_losses}
     return FineTuneConfig(
         model=model,

@@ -1,7 +1,8 @@
-"""Who is there: before JAX connects the processes of a run, each says its number to process 0.
+"""Makes sure that all processes of a run are there before JAX connects them.
 
-JAX aborts a process whose others do not come, with a stack trace, and does not say who it waited for. The call is made
-on the port that JAX listens on right after it.
+JAX aborts a process if others do not connect, with a stack trace and without their names. Therefore each process first
+reports its number to process 0, which then tells all of them to go ahead or what is wrong. This happens on the port
+on which JAX listens right after it.
 """
 
 import contextlib
@@ -11,106 +12,137 @@ import time
 
 from distilbert_jax.devices import socket_lines
 
-GO = "go"
-ANSWER_TIMEOUT_SECONDS = (
-    10.0  # seconds that process 0 may take to answer beyond the others' patience, and others to say who they are
-)
-RETRY_SECONDS = 0.2  # seconds between two tries to reach process 0
+GO_AHEAD = "go"
+ANSWER_TIMEOUT_SECONDS = 10.0
+"""How long process 0 may take to answer after the others' time is up, and how long others may take to say their number.
+"""
+RETRY_SECONDS = 0.2  # seconds between two attempts to connect to process 0
+MAX_NAMED_PROCESSES = 8  # in an error message
+_HINT = "Start every process with the same N and HOST:PORT, and choose a HOST that all of them can reach"
 
 
 def rendezvous(address: str, process: int, process_count: int, *, timeout_seconds: float) -> None:
-    """Returns once all `of` processes have come to process 0, which listens at HOST:PORT. ValueError, on each that came
-    and with those that did not, after `patience` seconds; where two say the same number, or count differently.
+    """Waits until all processes of a run have connected to process 0.
+
+    Args:
+        address: HOST:PORT, where process 0 listens.
+        process: the number of this process, counted from 0.
+        process_count: the number of processes of the run.
+        timeout_seconds: how long to wait.
+
+    Raises:
+        ValueError: if processes did not connect in time (the message lists them), if two have the same number or if
+            they disagree about the number of processes. It is raised in every process that connected.
     """
     host, _, port = address.rpartition(":")
-    until = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + timeout_seconds
     if process == 0:
-        _hear(int(port), process_count, until, timeout_seconds)
+        _gather_processes(int(port), process_count, deadline, timeout_seconds)
     else:
-        _say(host, int(port), process, process_count, until, timeout_seconds)
+        _report_to_first_process(host, int(port), process, process_count, deadline, timeout_seconds)
 
 
-def _hear(port: int, of: int, until: float, patience: float) -> None:
-    here: dict[int, socket.socket] = {}
+def _gather_processes(port: int, process_count: int, deadline: float, timeout_seconds: float) -> None:
+    """In process 0: accepts the other processes, then tells all of them to go ahead or what is wrong."""
+    connections: dict[int, socket.socket] = {}
     try:
-        told = GO
-        with socket.create_server(("", port), backlog=of) as listening:
-            while len(here) < of - 1 and told == GO:
-                told = _next(listening, here, of, until)
-        if told != GO:
-            missing = sorted(set(range(1, of)) - here.keys())
-            told = told or (
-                f"the run has {of} processes, and {_named(missing)} did not come in {patience:.0f} s. Start every "
-                "process with the same N and HOST:PORT, and a HOST that all can reach"
+        answer = GO_AHEAD
+        with socket.create_server(("", port), backlog=process_count) as server:
+            while len(connections) < process_count - 1 and answer == GO_AHEAD:
+                answer = _accept_process(server, connections, process_count, deadline)
+        if answer != GO_AHEAD:
+            missing = sorted(set(range(1, process_count)) - connections.keys())
+            answer = answer or (
+                f"the run has {process_count} processes, but {_format_processes(missing)} did not connect within "
+                f"{timeout_seconds:.0f} s. {_HINT}"
             )
-        for line in here.values():
-            _tell(line, told)
+        for connection in connections.values():
+            _reply(connection, answer)
     finally:
-        for line in here.values():
-            line.close()
-    if told != GO:
-        raise ValueError(told)
+        for connection in connections.values():
+            connection.close()
+    if answer != GO_AHEAD:
+        raise ValueError(answer)
 
 
-def _next(listening: socket.socket, here: dict[int, socket.socket], of: int, until: float) -> str:
-    """GO for one more that is `here`, "" where none comes in time, or what is wrong with who came."""
-    listening.settimeout(max(0.01, until - time.monotonic()))
+def _accept_process(
+    server: socket.socket, connections: dict[int, socket.socket], process_count: int, deadline: float
+) -> str:
+    """Accepts one connection and adds it to `connections`.
+
+    Returns:
+        GO_AHEAD if nothing is wrong, "" if nobody connected before the deadline, or else what is wrong.
+    """
+    server.settimeout(max(0.01, deadline - time.monotonic()))
     try:
-        line = listening.accept()[0]
+        connection = server.accept()[0]
     except TimeoutError:
         return ""
-    said = re.fullmatch(r"(\d{1,9})/(\d{1,9})", _line(line, ANSWER_TIMEOUT_SECONDS))
-    if not said:  # somebody else's
-        line.close()
-        return GO
-    number, count = int(said[1]), int(said[2])
-    wrong = ""
-    if count != of:
-        wrong = f"process {number} was started as one of {count}, process 0 as one of {of}: all need the same N"
-    elif number in here or not 0 < number < of:
-        wrong = f"two processes were started as {number}/{of}: each needs a number of its own"
-    if wrong:
-        _tell(line, wrong)
-        line.close()
-        return wrong
-    here[number] = line
-    return GO
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", _receive_or_empty(connection, ANSWER_TIMEOUT_SECONDS))
+    # Another program may try the port. It is not part of the run, so it is no error.
+    if not match:
+        connection.close()
+        return GO_AHEAD
+    process, its_process_count = int(match[1]), int(match[2])
+    problem = ""
+    if its_process_count != process_count:
+        problem = (
+            f"process {process} was started as one of {its_process_count}, but process 0 as one of {process_count}; "
+            "start all of them with the same N"
+        )
+    elif process in connections or not 0 < process < process_count:
+        problem = f"two processes were started as {process}/{process_count}; give each process its own number I"
+    if problem:
+        _reply(connection, problem)
+        connection.close()
+        return problem
+    connections[process] = connection
+    return GO_AHEAD
 
 
-def _say(host: str, port: int, process: int, of: int, until: float, patience: float) -> None:
+def _report_to_first_process(
+    host: str, port: int, process: int, process_count: int, deadline: float, timeout_seconds: float
+) -> None:
+    """In every other process: sends its number to process 0 and waits for the answer."""
     while True:
         try:
-            line = socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_SECONDS)
+            connection = socket.create_connection((host, port), timeout=ANSWER_TIMEOUT_SECONDS)
             break
         except OSError as error:
-            if time.monotonic() > until:
+            if time.monotonic() > deadline:
                 raise ValueError(
-                    f"process 0 was not found at {host}:{port} in {patience:.0f} s ({error}). Start every process with "
-                    "the same N and HOST:PORT, and a HOST that all can reach"
+                    f"process 0 could not be reached at {host}:{port} within {timeout_seconds:.0f} s ({error}). {_HINT}"
                 ) from None
             time.sleep(RETRY_SECONDS)
-    with line:
-        socket_lines.send(line, f"{process}/{of}")
-        told = _line(line, max(0.0, until - time.monotonic()) + ANSWER_TIMEOUT_SECONDS)
-    if told != GO:
-        raise ValueError(told or f"process 0 at {host}:{port} ended before all had come; its own output says why")
+    with connection:
+        socket_lines.send(connection, f"{process}/{process_count}")
+        answer = _receive_or_empty(connection, max(0.0, deadline - time.monotonic()) + ANSWER_TIMEOUT_SECONDS)
+    if answer != GO_AHEAD:
+        raise ValueError(
+            answer
+            or f"process 0 at {host}:{port} ended before all processes had connected; its own output says why. Start "
+            "all of them again"
+        )
 
 
-def _tell(line: socket.socket, said: str) -> None:
-    with contextlib.suppress(OSError):  # who has ended meanwhile needs no answer; JAX misses it, too
-        socket_lines.send(line, said)
+def _reply(connection: socket.socket, text: str) -> None:
+    """Sends an answer. A process that has ended needs none, and JAX will notice that it is missing."""
+    with contextlib.suppress(OSError):
+        socket_lines.send(connection, text)
 
 
-def _line(line: socket.socket, patience: float) -> str:
-    """One line, or "" where there is none in this time."""
-    line.settimeout(patience)
+def _receive_or_empty(connection: socket.socket, timeout_seconds: float) -> str:
+    """Returns one line, or "" if the connection was closed or no line came in time."""
+    connection.settimeout(timeout_seconds)
     try:
-        return socket_lines.receive(line)
-    except OSError:  # it closed, or says nothing
+        return socket_lines.receive(connection)
+    except OSError:
         return ""
 
 
-def _named(numbers: list[int]) -> str:
-    """At most a few of them."""
-    few = ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
-    return f"process {few}" if len(numbers) == 1 else f"processes {few}"
+def _format_processes(processes: list[int]) -> str:
+    """Formats the numbers of processes for an error message; the first few if there are many."""
+    text = ", ".join(map(str, processes[:MAX_NAMED_PROCESSES]))
+    if len(processes) > MAX_NAMED_PROCESSES:
+        text += f" and {len(processes) - MAX_NAMED_PROCESSES} more"
+    return f"process {text}" if len(processes) == 1 else f"processes {text}"

@@ -1,8 +1,9 @@
-"""Parameters cut over the mesh, and put together where they are used.
+"""Parameters that are divided over the mesh, and gathered where they are used.
 
-Along `fsdp` by hand: a student comes together once an update and its gradient is added up once an update, each device
-keeping its part; a teacher comes together in every micro-batch, as its layers are reached, and goes again. Along
-`tensor` by XLA, which finds from the cut of the parameters what each device multiplies (Xu et al., 2021).
+Along `fsdp` this code does it: the student is gathered once for each update, and its gradient is summed once for each
+update, of which each device keeps its own part. A teacher is gathered in every microbatch, layer by layer as the
+computation reaches them, and released again. Along `tensor` XLA does it: it derives from the sharding of the parameters
+what each device multiplies (Xu et al., 2021).
 """
 
 import dataclasses
@@ -32,50 +33,78 @@ SHARDING_RULES = {
     "down/kernel": P(TENSOR, FSDP),
     "transform/kernel": P(FSDP, None),
 }
-"""By the end of a parameter's path, which is that of its moments too. What has no rule is small, and whole
-everywhere.
+"""How parameters are divided, by the end of their path. An optimizer's moments have the same paths, so the same rules
+hold for them. A parameter without a rule is small, and every device holds all of it.
 """
 
 
 def check_divisible(config: TransformerConfig, mesh: AnyMesh, *, role: str) -> None:
-    """ValueError where devices cannot share this model's layers."""
+    """Checks that the layers of a model can be divided over the devices.
+
+    Args:
+        config: the model's configuration.
+        mesh: the mesh of the run.
+        role: the model's part in the run, "student" or the name of a teacher, for the error message.
+
+    Raises:
+        ValueError: if `fsdp` does not divide the hidden size, or `tensor` the number of attention heads.
+    """
     for axis, name, size in ((FSDP, "hidden_size", config.hidden_size), (TENSOR, "num_heads", config.num_heads)):
         if size % mesh.shape[axis]:
-            raise ValueError(f"{axis}={mesh.shape[axis]} does not divide the {role}'s {name}, {size}")
+            raise ValueError(
+                f"{axis}={mesh.shape[axis]} does not divide the {role}'s {name}, {size}: choose a divisor of {size}"
+            )
 
 
 def partition_specs(tree: Any, mesh: AnyMesh) -> Any:
-    """Of every parameter of a tree, or of what an optimizer keeps of it: the axes that it is cut over. An axis that
-    does not divide by its devices stays whole: 30,522 words by four, say.
+    """Returns the partition spec of every leaf of a tree of parameters or optimizer state.
+
+    An axis of a parameter that its devices cannot divide evenly is not divided, such as a vocabulary of 30,522 over
+    four devices.
     """
 
-    def of_leaf(path: Any, x: Any) -> P:
+    def per_leaf(path: Any, x: Any) -> P:
         rule = SHARDING_RULES.get(jax.tree_util.keystr(path[-2:], simple=True, separator="/"), P())
-        fits = len(rule) == len(x.shape)
-        divides = lambda axis, size: axis is not None and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
-        return P(*(a if divides(a, n) else None for a, n in zip(rule, x.shape, strict=True))) if fits else P()
+        if len(rule) != len(x.shape):
+            return P()
+        return P(*(axis if divides(axis, size) else None for axis, size in zip(rule, x.shape, strict=True)))
 
-    return jax.tree_util.tree_map_with_path(of_leaf, tree)
+    def divides(axis: str | None, size: int) -> bool:
+        return axis is not None and mesh.shape[axis] > 1 and size % mesh.shape[axis] == 0
+
+    return jax.tree_util.tree_map_with_path(per_leaf, tree)
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:
+    """Returns the sharding on `mesh` of every leaf of a tree of parameters or optimizer state."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition_specs(tree, mesh))
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardedTree:
-    """A tree on a device, which has a part of those leaves whose spec says FSDP."""
+    """A tree as one device holds it inside `shard_map`: of the leaves that are divided over `fsdp`, only its part.
+
+    Attributes:
+        parts: the tree of the device's parts.
+        specs: the partition spec of each leaf; those with FSDP are divided.
+    """
 
     parts: Any
     specs: Any
 
     def gather(self) -> Any:
-        gather = lambda x, spec: jax.lax.all_gather(x, FSDP, axis=spec.index(FSDP), tiled=True) if FSDP in spec else x
-        return jax.tree.map(gather, self.parts, self.specs)
+        """Returns the complete tree, gathered from all devices along `fsdp`."""
+
+        def per_leaf(x: jax.Array, spec: P) -> jax.Array:
+            return jax.lax.all_gather(x, FSDP, axis=spec.index(FSDP), tiled=True) if FSDP in spec else x
+
+        return jax.tree.map(per_leaf, self.parts, self.specs)
 
     def gather_with(self, x: Any) -> tuple[Any, Any]:
-        """(the whole tree, x), put together where `x` comes in, inside of a loop: XLA would do it before the loop, and
-        hold the whole all along.
+        """Returns (the complete tree, `x`), gathered only once `x` is there.
+
+        Call it inside a loop, with an `x` that changes. Without the barrier, XLA would gather the tree before the loop
+        and hold all of it until the end.
         """
         if not any(FSDP in spec for spec in jax.tree.leaves(self.specs)):
             return self.parts, x
@@ -83,23 +112,27 @@ class ShardedTree:
         return ShardedTree(parts, self.specs).gather(), x
 
     def reduce_scatter(self, tree: Any) -> Any:
-        """Σ over the devices of a tree like the whole one, of which this device keeps its part."""
+        """Sums a tree over the devices; this device keeps the part that it holds of this tree.
 
-        def sum_of(x: jax.Array, spec: P) -> jax.Array:
+        Args:
+            tree: values in the shapes of the complete tree, such as the gradient of this device's rows.
+        """
+
+        def per_leaf(x: jax.Array, spec: P) -> jax.Array:
             if FSDP not in spec:
                 return sum_over_devices(x)
             return _sum(jax.lax.psum_scatter(x, FSDP, scatter_dimension=spec.index(FSDP), tiled=True), (DATA,))
 
-        return jax.tree.map(sum_of, tree, self.specs)
+        return jax.tree.map(per_leaf, tree, self.specs)
 
 
 def sum_over_devices(x: Any) -> Any:
-    """Σ over the devices that rows fall on."""
+    """Sums a tree over the devices that rows are divided over."""
     return _sum(x, ROW_AXES)
 
 
 def _sum(x: Any, axes: tuple[str, ...]) -> Any:
-    """One device is spared a copy of every gradient."""
+    """Sums a tree over axes of the mesh. Axes of size 1 are left out, which saves a copy of every gradient."""
     axes = tuple(axis for axis in axes if jax.lax.axis_size(axis) > 1)
     return jax.lax.psum(x, axes) if axes else x
 
@@ -107,18 +140,30 @@ def _sum(x: Any, axes: tuple[str, ...]) -> Any:
 def shard_map_rows(
     f: Callable[..., Any], mesh: Mesh, *, out: Callable[..., Any] = lambda *_: P()
 ) -> Callable[..., Any]:
-    """Returns run(rows, *trees), which calls f(its rows, *Cut of each tree) on each device; rows are
-    [accumulation, b, …]. `out` gives the specs of the result from those of the trees; else it is the same everywhere.
+    """Makes a function run(rows, *trees) that calls `f` on each device with its rows and its parts of the trees.
+
+    Args:
+        f: called as f(rows of the device, *ShardedTree of each tree).
+        mesh: the mesh of the run.
+        out: returns the partition specs of the result, given those of the trees. If left out, the result has to be the
+            same on all devices.
+
+    Returns:
+        run(rows, *trees), with rows as arrays [accumulation, b, …] over all devices.
     """
 
     def run(rows: PackedRows | Batch, *trees: Any) -> Any:
-        by_hand = [jax.tree.map(_only_fsdp, partition_specs(tree, mesh)) for tree in trees]
-        of_device = lambda rows, *parts: f(rows, *map(ShardedTree, parts, by_hand))
+        # Along `tensor` the mapping is automatic, so only the axis `fsdp` is stated.
+        specs = [jax.tree.map(_only_fsdp, partition_specs(tree, mesh)) for tree in trees]
+
+        def per_device(rows: Any, *parts: Any) -> Any:
+            return f(rows, *map(ShardedTree, parts, specs))
+
         mapped = jax.shard_map(
-            of_device,
+            per_device,
             mesh=mesh,
-            in_specs=(P(None, ROW_AXES), *by_hand),
-            out_specs=out(*by_hand),
+            in_specs=(P(None, ROW_AXES), *specs),
+            out_specs=out(*specs),
             axis_names={*ROW_AXES} if mesh.shape[TENSOR] > 1 else {*ROW_AXES, TENSOR},
             check_vma=False,
         )
@@ -128,4 +173,5 @@ def shard_map_rows(
 
 
 def _only_fsdp(spec: P) -> P:
+    """Returns a partition spec without its axes other than `fsdp`."""
     return P(*(axis if axis == FSDP else None for axis in spec))

@@ -1,4 +1,4 @@
-"""What vendors say of their accelerators, one device each: arithmetic, memory, and the way between them."""
+"""Published figures of accelerators, for one device each: arithmetic, memory, and links to other devices."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,30 +6,41 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceSpec:
-    """`flops` per second by type, dense, float32 as JAX multiplies it unasked: in one pass of bfloat16 on TPUs, in TF32
-    on GPUs that have it. V100 and T4 have no bfloat16 and compute it in float32. float16 is as fast as bfloat16 where
-    it has no figure of its own.
+    """The vendor's figures of one device.
+
+    Attributes:
+        flops: FLOP/s of dense matrix products by type. float32 is as JAX multiplies it by default: in one pass of
+            bfloat16 on TPUs, in TF32 on GPUs that have it. V100 and T4 have no bfloat16 and compute it in float32.
+            float16 is as fast as bfloat16 if it has no figure of its own.
+        memory: bytes.
+        bandwidth: bytes/s between the device and its memory.
+        link: bytes/s that can be sent to other devices, over all links together.
+        watts: power of the board, or None if the vendor does not publish it.
     """
 
     flops: Mapping[str, float]
-    memory: float  # bytes
-    bandwidth: float  # of the memory, bytes/s
-    link: float  # to the other devices, bytes/s that can be sent, over all links together
-    watts: float | None = None  # of the board, where the vendor says
+    memory: float
+    bandwidth: float
+    link: float
+    watts: float | None = None
 
     def peak_flops(self, dtype: str) -> float:
+        """Returns the FLOP/s for matrix products of a type."""
         return self.flops.get(dtype, self.flops["bfloat16"])
 
 
 def _tpu(flops: float, **more: float) -> DeviceSpec:
+    """Makes the spec of a TPU, which by default multiplies float32 in one pass of bfloat16."""
     return DeviceSpec(flops={"bfloat16": flops, "float32": flops}, **more)
 
 
 def _gpu(flops: float, float32: float, **more: float) -> DeviceSpec:
+    """Makes the spec of a GPU, given its FLOP/s in bfloat16 and in float32."""
     return DeviceSpec(flops={"bfloat16": flops, "float32": float32}, **more)
 
 
 def _without_bfloat16(float16: float, float32: float, **more: float) -> DeviceSpec:
+    """Makes the spec of a GPU that has float16 but no bfloat16."""
     return DeviceSpec(flops={"float16": float16, "bfloat16": float32, "float32": float32}, **more)
 
 
@@ -51,5 +62,9 @@ DEVICE_SPECS = {
 
 
 def find_device(kind: str) -> DeviceSpec | None:
-    """By what JAX calls a device: the first name that is part of it."""
-    return next((device for name, device in DEVICE_SPECS.items() if name in kind), None)
+    """Returns the spec of a device by JAX's name for its kind, or None if it is not known.
+
+    JAX's names are longer than ours, such as "NVIDIA H100 80GB HBM3". The first name in `DEVICE_SPECS` that is part of
+    it counts.
+    """
+    return next((spec for name, spec in DEVICE_SPECS.items() if name in kind), None)

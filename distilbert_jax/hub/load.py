@@ -114,9 +114,9 @@ def resolve_folder(wanted: Pretrained) -> pathlib.Path:
     name = wanted.name_or_path
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
-    if stored := remote_folder.remote_folder(name):
+    if stored := remote_folder.open_remote_folder(name):
         if not stored.download_loose(
-            wanted=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED_FILES)
+            include=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED_FILES)
         ):
             raise ValueError(f"no model at {stored}: there are no files")
         return stored.copy

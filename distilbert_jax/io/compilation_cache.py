@@ -1,16 +1,18 @@
-"""Compiled programs, kept from one command to the next."""
+"""Keeps compiled programs from one command to the next."""
 
 import os
 import sys
 
 from distilbert_jax.io import cache_dir
 
-MAX_CACHE_BYTES = 2**31  # bytes; what was not used for longest goes first
+MAX_CACHE_BYTES = 2**31  # JAX deletes the programs that were not used for the longest time first
 
 
 def enable_compilation_cache() -> None:
-    """In `~/.cache/distilbert_jax/compiled`, unless JAX's own variables say otherwise; has to come before jax is
-    imported. Where that cannot be made, a line says so, and every command compiles for itself.
+    """Makes JAX keep compiled programs in the cache folder `compiled`, unless JAX's own variables say otherwise.
+
+    It has to be called before jax is imported. If the folder cannot be created, a line on stderr says so and every
+    command compiles its programs again.
     """
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -18,7 +20,9 @@ def enable_compilation_cache() -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        sys.stderr.write(f"compiled programs are not kept: {error}; JAX_COMPILATION_CACHE_DIR names another place\n")
+        sys.stderr.write(
+            f"compiled programs are not kept: {error}; set JAX_COMPILATION_CACHE_DIR to a folder that can be written\n"
+        )
         return
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
     os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_CACHE_BYTES))

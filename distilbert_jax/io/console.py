@@ -1,4 +1,4 @@
-"""A progress bar on a terminal; in a log file, a plain line now and then."""
+"""The console, and progress: a bar on a terminal, or a plain line from time to time in a log file."""
 
 import contextlib
 import time
@@ -15,15 +15,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-LINE_INTERVAL_SECONDS = 20.0  # seconds, where there is no terminal
+LINE_INTERVAL_SECONDS = 20.0  # between two lines where there is no terminal
 
 console = Console(highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
 def progress_bar(label: str, *, total: int | None, stays: bool = True) -> Iterator[Callable[..., None]]:
-    """Yields advance(done, note=""): `done` counts from the start, of `total` where that is known. A bar that does not
-    stay leaves nothing on the screen.
+    """Shows the progress of the block inside.
+
+    Args:
+        label: what is in progress.
+        total: the count at the end, or None if it is not known.
+        stays: whether the bar or the last line remains on the screen at the end.
+
+    Yields:
+        advance(done, note=""), to be called with the count so far and a text to show after it.
     """
     if console.is_terminal:
         columns = (
@@ -38,23 +45,27 @@ def progress_bar(label: str, *, total: int | None, stays: bool = True) -> Iterat
             task = progress.add_task(label, total=total, note="")
             yield lambda done, note="": progress.update(task, completed=done, note=note)
     else:
-        yield _lines(label, total, last_line=stays)
+        yield _make_line_printer(label, total, prints_last=stays)
 
 
-def _lines(label: str, total: int | None, *, last_line: bool) -> Callable[..., None]:
-    start = last = time.monotonic()
-    first: int | None = None
+def _make_line_printer(label: str, total: int | None, *, prints_last: bool) -> Callable[..., None]:
+    """Makes the `advance` of a progress bar that prints lines; `prints_last` says whether it always prints the end."""
+    start = last_printed = time.monotonic()
+    first_done: int | None = None
 
     def advance(done: int, note: str = "") -> None:
-        nonlocal last, first
-        first = done if first is None else first  # a run that goes on does not start at 0
+        nonlocal last_printed, first_done
+        # A run that continues does not start at 0, and only what is done since then tells how long the rest will take.
+        first_done = done if first_done is None else first_done
         now = time.monotonic()
-        if now - last < LINE_INTERVAL_SECONDS and not (last_line and done == total):
+        if now - last_printed < LINE_INTERVAL_SECONDS and not (prints_last and done == total):
             return
-        last = now
-        left = f", {(now - start) / (done - first) * (total - done):.0f} s left" if total and done > first else ""
+        last_printed = now
+        remaining = ""
+        if total and done > first_done:
+            remaining = f", {(now - start) / (done - first_done) * (total - done):.0f} s left"
         console.print(
-            f"{label} {done:,}{f' of {total:,}' if total else ''}, {now - start:.0f} s{left}  {note}".rstrip(),
+            f"{label} {done:,}{f' of {total:,}' if total else ''}, {now - start:.0f} s{remaining}  {note}".rstrip(),
             markup=False,
         )
 

@@ -1,4 +1,4 @@
-"""Format numbers: each kind of data on disk states one, so that data of another version are recognized."""
+"""Checks format numbers: each kind of data on disk states one, so that data of another version are recognized."""
 
 
 def check_format(stated: object, current: int, *, what: str, remedy: str) -> None:

@@ -1,4 +1,4 @@
-"""Writing so that a crash leaves nothing that looks whole, hashing, and keeping others out."""
+"""Writes, hashes and locks files and folders. After a crash, nothing incomplete has its final name."""
 
 import contextlib
 import errno
@@ -12,24 +12,24 @@ from typing import Any
 
 import filelock
 
-LOCK = ".lock"
+LOCK = ".lock"  # the name of the file by which a process holds a folder
 
 
 def sha256(path: pathlib.Path) -> str:
-    """Of a file's bytes."""
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_hashes(folder: pathlib.Path) -> dict[str, str]:
-    """{name: SHA-256} of all files in a folder and below; the lock of who works in it is none of them."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in found}
+    """Returns the SHA-256 of every file in a folder and its subfolders, by relative path; lock files are left out."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
 
 @contextlib.contextmanager
 def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A name to write to; it becomes `path` once the block has ended well, and is gone where it has not."""
+    """Yields a temporary path to write to. It is renamed to `path` after the block, or deleted if the block fails."""
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
@@ -39,23 +39,28 @@ def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise
 
 
-def to_json(content: Any) -> bytes:
+def encode_json(content: Any) -> bytes:
+    """Encodes a value as indented JSON with a line break at the end."""
     return (json.dumps(content, indent=1) + "\n").encode()
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:
+    """Writes a value to a JSON file, atomically."""
     with write_atomically(path) as partial:
-        partial.write_bytes(to_json(content))
+        partial.write_bytes(encode_json(content))
 
 
 def remove(folder: pathlib.Path) -> None:
-    """A folder and all that is in it, where it is there."""
+    """Removes a folder with everything in it, if it exists."""
     if folder.exists():
         shutil.rmtree(folder)
 
 
 def replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
-    """`new` becomes `folder`: a kill leaves the old one, none, or the new one, and never a half of either."""
+    """Renames the folder `new` to `folder` and removes what was there before.
+
+    If the process is killed meanwhile, there is the old folder, no folder, or the new one, but never a mixture.
+    """
     old = folder.with_name(folder.name + ".old")
     remove(old)
     if folder.exists():
@@ -65,24 +70,38 @@ def replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def disk_error(error: Exception, path: pathlib.Path) -> OSError:
-    """What the disk said to a library that has only words for it."""
-    said = str(error)
-    number = next((n for n in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT) if os.strerror(n) in said), None)
-    return OSError(number, os.strerror(number), str(path)) if number else OSError(errno.EIO, said, str(path))
+    """Returns the OSError that a library reported as an exception of another type.
+
+    Its number is found by the system's text for it in the message, and EIO if the message contains none of those texts.
+
+    Args:
+        error: the library's exception.
+        path: the file or folder that was written.
+    """
+    message = str(error)
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ENOENT)
+    number = next((n for n in numbers if os.strerror(n) in message), None)
+    return OSError(number, os.strerror(number), str(path)) if number else OSError(errno.EIO, message, str(path))
 
 
 @contextlib.contextmanager
 def lock_folder(folder: pathlib.Path) -> Iterator[None]:
-    """Holds `folder` for this process. ValueError where another process holds it; a crash lets go of it.
+    """Creates a folder if it is missing, and keeps other processes from using it during the block.
 
-    An OSError on the way out names at least the folder: a full disk does not say where.
+    A crash releases the lock. An OSError in the block names the folder if it does not name a file, because the error
+    of a full disk does not always say where.
+
+    Raises:
+        ValueError: if another process holds the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / LOCK)
     try:
         lock.acquire(blocking=False)
     except filelock.Timeout:
-        raise ValueError(f"{folder} is in use by another process; wait for it, or take another folder") from None
+        raise ValueError(
+            f"{folder} is in use by another process; wait until it ends, or choose another folder"
+        ) from None
     with lock:
         try:
             yield

@@ -1,4 +1,4 @@
-"""One bucket of an object store. What goes wrong with it is a ConnectionError of one line that names the object."""
+"""One bucket of an object store. A request that fails raises a ConnectionError of one line that names the object."""
 
 import contextlib
 import dataclasses
@@ -10,59 +10,77 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-RETRIES, RETRY_SECONDS = 8, 60.0
-"""How often a request is made anew, and for how many seconds at most: then it is an error."""
+MAX_RETRIES, RETRY_TIMEOUT_SECONDS = 8, 60.0
+"""A request that fails is repeated this often, and for this long in all; then it is an error."""
 
-MAX_SMALL_BYTES = 2**28  # bytes of an object that is read into memory
-MAX_MESSAGE_CHARACTERS = 400  # characters of what a store says
+MAX_SMALL_BYTES = 2**28  # the largest object that is read into memory
+MAX_MESSAGE_CHARACTERS = 400  # of a store's message that an error quotes
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectStore:
-    """By its address: gs://NAME or s3://NAME. Credentials come from the environment, or the machine in the cloud."""
+    """A bucket. Credentials come from the environment, or from the machine if it is in the store's cloud.
+
+    All methods raise ConnectionError if the store fails or refuses, and ValueError if the library for it is missing.
+
+    Attributes:
+        address: gs://NAME or s3://NAME.
+    """
 
     address: str
 
     def read(self, key: str) -> bytes | None:
-        """A small object, or None where there is none."""
-        with self._asked(key) as (obstore, store):
+        """Returns the bytes of a small object, or None if there is no such object.
+
+        Raises:
+            ValueError: if the object has more than `MAX_SMALL_BYTES`.
+        """
+        with self._open(key) as (obstore, store):
             try:
-                found = obstore.get(store, key)
-            except FileNotFoundError:  # a bucket that is not there looks the same; to list it is an error
+                response = obstore.get(store, key)
+            except FileNotFoundError:
+                # A bucket that does not exist looks the same here, but listing its objects is an error.
                 next(iter(obstore.list(store, prefix=key, chunk_size=1)), None)
                 return None
-            if found.meta["size"] > MAX_SMALL_BYTES:
-                raise ValueError(f"{self.address}/{key} has {found.meta['size']:,} bytes: it is not what it seems")
-            return bytes(found.bytes())
+            if response.meta["size"] > MAX_SMALL_BYTES:
+                raise ValueError(
+                    f"{self.address}/{key} has {response.meta['size']:,} bytes, but at most {MAX_SMALL_BYTES:,} are "
+                    "read: check that it is the right file"
+                )
+            return bytes(response.bytes())
 
     def download(self, key: str, path: pathlib.Path) -> str:
-        """Writes an object to a file; returns its SHA-256."""
-        found = hashlib.sha256()
-        with self._asked(key) as (obstore, store), open(path, "wb") as out:
-            for part in obstore.get(store, key).stream():
-                found.update(part)
-                out.write(part)
-        return found.hexdigest()
+        """Writes an object to a file and returns its SHA-256."""
+        digest = hashlib.sha256()
+        with self._open(key) as (obstore, store), open(path, "wb") as file:
+            for chunk in obstore.get(store, key).stream():
+                digest.update(chunk)
+                file.write(chunk)
+        return digest.hexdigest()
 
     def write(self, key: str, content: bytes | pathlib.Path) -> None:
-        """An object, of bytes or of a file; it is there whole or not at all."""
-        with self._asked(key) as (obstore, store):
+        """Writes an object from bytes or from a file. It appears only once it is complete."""
+        with self._open(key) as (obstore, store):
             obstore.put(store, key, content)
 
-    def tags(self, folder: str) -> dict[str, str]:
-        """{name: what changes with its content} of every object in a folder and below."""
-        with self._asked(folder) as (obstore, store):
-            found = [about for part in obstore.list(store, prefix=f"{folder}/") for about in part]
-        return {about["path"].removeprefix(f"{folder}/"): f"{about['e_tag']} {about['size']}" for about in found}
+    def list_tags(self, folder: str) -> dict[str, str]:
+        """Returns, by relative name, a tag of every object in a folder and its subfolders.
+
+        The tag of an object changes whenever its content does.
+        """
+        with self._open(folder) as (obstore, store):
+            objects = [meta for page in obstore.list(store, prefix=f"{folder}/") for meta in page]
+        return {meta["path"].removeprefix(f"{folder}/"): f"{meta['e_tag']} {meta['size']}" for meta in objects}
 
     def delete(self, keys: list[str]) -> None:
-        """Those of them that are there."""
-        with self._asked(keys[0] if keys else "") as (obstore, store), contextlib.suppress(FileNotFoundError):
-            obstore.delete(store, keys)  # Google's store says so of one that is gone already, S3 does not
+        """Deletes objects; those that do not exist are ignored."""
+        # Google's store reports an object that does not exist as an error, S3 does not.
+        with self._open(keys[0] if keys else "") as (obstore, store), contextlib.suppress(FileNotFoundError):
+            obstore.delete(store, keys)
 
     @contextlib.contextmanager
-    def _asked(self, key: str) -> Iterator[tuple[Any, Any]]:
-        """(obstore, its store)."""
+    def _open(self, key: str) -> Iterator[tuple[Any, Any]]:
+        """Yields (the module obstore, its store for this bucket), and turns its errors into ones that name the key."""
         try:
             import obstore
         except ImportError:
@@ -72,27 +90,31 @@ class ObjectStore:
         try:
             yield obstore, open_store(self.address)
         except obstore.exceptions.BaseError as error:
-            raise ConnectionError(f"{self.address}/{key}: {_in_words(error)}") from None
+            raise ConnectionError(f"{self.address}/{key}: {_format_error(error)}") from None
 
 
 @functools.cache
 def open_store(address: str) -> Any:
-    """Obstore's own."""
+    """Opens a bucket with obstore. The connection is kept for later calls."""
     from obstore import store
 
-    patience = datetime.timedelta(seconds=RETRY_SECONDS)
     return store.from_url(
         address,
-        retry_config={"max_retries": RETRIES, "retry_timeout": patience},
-        client_options={"connect_timeout": "10s", "allow_http": True},  # where an endpoint is stated that has no TLS
+        retry_config={
+            "max_retries": MAX_RETRIES,
+            "retry_timeout": datetime.timedelta(seconds=RETRY_TIMEOUT_SECONDS),
+        },
+        # AWS_ENDPOINT_URL may name a server that has no TLS, so plain HTTP is allowed.
+        client_options={"connect_timeout": "10s", "allow_http": True},
     )
 
 
-def _in_words(error: Exception) -> str:
-    """What a store said, and what may mend it."""
-    said = " ".join(str(error).partition("Debug source")[0].split())
-    stated = re.search(r"<Message>(.*?)</Message>", said)
+def _format_error(error: Exception) -> str:
+    """Formats an error of obstore: what the store answered, and what to check."""
+    text = " ".join(str(error).partition("Debug source")[0].split())
+    match = re.search(r"<Message>(.*?)</Message>", text)
+    answer = (match[1] if match else text[:MAX_MESSAGE_CHARACTERS]).rstrip(".")
     return (
-        f"{stated[1] if stated else said[:MAX_MESSAGE_CHARACTERS]}. Is the bucket's name right, and do AWS_ACCESS_KEY_ID and "
-        "AWS_SECRET_ACCESS_KEY (s3://) or GOOGLE_APPLICATION_CREDENTIALS (gs://) say who asks?"
+        f"{answer}. Check the bucket's name and the credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for "
+        "s3://, GOOGLE_APPLICATION_CREDENTIALS for gs://"
     )

@@ -1,5 +1,7 @@
-"""What others wrote, held whole: text, JSON, CSV and arrays. Each is read up to a stated size, JSON is checked against
-a shape before anybody digs in it, and every error names the file and the place.
+"""Reads files that others wrote: text, JSON, CSV and arrays.
+
+Each file is read only up to a stated size, JSON is checked against a shape before it is used, and every error names the
+file and the place in it.
 """
 
 import csv
@@ -17,22 +19,33 @@ from typing import Any
 
 import numpy as np
 
-MAX_TEXT_BYTES = 2**30  # bytes
-MAX_JSON_BYTES = 2**26  # bytes: one of them may become thirty in memory
-MAX_CELL_CHARACTERS = 2**24  # characters of a cell of a table
+MAX_TEXT_BYTES = 2**30
+MAX_JSON_BYTES = 2**26  # parsed JSON can take thirty times as much memory
+MAX_CELL_CHARACTERS = 2**24  # in one cell of a table
+MAX_FILE_NAME_CHARACTERS = 200
 
-_PLAIN = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
-_LEAVES = re.compile(r"\.\.|[/\\\0]")
+_TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
+_UNSAFE_IN_FILE_NAME = re.compile(r"\.\.|[/\\\0]")
 
 
 def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: str | None = None) -> str:
-    """A file in UTF-8. `newline` as `open` has it."""
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        raise ValueError(f"{path} is no plain file")
-    if about.st_size > max_bytes:
+    """Reads a text file in UTF-8.
+
+    Args:
+        path: the file.
+        max_bytes: the largest file that is read.
+        newline: as for `open`.
+
+    Raises:
+        ValueError: if it is not a regular file, is too large, or is not UTF-8; the message names the line.
+    """
+    file_stat = path.stat()
+    if not stat.S_ISREG(file_stat.st_mode):
+        raise ValueError(f"{path} is not a regular file")
+    if file_stat.st_size > max_bytes:
         raise ValueError(
-            f"{path} has {about.st_size:,} bytes, and at most {max_bytes:,} are read: it is not what it seems"
+            f"{path} has {file_stat.st_size:,} bytes, but at most {max_bytes:,} are read: check that it is the right "
+            "file"
         )
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
@@ -46,20 +59,30 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
 
 
 def read_json(path: pathlib.Path, shape: Any, *, what: str | None = None, max_bytes: int = MAX_JSON_BYTES) -> Any:
-    """A file of JSON, as `parse_json` has it."""
+    """Reads a JSON file of at most `max_bytes` and checks its shape, as `parse_json` does."""
     return parse_json(read_text(path, max_bytes=max_bytes), shape, where=str(path), what=what)
 
 
 def parse_json(content: str, shape: Any, *, where: str, what: str | None = None) -> Any:
-    """JSON as a `shape`: a TypedDict, list[…], dict[str, …], a union, a plain type, or Any. ValueError, which says
-    that `where` is not `what`, for anything else.
+    """Parses JSON and checks its shape.
+
+    Args:
+        content: the JSON text.
+        shape: the type that the value must have: a TypedDict, list[…], dict[str, …], a union, str, int, float, bool,
+            None or Any, nested as needed.
+        where: the file, or the file and the line, for error messages.
+        what: what the text should be, for error messages, such as "an index of safetensors".
+
+    Raises:
+        ValueError: if the text is not JSON or has another shape.
     """
     try:
         parsed = json.loads(content)
-        if re.search(r"\\u[dD][89a-fA-F]", content):  # half of a pair is JSON, but no text
+        # Half of a surrogate pair is valid JSON, but it cannot be encoded as text.
+        if re.search(r"\\u[dD][89a-fA-F]", content):
             json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError:
-        raise ValueError(f"{where}: not {what or 'JSON that can be read'}: it is nested too deep") from None
+        raise ValueError(f"{where}: not {what or 'JSON that can be read'}: it is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{where}: not {what or 'JSON'}: {error}") from None
     check_shape(parsed, shape, where=where, what=what)
@@ -67,75 +90,117 @@ def parse_json(content: str, shape: Any, *, where: str, what: str | None = None)
 
 
 def check_shape(parsed: Any, shape: Any, *, where: str, what: str | None = None) -> None:
-    """ValueError unless `parsed` has the shape."""
-    if misfit := _misfit(parsed, shape, ""):
-        raise ValueError(f"{where}: not {what}: {misfit}" if what else f"{where}: {misfit}")
+    """Raises ValueError unless parsed JSON has a shape; the arguments are those of `parse_json`."""
+    if mismatch := _find_mismatch(parsed, shape, ""):
+        raise ValueError(f"{where}: not {what}: {mismatch}" if what else f"{where}: {mismatch}")
 
 
 def read_table(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line, {column: cell}) of a CSV whose first line names its columns."""
+    """Yields (line number, {column: cell}) for each row of a CSV file whose first line names the columns.
+
+    Raises:
+        ValueError: if it is not CSV, or a row has other columns than the first line.
+    """
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     reader = csv.DictReader(io.StringIO(read_text(path, newline=""), newline=""))
     try:
         for row in reader:
             if None in row or None in row.values():
-                raise ValueError(f"{path}, line {reader.line_num}: its columns are not those of the first line")
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: this row does not have the columns of the first line"
+                )
             yield reader.line_num, row
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
 def load_array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
-    """A .npy file as a map of the disk. No pickle and no archive: its header has to say what the file holds. `kind` is
-    NumPy's letter for the type, such as "u".
+    """Opens a .npy file as a memory map. Pickled objects and archives are refused.
+
+    Args:
+        path: the file.
+        kind: NumPy's letter for the kind of type that is expected, such as "u" for unsigned integers.
+        axes: the number of axes that is expected.
+
+    Raises:
+        ValueError: if the file is not an array, or not one of this kind.
     """
     try:
-        found = np.lib.format.open_memmap(path, mode="r")
+        array = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, TypeError, EOFError, SyntaxError, tokenize.TokenError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path}: not an array that can be read: {error}") from None
-    if found.dtype.kind != kind or found.ndim != axes:
-        raise ValueError(f"{path}: not the array that was written: {found.ndim} axes of {found.dtype}")
-    return found
+    if array.dtype.kind != kind or array.ndim != axes:
+        raise ValueError(
+            f"{path}: not the array that was written: it has {array.ndim} axes of {array.dtype}, not {axes} of kind "
+            f"{kind!r}"
+        )
+    return array
 
 
 def check_file_name(name: str, *, what: str) -> str:
-    """`name`, which becomes a file or a folder. ValueError where it would lie elsewhere."""
-    if not name or _LEAVES.search(name) or name in (".", "~") or not name.isprintable() or len(name) > 200:
+    """Returns a name that is to become the name of a file or folder.
+
+    Args:
+        name: the name.
+        what: what the name is of, for the error message, such as "the task's name".
+
+    Raises:
+        ValueError: if the name is empty, too long, or could lead to another folder.
+    """
+    if (
+        not name
+        or _UNSAFE_IN_FILE_NAME.search(name)
+        or name in (".", "~")
+        or not name.isprintable()
+        or len(name) > MAX_FILE_NAME_CHARACTERS
+    ):
         raise ValueError(
-            f"{what} {name[:200]!r} cannot name a file: it must be one to 200 characters without / or \\ or .."
+            f"{what} {name[:MAX_FILE_NAME_CHARACTERS]!r} cannot name a file: it must be one to "
+            f"{MAX_FILE_NAME_CHARACTERS} characters without / or \\ or .."
         )
     return name
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _type_hints(kind: Any) -> dict[str, Any]:
+    """Returns the field types of a TypedDict. They are cached because large files contain many."""
     return typing.get_type_hints(kind)
 
 
-def _misfit(x: Any, kind: Any, at: str) -> str | None:
-    """What is wrong with `x` as a `kind`, in words; None where nothing is."""
+def _find_mismatch(x: Any, kind: Any, field_path: str) -> str | None:
+    """Returns a text that says where and how parsed JSON differs from a type, or None if it does not.
+
+    Args:
+        x: the value.
+        kind: the type, as for `parse_json`.
+        field_path: the place of the value in the file, such as "shards.train[0]"; "" for the file itself.
+    """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    name = field_path or "it"
     if kind is Any:
         return None
     if origin in (typing.Union, types.UnionType):
-        misfits = [_misfit(x, option, at) for option in args]
-        return misfits[0] if all(misfits) else None
+        mismatches = [_find_mismatch(x, option, field_path) for option in args]
+        return mismatches[0] if all(mismatches) else None
     if typing.is_typeddict(kind) or origin is dict:
         if not isinstance(x, dict):
-            return f"{at} is not an object" if at else "not a JSON object"
-        left_out = sorted(getattr(kind, "__required_keys__", frozenset()) - x.keys())
-        if left_out:
-            return f"{at or 'it'} does not state {left_out[0]!r}"
-        hints = _hints(kind) if typing.is_typeddict(kind) else dict.fromkeys(x, args[1])
-        parts = [(f"{at}.{name}" if at else name, x[name], hint) for name, hint in hints.items() if name in x]
+            return f"{field_path} is not an object" if field_path else "not a JSON object"
+        missing = sorted(getattr(kind, "__required_keys__", frozenset()) - x.keys())
+        if missing:
+            return f"{name} does not state {missing[0]!r}"
+        hints = _type_hints(kind) if typing.is_typeddict(kind) else dict.fromkeys(x, args[1])
+        children = [
+            (x[key], hint, f"{field_path}.{key}" if field_path else key) for key, hint in hints.items() if key in x
+        ]
     elif origin is list:
         if not isinstance(x, list):
-            return f"{at or 'it'} is not a list"
-        parts = [(f"{at}[{i}]", part, args[0]) for i, part in enumerate(x)]
+            return f"{name} is not a list"
+        children = [(child, args[0], f"{field_path}[{i}]") for i, child in enumerate(x)]
     else:
-        fits = type(x) is kind or (kind is float and type(x) is int)
-        if fits and not (type(x) is int and abs(x) >= 2**63):
+        # JSON does not distinguish 1 from 1.0, and an integer beyond 64 bits would overflow later.
+        is_of_type = type(x) is kind or (kind is float and type(x) is int)
+        if is_of_type and not (type(x) is int and abs(x) >= 2**63):
             return None
         shown = "a list" if isinstance(x, list) else "an object" if isinstance(x, dict) else repr(x)[:60]
-        return f"{at or 'it'} is not {_PLAIN[kind]}: {shown}"
-    return next((misfit for part in parts if (misfit := _misfit(part[1], part[2], part[0]))), None)
+        return f"{name} is not {_TYPE_NAMES[kind]}: {shown}"
+    return next((mismatch for child in children if (mismatch := _find_mismatch(*child))), None)

@@ -139,7 +139,7 @@ class Checkpoints:
         self._remove_old()
         if self._stored:
             (self._stored / str(step)).upload(sums)
-            for old in sorted(map(int, self._stored.is_complete()))[: -self._keep]:
+            for old in sorted(map(int, self._stored.list_complete()))[: -self._keep]:
                 (self._stored / str(old)).remove()
 
     def _remove_old(self) -> None:

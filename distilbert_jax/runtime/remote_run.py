@@ -25,9 +25,9 @@ def download_run(run: remote_folder.RemoteFolder, *, every: bool = False) -> Non
     """
     if every:
         (run / "export").download()
-    run.download_loose(wanted=lambda name: "/" not in name or name.startswith(BESIDE))
+    run.download_loose(include=lambda name: "/" not in name or name.startswith(BESIDE))
     checkpoints = run / "checkpoints"
-    steps = sorted((int(name) for name in checkpoints.is_complete() if name.isdigit()), reverse=True)
+    steps = sorted((int(name) for name in checkpoints.list_complete() if name.isdigit()), reverse=True)
     for path in checkpoints.copy.glob("*.sha256"):
         if path.stem.isdigit() and int(path.stem) not in steps:
             files.remove(path.with_suffix(""))

@@ -299,7 +299,10 @@ def test_debug_shows_the_traceback(distill):
 def test_an_experiment_file_that_is_none(run, tmp_path):
     assert run("distill", tmp_path / "no.py") == (1, f"error: no such experiment file: {tmp_path}/no.py\n")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    assert run("distill", tmp_path / "empty.py") == (1, f"error: {tmp_path}/empty.py has no function `experiment`\n")
+    assert run("distill", tmp_path / "empty.py") == (
+        1,
+        f"error: {tmp_path}/empty.py has no function `experiment`: define one that returns an Experiment\n",
+    )
 
 
 def test_report_of_a_folder_that_is_no_run(run, tmp_path):

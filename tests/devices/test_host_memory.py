@@ -12,11 +12,11 @@ from tests.conftest import ROOT
 
 SMALL = """
 import json, resource
-from distilbert_jax.devices import host_memory as resident
-before = resident.most()
+from distilbert_jax.devices import host_memory
+before = host_memory.peak_bytes()
 large = bytearray(b"1") * 100_000_000
 del large
-print(json.dumps([before, resident.most(), 1_024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+print(json.dumps([before, host_memory.peak_bytes(), 1_024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 
 

@@ -19,8 +19,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from distilbert_jax.config import experiment_file
-from distilbert_jax.devices import processes as hosts
-from distilbert_jax.devices import rendezvous
+from distilbert_jax.devices import processes, rendezvous
 from distilbert_jax.hub.smoke import make_smoke_experiment
 from distilbert_jax.io import files
 from distilbert_jax.runtime import metrics_log
@@ -39,11 +38,14 @@ from distilbert_jax.data.shards.prepare import Corpus
 
 def experiment():
     return dataclasses.replace(
-        experiment_file.load("{quickstart}"),
+        experiment_file.load_experiment("{quickstart}"),
         teacher=Pretrained("{folder}/teacher", family="bert"),
         student=Student(layers=(0, 1)),
         corpus=Corpus(
-            sources={{"tiny": TextFiles("{folder}/corpus.txt")}}, shard_dir="{folder}/shards", sequence_length=64, held_out=0.2
+            sources={{"tiny": TextFiles("{folder}/corpus.txt")}},
+            shard_dir="{folder}/shards",
+            sequence_length=64,
+            held_out=0.2,
         ),
         masking=Masking(smoothing=0.7),
         steps=18,
@@ -182,8 +184,8 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         seconds.append(time.perf_counter() - at)
         assert ended(running[hit])[0] == -signal.SIGKILL
         assert status == 1
-        told = f"error: process {hit} (its connection closed) of this run's 2 is lost, so process {other} ends too"
-        assert message(text).startswith(told), text
+        lost = f"error: process {hit} (its connection closed) of this run's 2 processes was lost"
+        assert message(text).startswith(f"{lost}, so process {other} ends too"), text
         assert "\n" not in message(text)
         assert seconds[-1] < LOST_WITHIN
         assert_same_run(command.run(name, processes=2, devices=4), whole)
@@ -225,21 +227,20 @@ def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):
         (of_first, said), (of_second, heard) = map(ended, running)
     assert (of_first, of_second) == (1, 1)
     assert message(said).startswith(f"error: {command.folder / 'held'} is in use by another process")
-    assert message(heard).startswith("error: process 0 (it ended with an error) of this run's 2 is lost, so process 1")
+    lost = "error: process 0 (it ended with an error) of this run's 2 processes was lost, so process 1 ends too"
+    assert message(heard).startswith(lost)
 
 
 @pytest.mark.parametrize("where", ["0", "2/2@localhost:1", "a/b@c:d", "0/2@localhost", "1/2"])
 def test_a_wrong_process_says_how_to_write_one(where):
     with pytest.raises(ValueError, match=r"write I/N@HOST:PORT, such as 0/2@localhost:9876, or auto"):
-        hosts.init_distributed(where)
+        processes.init_distributed(where)
 
 
-def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
+def joins(places: list[str], timeout_seconds: float = 3.0) -> list[tuple[int, str]]:
     """What becomes of processes that are started at these places and at once."""
-    code = (
-        "import sys; from distilbert_jax.cli import main as m; from distilbert_jax.devices import processes as hosts; "
-    )
-    code += f"hosts.FINDING = {patience}; "
+    code = "import sys; from distilbert_jax.cli import main as m; from distilbert_jax.devices import processes; "
+    code += f"processes.CONNECT_TIMEOUT_SECONDS = {timeout_seconds}; "
     code += "sys.exit(m.main(['distill', 'experiments/quickstart.py', '--distributed', sys.argv[1]]))"
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     return list(map(ended, [subprocess.Popen([sys.executable, "-c", code, place], **pipes) for place in places]))
@@ -248,34 +249,38 @@ def joins(places: list[str], patience: float = 3.0) -> list[tuple[int, str]]:
 def test_a_process_that_finds_nobody_says_so():
     ((status, said),) = joins(["1/2@localhost:9"])
     assert status == 1
-    assert said.startswith("error: --distributed 1/2@localhost:9: process 0 was not found at localhost:9 in 3 s")
+    assert said.startswith(
+        "error: --distributed 1/2@localhost:9: process 0 could not be reached at localhost:9 within 3 s"
+    )
 
 
 def test_who_does_not_come_is_named_on_all_that_came():
     first, *_, last = places(4)
-    for status, said in joins([first, last], patience=10.0):
+    for status, said in joins([first, last], timeout_seconds=10.0):
         assert status == 1
-        told = "the run has 4 processes, and processes 1, 2 did not come in 10 s. Start every process"
+        told = "the run has 4 processes, but processes 1, 2 did not connect within 10 s. Start every process"
         assert re.match(f"error: --distributed ./4@.*: {told}", said), said
 
 
 def test_places_that_do_not_fit_together_are_named_on_all():
     first, second = places(2)
-    for status, said in joins([first, second.replace("1/2@", "1/3@")], patience=30.0):
+    for status, said in joins([first, second.replace("1/2@", "1/3@")], timeout_seconds=30.0):
         assert (status, said.partition(": process 1 ")[2].strip()) == (
             1,
-            "was started as one of 3, process 0 as one of 2: all need the same N",
+            "was started as one of 3, but process 0 as one of 2; start all of them with the same N",
         )
     first, second, _ = places(3)
-    heard = joins([first, second, second], patience=30.0)
+    heard = joins([first, second, second], timeout_seconds=30.0)
     assert [status for status, _ in heard] == [1, 1, 1]
-    assert all("two processes were started as 1/3: each needs a number of its own" in said for _, said in heard)
+    assert all("two processes were started as 1/3; give each process its own number I" in said for _, said in heard)
 
 
 def test_a_stranger_on_the_port_is_nobody():
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    came = threading.Thread(target=rendezvous.rendezvous, args=(f"localhost:{port}", 0, 2), kwargs={"patience": 30.0})
+    came = threading.Thread(
+        target=rendezvous.rendezvous, args=(f"localhost:{port}", 0, 2), kwargs={"timeout_seconds": 30.0}
+    )
     came.start()
     for said in (b"GET / HTTP/1.1\r\n\r\n", b"", b"x" * 5_000):
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as line:

@@ -23,7 +23,7 @@ def server():
 def store(server, tmp_path, monkeypatch):
     for name, value in server.environment(tmp_path / "cache").items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(object_store, "RETRY_SECONDS", 2.0)
+    monkeypatch.setattr(object_store, "RETRY_TIMEOUT_SECONDS", 2.0)
     object_store.open_store.cache_clear()
     server.requests.clear()
     yield server
@@ -39,7 +39,7 @@ def scheme() -> str:
 @pytest.fixture
 def folder(store, request, scheme) -> remote_folder.RemoteFolder:
     """One of three files, here only."""
-    stored = remote_folder.remote_folder(f"{scheme}://bucket/{request.node.name}/shards")
+    stored = remote_folder.open_remote_folder(f"{scheme}://bucket/{request.node.name}/shards")
     (stored.copy / "deep").mkdir(parents=True)
     for name, content in {"a.npy": b"a" * 100_000, "b.npy": b"bb", "deep/c": b""}.items():
         (stored.copy / name).write_bytes(content)
@@ -48,7 +48,7 @@ def folder(store, request, scheme) -> remote_folder.RemoteFolder:
 
 
 def names(folder: remote_folder.RemoteFolder) -> list[str]:
-    return sorted(folder.bucket.tags(folder.path))
+    return sorted(folder.bucket.list_tags(folder.path))
 
 
 def elsewhere(
@@ -56,7 +56,7 @@ def elsewhere(
 ) -> remote_folder.RemoteFolder:
     """The same folder on another machine."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
-    return remote_folder.remote_folder(str(folder))
+    return remote_folder.open_remote_folder(str(folder))
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
@@ -67,10 +67,10 @@ def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
     assert other.copy != folder.copy
     assert other.download()
     assert files.folder_hashes(other.copy) == files.folder_hashes(folder.copy)
-    parent = remote_folder.remote_folder(str(folder).removesuffix("/shards"))
-    assert parent.is_complete() == ["shards"]
+    parent = remote_folder.open_remote_folder(str(folder).removesuffix("/shards"))
+    assert parent.list_complete() == ["shards"]
     folder.remove()
-    assert parent.is_complete() == []
+    assert parent.list_complete() == []
     assert not other.download()
 
 
@@ -108,7 +108,8 @@ def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
     folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
     store.requests.clear()
-    code = "import sys; from distilbert_jax.io import remote_folder as storage; assert storage.remote_folder(sys.argv[1]).download()"
+    code = "import sys; from distilbert_jax.io.remote_folder import open_remote_folder as open_folder; "
+    code += "assert open_folder(sys.argv[1]).download()"
     run = lambda _: subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
     with concurrent.futures.ThreadPoolExecutor(3) as together:
         list(together.map(run, range(3)))
@@ -163,13 +164,15 @@ def test_a_store_that_fails_for_ever_is_an_error_in_time(folder, store):
 def test_nobody_listens(folder, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:9")
     object_store.open_store.cache_clear()
-    with pytest.raises(ConnectionError, match="Is the bucket's name right"):
+    with pytest.raises(ConnectionError, match="Check the bucket's name and the credentials"):
         folder.upload()
 
 
 def test_another_bucket(store):
-    with pytest.raises(ConnectionError, match="^s3://other/shards.*bucket does not exist. Is the bucket's name right"):
-        remote_folder.remote_folder("s3://other/shards").download()
+    with pytest.raises(
+        ConnectionError, match="^s3://other/shards.*bucket does not exist. Check the bucket's name and the credentials"
+    ):
+        remote_folder.open_remote_folder("s3://other/shards").download()
 
 
 def test_without_credentials(folder, monkeypatch):
@@ -188,58 +191,58 @@ def test_without_credentials(folder, monkeypatch):
 )
 def test_addresses_that_are_none(name):
     with pytest.raises(ValueError, match="write gs://BUCKET/FOLDER or s3://BUCKET/FOLDER"):
-        remote_folder.remote_folder(name)
+        remote_folder.open_remote_folder(name)
 
 
 @pytest.mark.parametrize("name", ["runs/mine", "/data", "C:/data", None, "google-bert/bert-base-uncased"])
 def test_what_is_no_address_is_a_folder_here(name):
-    assert remote_folder.remote_folder(name) is None
+    assert remote_folder.open_remote_folder(name) is None
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
 def test_sums_that_lead_out_of_the_folder(store, name):
     store.write("evil.sha256", json.dumps({name: "0" * 64}).encode())
     store.write("evil/../evil", b"x")
-    with pytest.raises(ValueError, match=r"s3://bucket/evil names .* no file in its folder"):
-        remote_folder.remote_folder("s3://bucket/evil").download()
+    with pytest.raises(ValueError, match=r"s3://bucket/evil names .* not a file in its folder"):
+        remote_folder.open_remote_folder("s3://bucket/evil").download()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b"\xff\xfe"])
 def test_sums_that_are_none(store, content):
     store.write("none.sha256", content)
     with pytest.raises(ValueError, match=r"s3://bucket/none.sha256"):
-        remote_folder.remote_folder("s3://bucket/none").download()
+        remote_folder.open_remote_folder("s3://bucket/none").download()
 
 
 def test_a_folder_that_others_put_there(store, tmp_path):
     """Without sums: what its tags say is new is fetched."""
-    stored = remote_folder.remote_folder("s3://bucket/foreign")
+    stored = remote_folder.open_remote_folder("s3://bucket/foreign")
     assert not stored.download_loose()
     store.write("foreign/config.json", b"{}")
     store.write("foreign/pytorch_model.bin", b"no")
-    wanted = lambda name: name.endswith(".json")
-    assert stored.download_loose(wanted=wanted)
+    is_json = lambda name: name.endswith(".json")
+    assert stored.download_loose(include=is_json)
     assert [path.name for path in stored.copy.iterdir()] == ["config.json"]
     store.requests.clear()
-    assert stored.download_loose(wanted=wanted)
+    assert stored.download_loose(include=is_json)
     assert "foreign/config.json" not in store.keys("GET")
     store.write("foreign/config.json", b"{1}")
-    assert stored.download_loose(wanted=wanted)
+    assert stored.download_loose(include=is_json)
     assert (stored.copy / "config.json").read_bytes() == b"{1}"
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
 def test_names_that_lead_out_of_the_folder(store, tmp_path, monkeypatch, name):
-    stored = remote_folder.remote_folder("s3://bucket/names")
-    monkeypatch.setattr(object_store.ObjectStore, "tags", lambda self, folder: {name: "tag"})
-    with pytest.raises(ValueError, match=r"s3://bucket/names names .* no file in its folder"):
+    stored = remote_folder.open_remote_folder("s3://bucket/names")
+    monkeypatch.setattr(object_store.ObjectStore, "list_tags", lambda self, folder: {name: "tag"})
+    with pytest.raises(ValueError, match=r"s3://bucket/names names .* not a file in its folder"):
         stored.download_loose()
 
 
 def test_the_library_is_an_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore", None)
     with pytest.raises(ValueError, match=r"pip install 'distilbert_jax\[storage\]'"):
-        remote_folder.remote_folder("gs://bucket/a").download()
+        remote_folder.open_remote_folder("gs://bucket/a").download()
 
 
 def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_path, monkeypatch):

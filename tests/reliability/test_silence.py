@@ -7,8 +7,8 @@ from tests.conftest import ROOT
 
 MEANT = {
     "distilbert_jax/io/object_store.py:delete": "what is to go is gone",
-    "distilbert_jax/devices/rendezvous.py:_tell": "JAX notices the end of a process that has ended",
-    "distilbert_jax/devices/processes.py:_tell": "a process that has ended is missed by the thread that listens to it",
+    "distilbert_jax/devices/rendezvous.py:_reply": "JAX notices the end of a process that has ended",
+    "distilbert_jax/devices/processes.py:_send_to_all": "a process that has ended is missed by the thread that listens to it",
 }
 """Where silence is meant: `file.py:function` and the reason."""
 

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _parse_steps(text: str) -> range:
+    """Parses FIRST:LAST into the range of these steps, including the last one."""
     first, _, last = text.partition(":")
     if not (first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last)):
         raise argparse.ArgumentTypeError(f"{text!r} is not FIRST:LAST, such as 20:25")

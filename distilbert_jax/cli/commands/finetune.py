@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.report import retention_table
     from distilbert_jax.train.finetune.loop import finetune
 
-    output_dir = pathlib.Path(args.output_dir) if args.output_dir else _run_of(args.model) / "tasks"
+    output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
     teacher = Pretrained(args.teacher) if args.teacher else None
     results = []
     for task, folder in arguments.load_tasks(args.task):
@@ -65,10 +65,11 @@ def run(args: argparse.Namespace) -> None:
     retention_table.show_finetuning_results(results)
 
 
-def _run_of(model: str) -> pathlib.Path:
+def _locate_run(model: str) -> pathlib.Path:
     """Returns the run that exported a model, or else a folder with the model's name under runs/."""
     from distilbert_jax.io import remote_folder
 
     folder = pathlib.Path(model)
     run = folder.parent if folder.name == "export" else pathlib.Path("runs") / folder.name
+    # Results are written to this machine's disk, also for a model in an object store.
     return pathlib.Path("runs") / run.name if remote_folder.is_address(model) else run

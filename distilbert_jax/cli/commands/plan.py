@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _parse_count(text: str) -> int:
+    """Parses a number of devices."""
     if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices, such as 8")
     return int(text)

@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> None:
 
     experiment = experiment_file.apply_overrides(experiment_file.load_experiment(args.file), args.overrides)
     engine = None
+    # Ray is an extra of the package, so its engine is imported only if it is used.
     if args.ray_address:
         from distilbert_jax.data.shards.ray_engine import RayEngine
 

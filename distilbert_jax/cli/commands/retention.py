@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from distilbert_jax.report import retention_table
 
-    named = {}
+    folders: dict[str, pathlib.Path] = {}
     for text in args.results:
         name, equals, folder = text.partition("=")
-        if not equals or name in named:
+        if not equals or name in folders:
             raise ValueError(f"{text}: write NAME=FOLDER, each name once, such as teacher=runs/teacher/tasks")
-        named[name] = pathlib.Path(folder)
-    if len(named) < 2:
-        raise ValueError("a teacher and at least one student are needed, the teacher first")
-    retention_table.write_retention(named, pathlib.Path(args.output_dir), tasks=args.task)
+        folders[name] = pathlib.Path(folder)
+    if len(folders) < 2:
+        raise ValueError("only one model is given: give the teacher and at least one student, the teacher first")
+    retention_table.write_retention(folders, pathlib.Path(args.output_dir), tasks=args.task)

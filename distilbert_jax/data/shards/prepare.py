@@ -101,7 +101,7 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) 
     Raises ValueError where the folder holds other shards, a source cannot be read, or nothing is left to train on or to
     hold out.
     """
-    stored, folder = remote_folder.remote_folder(corpus.shard_dir), remote_folder.local_path(corpus.shard_dir)
+    stored, folder = remote_folder.open_remote_folder(corpus.shard_dir), remote_folder.local_path(corpus.shard_dir)
     there = stored is not None and stored.download()
     if not there and not (folder / "manifest.json").is_file():
         with files.lock_folder(folder):

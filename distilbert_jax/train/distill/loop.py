@@ -35,7 +35,7 @@ def distill(experiment: Experiment, *, command: RunCommand | None = None, profil
     it; whatever ends it, the last checkpoint stays.
     """
     set_deterministic(experiment)
-    folder, stored = locate_run_folder(experiment), remote_folder.remote_folder(experiment.workdir)
+    folder, stored = locate_run_folder(experiment), remote_folder.open_remote_folder(experiment.workdir)
     alone = files.lock_folder(folder) if is_first() else contextlib.nullcontext()
     with ProcessGroup() as hosts, alone:
         inputs = load_inputs(experiment, preparing=_first_process_downloads(hosts, stored))
@@ -60,7 +60,7 @@ def distill(experiment: Experiment, *, command: RunCommand | None = None, profil
 @contextlib.contextmanager
 def _first_process_downloads(hosts: ProcessGroup, stored: remote_folder.RemoteFolder | None) -> Iterator[None]:
     """Downloads a stored run, and does what is inside, in the first process before the others do."""
-    with hosts.first_process_first():
+    with hosts.first_process_runs_first():
         if stored:
             download_run(stored)
         yield
