@@ -187,8 +187,8 @@ def _compile_step(
             raise
         raise ValueError(
             f"{experiment.name} does not fit with {rows} rows of a micro-batch on each device: "
-            f"{str(error).splitlines()[0].strip()} Set a smaller per_device_batch_size, remat=layers, or a larger fsdp, "
-            "which divides the parameters over more devices."
+            f"{str(error).splitlines()[0].strip()} Set a smaller per_device_batch_size, remat=layers, or a larger "
+            "fsdp, which divides the parameters over more devices."
         ) from error
 
 

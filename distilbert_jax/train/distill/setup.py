@@ -189,11 +189,11 @@ def _make_functions(
     experiment: Experiment, inputs: DistillInputs, tx: optax.GradientTransformation, mesh: Mesh
 ) -> dict[str, Any]:
     """Returns the functions of a DistillSetup that run on the devices, by field name."""
-    models = {"student": inputs.student.config, **({"teacher": inputs.teacher.config} if inputs.teacher else {})}
-    configs = {
-        role: choose_attention_kernel(set_compute_options(config, experiment), role=role)
-        for role, config in models.items()
-    }
+    student_config = set_compute_options(inputs.student.config, experiment)
+    configs = {"student": choose_attention_kernel(student_config, role="student")}
+    if inputs.teacher:
+        teacher_config = set_compute_options(inputs.teacher.config, experiment)
+        configs["teacher"] = choose_attention_kernel(teacher_config, role="teacher")
     make_batch = make_corpus_masking(inputs.corpus, experiment.masking, all_positions=experiment.needs_all_positions)
     objective = make_objective(experiment, configs, make_batch)
     compute_gradients = make_gradients(objective, mesh)
