@@ -1,4 +1,4 @@
-"""Where the time of an update goes: its parts, timed one by one beside the whole."""
+"""Times the parts of a training step: forward passes, losses, backward pass and optimizer."""
 
 import dataclasses
 import functools
@@ -22,7 +22,13 @@ from distilbert_jax.train.distill.setup import DistillSetup, setup_distillation
 
 @dataclasses.dataclass(frozen=True)
 class PartTiming:
-    """Of an update: its seconds, and the floating point operations it cannot do without."""
+    """The time of one part of a training step.
+
+    Attributes:
+        name: the part.
+        seconds: its time.
+        flops: the floating-point operations that it requires.
+    """
 
     name: str
     seconds: float
@@ -30,51 +36,62 @@ class PartTiming:
 
 
 def time_step_parts(experiment: Experiment, *, repeats: int = 5) -> list[PartTiming]:
-    """The parts of an update of `experiment` on the devices at hand, and then the whole. Prints them as a table, with
-    their share of the devices' peak.
+    """Times the parts of a training step on the devices of this machine, and prints them as a table.
 
-    A forward pass is timed alone. The rest are differences: the losses are the value without the forward passes, the
-    backward pass the gradient without the value, the optimizer the update without the gradient. So a part can come out
-    below zero where all is small.
+    A forward pass is timed by itself. The times of the other parts are differences: the losses take the time of the
+    objective's value minus the forward passes, the backward pass that of the gradient minus the value, and the
+    optimizer that of the whole step minus the gradient. In a small model a difference can be less than zero.
+
+    Args:
+        experiment: the experiment.
+        repeats: how often each program is timed. The median counts.
+
+    Returns:
+        The parts, and the whole step as the last one.
     """
     inputs = load_inputs(experiment)
-    run = setup_distillation(experiment, inputs)
-    programs = _programs(run)
-    times = measure_latencies(list(programs.values()), repeats=repeats)
-    seconds = {name: ms / 1_000 for name, ms in zip(programs, times, strict=True)}
-    flops = _flops(experiment, inputs.student.config, inputs.teacher.config if inputs.teacher else None)
-    found = _parts(seconds, flops, whole=run.flops[log_keys.MFU.name])
-    console.print(_table(found, peak_flops(experiment.dtype), experiment.dtype))
-    return found
+    setup = setup_distillation(experiment, inputs)
+    programs = _make_programs(setup)
+    latencies = measure_latencies(list(programs.values()), repeats=repeats)
+    seconds = {name: milliseconds / 1_000 for name, milliseconds in zip(programs, latencies, strict=True)}
+    forward_flops = _forward_flops(experiment, inputs.student.config, inputs.teacher.config if inputs.teacher else None)
+    parts = _compute_parts(seconds, forward_flops, step_flops=setup.flops[log_keys.MFU.name])
+    console.print(_make_table(parts, peak_flops(experiment.dtype), experiment.dtype))
+    return parts
 
 
-def _programs(run: DistillSetup) -> dict[str, Callable[[], Any]]:
-    """What is timed, by name: every call does one global batch."""
-    state, rows = run.state, run.place(next(iter(run.batches.iter_from(0))))
-    values = jax.jit(lambda *arguments: run.gradients(*arguments)[1])  # no gradient is asked for, so none is made
+def _make_programs(setup: DistillSetup) -> dict[str, Callable[[], Any]]:
+    """Returns the programs that are timed, by name. Each call computes one global batch."""
+    state, rows = setup.state, setup.put_batch(next(iter(setup.batches.iter_from(0))))
+    # No result depends on the gradients here, so XLA leaves the backward pass out.
+    compute_value = jax.jit(lambda *arguments: setup.compute_gradients(*arguments)[1])
 
     def forward(name: str) -> Any:
-        return run.forward[name](state.params["student"] if name == "student" else run.teachers[name], rows)
+        params = state.params["student"] if name == "student" else setup.teachers[name]
+        return setup.forward[name](params, rows)
 
-    def update() -> Any:
+    def value() -> Any:
+        return compute_value(state.params, setup.teachers, rows)
+
+    def gradient() -> Any:
+        return setup.compute_gradients(state.params, setup.teachers, rows)
+
+    def step() -> Any:
         nonlocal state
-        state, metrics = run.train_step(state, run.teachers, rows)
+        state, metrics = setup.train_step(state, setup.teachers, rows)
         return metrics
 
-    return {
-        **{name: functools.partial(forward, name) for name in (*run.teachers, "student") if name in run.forward},
-        "value": lambda: values(state.params, run.teachers, rows),
-        "gradient": lambda: run.gradients(state.params, run.teachers, rows),
-        "update": update,
-    }
+    models = [name for name in (*setup.teachers, "student") if name in setup.forward]
+    forward_passes = {name: functools.partial(forward, name) for name in models}
+    return {**forward_passes, "value": value, "gradient": gradient, "step": step}
 
 
-def _flops(
+def _forward_flops(
     experiment: Experiment, student: TransformerConfig, teacher: TransformerConfig | None
 ) -> dict[str, dict[str, int]]:
-    """Of each model's encoder and of its scores of words, forward."""
+    """Returns the floating-point operations of the forward pass of each model's "encoder" and "head"."""
     rows, length = experiment.global_batch_size, experiment.corpus.sequence_length
-    places = rows * masking.num_predictions(
+    num_predictions = rows * masking.num_predictions(
         length, mask_rate=experiment.masking.mask_rate, all_positions=experiment.needs_all_positions
     )
     models = ({"teacher": teacher} if teacher and experiment.teacher_names else {}) | {"student": student}
@@ -82,29 +99,40 @@ def _flops(
         "encoder": {
             name: cost_model.encoder_flops(config, rows=rows, length=length) for name, config in models.items()
         },
-        "words": {
-            name: cost_model.masked_lm_head_flops(config, num_predictions=places) for name, config in models.items()
+        "head": {
+            name: cost_model.masked_lm_head_flops(config, num_predictions=num_predictions)
+            for name, config in models.items()
         },
     }
 
 
-def _parts(seconds: dict[str, float], flops: dict[str, dict[str, int]], *, whole: float) -> list[PartTiming]:
-    """From the times of programs, each of which holds the ones before, to those of the parts."""
-    forward = sum(seconds[name] for name in flops["encoder"])
-    backward = cost_model.BACKWARD_PASSES * (flops["encoder"]["student"] + flops["words"]["student"])
+def _compute_parts(
+    seconds: dict[str, float], forward_flops: dict[str, dict[str, int]], *, step_flops: float
+) -> list[PartTiming]:
+    """Returns the times of the parts, from the times of programs of which each includes the ones before it."""
+    encoder, head = forward_flops["encoder"], forward_flops["head"]
+    forward_seconds = sum(seconds[name] for name in encoder)
+    backward_flops = cost_model.BACKWARD_PASSES * (encoder["student"] + head["student"])
     return [
-        *(PartTiming(f"{name}, forward", seconds[name], flops["encoder"][name]) for name in flops["encoder"]),
-        PartTiming("losses", seconds["value"] - forward, sum(flops["words"].values())),
-        PartTiming("backward", seconds["gradient"] - seconds["value"], backward),
-        PartTiming("optimizer", seconds["update"] - seconds["gradient"], 0),
-        PartTiming("update", seconds["update"], whole),
+        *(PartTiming(f"{name}, forward", seconds[name], encoder[name]) for name in encoder),
+        PartTiming("losses", seconds["value"] - forward_seconds, sum(head.values())),
+        PartTiming("backward", seconds["gradient"] - seconds["value"], backward_flops),
+        PartTiming("optimizer", seconds["step"] - seconds["gradient"], 0),
+        PartTiming("whole step", seconds["step"], step_flops),
     ]
 
 
-def _table(found: list[PartTiming], peak: float | None, dtype: str) -> Table:
-    table = Table("part", "seconds", "share", "GFLOP", f"of the {dtype} peak")
-    for part in found:
-        share = part.seconds / found[-1].seconds
-        of_peak = f"{part.flops / part.seconds / peak:.0%}" if peak and part.flops and part.seconds > 0 else ""
-        table.add_row(part.name, f"{part.seconds:.3f}", f"{share:.0%}", f"{part.flops / 1e9:,.1f}", of_peak)
+def _make_table(parts: list[PartTiming], peak: float | None, dtype: str) -> Table:
+    """Returns the table of the parts.
+
+    Args:
+        parts: the parts, the whole step last.
+        peak: the FLOP/s that the devices reach at most in `dtype`, if that is known.
+        dtype: the type that the models compute in.
+    """
+    table = Table("part", "seconds", "share of the step", "GFLOP", f"of the {dtype} peak")
+    for part in parts:
+        share = part.seconds / parts[-1].seconds
+        utilization = f"{part.flops / part.seconds / peak:.0%}" if peak and part.flops and part.seconds > 0 else ""
+        table.add_row(part.name, f"{part.seconds:.3f}", f"{share:.0%}", f"{part.flops / 1e9:,.1f}", utilization)
     return table

@@ -1,4 +1,8 @@
-"""The devices of a plan: those at hand, a TPU topology that its compiler knows, or GPUs of which only figures are."""
+"""The devices that a run can be planned for.
+
+There are three kinds: the devices of this machine; a TPU topology, for which the TPU compiler works without any TPU;
+and GPUs of which only the published figures are known.
+"""
 
 import dataclasses
 import importlib.util
@@ -14,76 +18,106 @@ from distilbert_jax.devices.mesh import ROW_AXES, TENSOR, AnyMesh, make_mesh
 from distilbert_jax.devices.specs import DEVICE_SPECS, DeviceSpec, find_device
 from distilbert_jax.train.memory_fit import available_bytes
 
-TPUS = ("v4", "v5e", "v5p", "v6e")
+TPU_GENERATIONS = ("v4", "v5e", "v5p", "v6e")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is planned for."""
+    """The devices that a run is planned for.
+
+    Attributes:
+        name: their number and kind, for the screen.
+        devices: JAX's devices. Empty if programs cannot be compiled for them.
+        count: how many devices there are.
+        spec: the published figures of one device. None for a CPU, which is measured.
+    """
 
     name: str
-    devices: Sequence[Any]  # JAX's, empty where nothing can be compiled for them
+    devices: Sequence[Any]
     count: int
-    spec: DeviceSpec | None  # what its vendor says; None for a CPU, which is measured
+    spec: DeviceSpec | None
 
     @property
-    def compiles(self) -> bool:
+    def can_compile(self) -> bool:
+        """Whether programs can be compiled for these devices."""
         return bool(self.devices)
 
     @property
     def platform(self) -> str:
+        """JAX's name of the platform, such as "gpu"."""
         return self.devices[0].platform if self.devices else "gpu"
 
     @property
     def memory_bytes(self) -> float:
-        """Bytes of each device."""
+        """The memory of each device, in bytes."""
         return self.spec.memory if self.spec else available_bytes()
 
     def peak_flops(self, dtype: str) -> float:
-        """FLOP/s of each device."""
+        """Returns the FLOP/s that each device reaches at most in `dtype`."""
         return self.spec.peak_flops(dtype) if self.spec else (peak.peak_flops(dtype) or 0.0) / self.count
 
     def make_mesh(self, *, fsdp: int, tensor: int) -> AnyMesh:
+        """Returns the mesh of these devices.
+
+        Raises:
+            ValueError: `fsdp` or `tensor` is not possible on these devices.
+        """
         if self.devices:
             return make_mesh(fsdp=fsdp, tensor=tensor, devices=self.devices)
         if fsdp * tensor > 1:
             raise ValueError(
-                "fsdp and tensor are planned for the devices at hand or with --topology, not with --device"
+                f"fsdp={fsdp} and tensor={tensor} cannot be planned with --device, which compiles nothing. Plan for "
+                "the devices of this machine, or for TPUs with --topology."
             )
         return AbstractMesh((self.count, 1, 1), (*ROW_AXES, TENSOR), axis_types=(AxisType.Auto,) * 3)
 
 
 def local_target() -> Target:
-    found = jax.devices()
-    kind = found[0].device_kind
-    return Target(name=f"{len(found)} × {kind}", devices=found, count=len(found), spec=find_device(kind))
+    """Returns the devices of this machine, and of the other processes of a distributed run."""
+    devices = jax.devices()
+    kind = devices[0].device_kind
+    return Target(name=f"{len(devices)} × {kind}", devices=devices, count=len(devices), spec=find_device(kind))
 
 
 def gpu_target(name: str, count: int) -> Target:
-    """By their figures. ValueError for a name that has none."""
-    known = [each for each in DEVICE_SPECS if "TPU" not in each]
-    if name not in known:
-        raise ValueError(f"--device {name}: choose one of {', '.join(known)}")
+    """Returns GPUs that are planned for from their published figures.
+
+    Args:
+        name: the name of the GPU in `DEVICE_SPECS`, such as "H200".
+        count: how many there are.
+
+    Raises:
+        ValueError: there are no figures for this name.
+    """
+    gpu_names = [known for known in DEVICE_SPECS if "TPU" not in known]
+    if name not in gpu_names:
+        raise ValueError(f"--device {name} is not a known GPU. Choose one of {', '.join(gpu_names)}.")
     return Target(name=f"{count} × {name}", devices=(), count=count, spec=DEVICE_SPECS[name])
 
 
 def tpu_target(topology: str) -> Target:
-    """Of a name such as v5e:4x4, from the compiler for TPUs, which needs none. ValueError where there is no such
-    topology, or no compiler.
+    """Returns the TPUs of a topology. Its compiler needs the extra `tpu` to be installed, but no TPU.
+
+    Args:
+        topology: the generation and the shape, such as "v5e:4x4".
+
+    Raises:
+        ValueError: there is no such topology, or the compiler is not installed.
     """
     if importlib.util.find_spec("libtpu") is None:
-        raise ValueError("--topology needs the compiler for TPUs: pip install 'distilbert_jax[tpu]'")
-    jax.config.update("jax_platforms", "cpu")  # libtpu looks for its TPUs otherwise
+        raise ValueError(f"--topology {topology} needs the TPU compiler. Install it: pip install 'distilbert_jax[tpu]'")
+    # Otherwise libtpu searches for TPUs, on this machine and on the network.
+    jax.config.update("jax_platforms", "cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     from jax.experimental import topologies
 
     try:
-        found: Any = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    except Exception as error:  # of whatever kind: libtpu says what it has to say in many
+        devices: Any = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    except Exception as error:  # libtpu reports a wrong name by exceptions of many kinds
         raise ValueError(
-            f"--topology {topology}: {str(error).splitlines()[0]}. Write one of {', '.join(TPUS)} and its shape, such "
-            "as v5e:4x4"
+            f"--topology {topology}: {str(error).splitlines()[0]}. Write one of {', '.join(TPU_GENERATIONS)} and its "
+            "shape, such as v5e:4x4."
         ) from None
-    kind = found[0].device_kind
-    name = f"{len(found)} × {kind} ({topology})"
-    return Target(name=name, devices=found, count=len(found), spec=find_device(kind))
+    kind = devices[0].device_kind
+    name = f"{len(devices)} × {kind} ({topology})"
+    return Target(name=name, devices=devices, count=len(devices), spec=find_device(kind))

@@ -19,8 +19,8 @@ def check_comparable(
     """
     if teacher.tokenizer.sha256 != student.tokenizer.sha256:
         raise ValueError(
-            f"teacher {teacher.folder} and student {student.folder} have different tokenizers: their words cannot be "
-            "compared"
+            f"The teacher {teacher.folder} and the student {student.folder} have different tokenizers, so their "
+            "predictions cannot be compared. Choose two models that have the same tokenizer."
         )
     for loss in losses.values():
         if loss.teacher is not None:

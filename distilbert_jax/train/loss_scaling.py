@@ -1,7 +1,8 @@
-"""Dynamic loss scaling for float16 (Micikevicius et al., 2018), whose smallest numbers are larger than many gradients.
+"""Dynamic loss scaling for float16 (Micikevicius et al., 2018), in which small gradients would become zero.
 
-The losses are multiplied by a scale, the gradients divided by it in float32. Where that overflows, the update is left
-out and the scale halved; after so many updates that went well it is doubled.
+The losses are multiplied by a scale, and the gradients are divided by it in float32. If a scaled gradient overflows,
+the update is skipped and the scale is halved. After `DOUBLING_INTERVAL_STEPS` updates without an overflow it is
+doubled.
 """
 
 import jax
@@ -10,27 +11,36 @@ from jaxtyping import Array, Bool
 
 from distilbert_jax.types import LossScale
 
-INITIAL_SCALE, MIN_SCALE = 2.0**15, 2.0**24
-DOUBLING_INTERVAL_STEPS = 2_000  # updates without an overflow
+INITIAL_SCALE, MAX_SCALE = 2.0**15, 2.0**24
+DOUBLING_INTERVAL_STEPS = 2_000
 
 
 def init_loss_scale() -> LossScale:
-    """Before the first update."""
+    """Returns the loss scale of the first step."""
     zero = jnp.zeros((), jnp.int32)
     return LossScale(value=jnp.asarray(INITIAL_SCALE, jnp.float32), steps_since_change=zero, num_overflows=zero)
 
 
-def update_loss_scale(scale: LossScale, finite: Bool[Array, ""]) -> LossScale:
-    """The next update's scale. At 1 nothing is scaled, so what is not finite there is no overflow of scaling."""
-    doubled = finite & (scale.steps_since_change + 1 >= DOUBLING_INTERVAL_STEPS)
-    value = jnp.where(doubled, jnp.minimum(2 * scale.value, MIN_SCALE), scale.value)
-    value = jnp.where(finite, value, jnp.maximum(scale.value / 2, 1.0))
-    since = jnp.where(finite & ~doubled, scale.steps_since_change + 1, 0)
+def update_loss_scale(loss_scale: LossScale, is_finite: Bool[Array, ""]) -> LossScale:
+    """Returns the loss scale of the next step.
+
+    Args:
+        loss_scale: the loss scale of this step.
+        is_finite: whether all losses and gradients of this step are finite.
+    """
+    is_doubled = is_finite & (loss_scale.steps_since_change + 1 >= DOUBLING_INTERVAL_STEPS)
+    value = jnp.where(is_doubled, jnp.minimum(2 * loss_scale.value, MAX_SCALE), loss_scale.value)
+    value = jnp.where(is_finite, value, jnp.maximum(loss_scale.value / 2, 1.0))
     return LossScale(
-        value=value, steps_since_change=since, num_overflows=scale.num_overflows + has_overflowed(scale, finite)
+        value=value,
+        steps_since_change=jnp.where(is_finite & ~is_doubled, loss_scale.steps_since_change + 1, 0),
+        num_overflows=loss_scale.num_overflows + has_overflowed(loss_scale, is_finite),
     )
 
 
-def has_overflowed(scale: LossScale, finite: Bool[Array, ""]) -> jax.Array:
-    """Whether an update was left out because the scale was too large."""
-    return ~finite & (scale.value > 1)
+def has_overflowed(loss_scale: LossScale, is_finite: Bool[Array, ""]) -> jax.Array:
+    """Returns whether a step was not finite because of its loss scale.
+
+    A scale of 1 changes nothing, so with it a step that is not finite is a failure of the run itself.
+    """
+    return ~is_finite & (loss_scale.value > 1)

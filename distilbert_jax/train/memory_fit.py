@@ -1,4 +1,4 @@
-"""How many rows fit on a device: asked of the compiled step, before it runs."""
+"""Finds how many rows fit in a device's memory, by compiling the training step before it runs."""
 
 import contextlib
 import dataclasses
@@ -17,13 +17,22 @@ from distilbert_jax.devices.mesh import count_row_devices, list_divisors, row_sh
 from distilbert_jax.io.console import console
 from distilbert_jax.types import PackedRows
 
-USABLE_FRACTION = 0.92  # of a device's memory that a step may fill; the rest is the runtime's, and lost between blocks
-MAX_PROBE_ROWS = 8  # rows, beside one: the line through both says where to look
+USABLE_MEMORY_FRACTION = 0.92  # what a step may fill; the rest is for the runtime and for gaps between blocks
+MAX_PROBE_ROWS = 8  # the memory of this many rows and of one row gives the straight line that predicts all others
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StepMemory:
-    """A jitted train step and what it is called with, but for the rows."""
+    """The memory that a jitted training step needs, as a function of its rows.
+
+    Attributes:
+        step: the jitted training step.
+        state: its first argument, or the shapes and shardings of that.
+        teachers: its second argument, likewise.
+        global_batch_size: rows of a step, over all devices and micro-batches.
+        length: tokens of a row.
+        mesh: the devices.
+    """
 
     step: Any
     state: Any
@@ -32,84 +41,119 @@ class StepMemory:
     length: int
     mesh: Mesh
 
-    def compiled(self, rows: int) -> jax.stages.Compiled:
-        """The step with at most so many rows at once on each device."""
-        places = split_batch(
+    def compile_step(self, rows: int) -> jax.stages.Compiled:
+        """Returns the compiled step for micro-batches with at most `rows` rows on each device."""
+        leading = split_batch(
             self.global_batch_size, per_device_batch_size=rows, num_devices=count_row_devices(self.mesh)
         )
-        shape: Any = lambda *more: jax.ShapeDtypeStruct((*places, *more), jnp.int32, sharding=row_sharding(self.mesh))
-        batch = PackedRows(row_ids=shape(), epochs=shape(), tokens=shape(self.length), segment_ids=shape(self.length))
+
+        def make_shape(*trailing: int) -> Any:
+            return jax.ShapeDtypeStruct((*leading, *trailing), jnp.int32, sharding=row_sharding(self.mesh))
+
+        batch = PackedRows(
+            row_ids=make_shape(),
+            epochs=make_shape(),
+            tokens=make_shape(self.length),
+            segment_ids=make_shape(self.length),
+        )
         return self.step.lower(self.state, self.teachers, batch).compile()
 
     def bytes_needed(self, rows: int) -> int:
-        """Bytes on each device, with at most so many rows at once. Compiles the step."""
-        return program_bytes(self.compiled(rows))
+        """Returns the bytes that a step needs on each device with at most `rows` rows there. Compiles the step."""
+        return program_bytes(self.compile_step(rows))
 
     def max_batch_size(self) -> int:
-        """The most rows at once that fit on each device of every process. Says what they need."""
-        limit, need = available_bytes(), functools.cache(self.bytes_needed)
-        rows = find_max_rows(need, each=self.global_batch_size // count_row_devices(self.mesh), limit=limit)
-        console.print(f"{rows} rows at once on each device: {_gigabytes(need(rows))} of {_gigabytes(limit)}")
+        """Returns the most rows per micro-batch that fit on each device of every process, and prints what they need.
+
+        Raises:
+            ValueError: not even one row fits.
+        """
+        available, bytes_needed = available_bytes(), functools.cache(self.bytes_needed)
+        rows_per_device = self.global_batch_size // count_row_devices(self.mesh)
+        rows = find_max_rows(bytes_needed, rows_per_device=rows_per_device, limit=available)
+        console.print(
+            f"per_device_batch_size=auto chose {rows}: a step needs {_format_gigabytes(bytes_needed(rows))} of the "
+            f"{_format_gigabytes(available)} that can be used on each device."
+        )
         return rows
 
     @contextlib.contextmanager
     def explain_out_of_memory(self, rows: int) -> Iterator[None]:
-        """Turns a device's out of memory into a ValueError that names what would fit."""
+        """Turns the error of a device that runs out of memory into a ValueError that says what would fit."""
         try:
             yield
         except jax.errors.JaxRuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             raise ValueError(
-                f"out of memory with per_device_batch_size={rows}: an update needs {_gigabytes(self.bytes_needed(rows))} on each "
-                f"device, and {_gigabytes(available_bytes())} are there. per_device_batch_size={self.max_batch_size()} fits; remat=layers "
-                "makes room for more"
+                f"The devices are out of memory with per_device_batch_size={rows}: a step needs "
+                f"{_format_gigabytes(self.bytes_needed(rows))} on each device, but only "
+                f"{_format_gigabytes(available_bytes())} can be used. Set "
+                f"per_device_batch_size={self.max_batch_size()}, which fits, or remat=layers, which needs less memory "
+                "for each row."
             ) from error
 
 
 def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
-    """Whether that is what a device, or the compiler for one, complains of."""
+    """Returns whether the error says that a device, or the compiler for one, ran out of memory."""
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
 def program_bytes(compiled: jax.stages.Compiled) -> int:
-    """On each device: what comes in, what goes out and is not written over that, and what is held in between."""
+    """Returns the bytes that a compiled program needs on each device: arguments, results, temporaries and code.
+
+    A result that is written over a donated argument counts once.
+    """
     sizes: Any = compiled.memory_analysis()
-    kept = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    return int(kept + sizes.temp_size_in_bytes + sizes.generated_code_size_in_bytes)
+    arguments_and_results = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return int(arguments_and_results + sizes.temp_size_in_bytes + sizes.generated_code_size_in_bytes)
 
 
 def available_bytes() -> int:
-    """Bytes that a step may fill on each device; on a CPU its devices share the machine's memory."""
+    """Returns the bytes that a step may fill on each device: the least of all processes.
+
+    The devices of a CPU share the memory of the machine.
+    """
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
-        limit = int(USABLE_FRACTION * stats["bytes_limit"])
+        limit = int(USABLE_MEMORY_FRACTION * stats["bytes_limit"])
     else:
         limit = int(
-            USABLE_FRACTION * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count()
+            USABLE_MEMORY_FRACTION * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / jax.local_device_count()
         )
     return int(multihost_utils.process_allgather(np.array(limit)).min()) if jax.process_count() > 1 else limit
 
 
-def find_max_rows(need: Callable[[int], int], *, each: int, limit: int) -> int:
-    """The largest divisor of `each` with `need(rows)` bytes within the `limit`. What is needed grows with the rows,
-    nearly in a straight line, so few are asked. ValueError, with what else helps, where not even one row fits.
+def find_max_rows(bytes_needed: Callable[[int], int], *, rows_per_device: int, limit: int) -> int:
+    """Returns the largest number of rows whose step fits in the memory.
+
+    Args:
+        bytes_needed: the bytes of a step with a number of rows. Every call compiles, so it is called for few numbers.
+        rows_per_device: rows of the global batch on each device. Only its divisors are tried.
+        limit: the bytes that a step may fill.
+
+    Raises:
+        ValueError: not even one row fits.
     """
-    choices = list_divisors(each)
-    if need(1) > limit:
+    choices = list_divisors(rows_per_device)
+    if bytes_needed(1) > limit:
         raise ValueError(
-            f"one row at a time needs {_gigabytes(need(1))} on each device, and {_gigabytes(limit)} are there: take "
-            "shorter rows (corpus.sequence_length), remat=layers, or a smaller model"
+            f"One row at a time needs {_format_gigabytes(bytes_needed(1))} on each device, but only "
+            f"{_format_gigabytes(limit)} can be used. Set remat=layers, choose shorter rows (corpus.sequence_length), "
+            "or choose a smaller model."
         )
+    # The memory grows with the rows in nearly a straight line, so two points on it give a good first guess.
     probe = max(n for n in choices if n <= MAX_PROBE_ROWS)
-    a_row = (need(probe) - need(1)) / max(1, probe - 1)
-    at = sum(need(1) + (n - 1) * a_row <= limit for n in choices[1:])
-    while need(choices[at]) > limit:
-        at -= 1
-    while at + 1 < len(choices) and need(choices[at + 1]) <= limit:
-        at += 1
-    return choices[at]
+    bytes_per_row = (bytes_needed(probe) - bytes_needed(1)) / max(1, probe - 1)
+    index = sum(bytes_needed(1) + (n - 1) * bytes_per_row <= limit for n in choices[1:])
+    # The line is not exact, so the guess is corrected by what the compiled step says.
+    while bytes_needed(choices[index]) > limit:
+        index -= 1
+    while index + 1 < len(choices) and bytes_needed(choices[index + 1]) <= limit:
+        index += 1
+    return choices[index]
 
 
-def _gigabytes(count: int) -> str:
+def _format_gigabytes(count: int) -> str:
+    """Returns a number of bytes in GB."""
     return f"{count / 1e9:.2f} GB"

@@ -1,4 +1,4 @@
-"""What a student learns from: the models, the losses, and the questions asked of every row."""
+"""The objective of a distillation: the models, the losses, and how rows become batches with labels."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -11,39 +11,80 @@ from distilbert_jax.devices.sharding import sum_over_devices
 from distilbert_jax.losses import base
 from distilbert_jax.types import Apply, Batch, ModelOutputs, PackedRows, RowKeys
 
-MASKING_KEY, DROPOUT_KEY = 0, 1  # what a row's randomness is for
+MASKING_KEY, DROPOUT_KEY = 0, 1  # the two purposes of a row's random keys, folded into the seed
 
-BatchMaker = Callable[[RowKeys, Any], Batch]  # of Rows; or of a Batch, where a task asks the same whatever the key
+BatchMaker = Callable[[RowKeys, Any], Batch]
+"""make_batch(keys, rows) -> Batch: chooses the predictions of [b, …] rows.
+
+In pretraining `rows` are PackedRows, which it masks by the keys. In fine-tuning they are a Batch already, and it
+returns them unchanged.
+"""
+
 Seed = int | Int[Array, ""]
 
 
 def row_keys(seed: Seed, batch: PackedRows | Batch, purpose: int) -> RowKeys:
-    """A key per row from (seed, purpose, epoch, row): the step, the place in the batch and the devices have no say."""
+    """Returns one random key per row, [b], from (seed, purpose, epoch, row).
+
+    The keys do not depend on the step, on the place in the batch or on the devices, so a run can be resumed or spread
+    over other devices and draws the same masks and the same dropout.
+
+    Args:
+        seed: the seed of the run.
+        batch: the rows, with [b] `epochs` and `row_ids`.
+        purpose: MASKING_KEY or DROPOUT_KEY.
+    """
     root = jax.random.fold_in(jax.random.key(seed), purpose)
-    return jax.vmap(lambda epoch, row: jax.random.fold_in(jax.random.fold_in(root, epoch), row))(
-        batch.epochs, batch.row_ids
-    )
+
+    def per_row(epoch, row):
+        return jax.random.fold_in(jax.random.fold_in(root, epoch), row)
+
+    return jax.vmap(per_row)(batch.epochs, batch.row_ids)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a student learns from: who answers, what is asked of every row, and how the answers are judged."""
+    """What a student is trained on: its teachers, its losses, and the predictions that each row asks for.
+
+    Attributes:
+        student: the student's forward pass.
+        teachers: the teachers' forward passes, by name.
+        losses: the losses, by name. Their weighted sum is minimised.
+        extra_metrics: losses that are computed and logged, but not trained on.
+        make_batch: makes a batch from rows, such as by masking tokens.
+        seed: the seed of masks and dropout.
+    """
 
     student: Apply
     teachers: Mapping[str, Apply]
     losses: Mapping[str, base.Loss]
-    extra_metrics: Mapping[str, base.LogitLoss] = dataclasses.field(default_factory=dict)  # not learned from
+    extra_metrics: Mapping[str, base.LogitLoss] = dataclasses.field(default_factory=dict)
     make_batch: BatchMaker
     seed: Seed
 
     def teacher_outputs(self, teacher_params: Mapping[str, Any], batch: Batch) -> dict[str, ModelOutputs]:
+        """Returns the outputs of each teacher, by name. Teachers run without dropout."""
         return {name: apply({"params": teacher_params[name]}, batch) for name, apply in self.teachers.items()}
 
     def student_outputs(self, params: Any, batch: Batch) -> ModelOutputs:
-        """The student's, with dropout."""
+        """Returns the outputs of the student, which runs with dropout."""
         return self.student({"params": params}, batch, keys=row_keys(self.seed, batch, DROPOUT_KEY))
 
     def make_batches(self, rows: PackedRows | Batch) -> tuple[Batch, dict[str, jax.Array]]:
-        """What is asked of every row of this device, and what each loss divides by: its weights over all devices."""
-        batches = jax.vmap(lambda r: self.make_batch(row_keys(self.seed, r, MASKING_KEY), r))(rows)
+        """Returns the micro-batches of this device, and what the mean of each loss and extra metric divides by.
+
+        Runs inside of `shard_map_rows`, because the divisors are sums over all devices.
+
+        Args:
+            rows: the rows of this device, with [accumulation, b, …] leaves.
+
+        Returns:
+            The micro-batches, with [accumulation, b, …] leaves, and the sum of each loss's weights over the global
+            batch, by name.
+        """
+
+        def per_microbatch(rows):
+            return self.make_batch(row_keys(self.seed, rows, MASKING_KEY), rows)
+
+        batches = jax.vmap(per_microbatch)(rows)
         return batches, sum_over_devices(base.sum_weights({**self.losses, **self.extra_metrics}, batches))

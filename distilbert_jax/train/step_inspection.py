@@ -1,5 +1,7 @@
-"""One update taken apart, row by row: how large everything on its way becomes, and where it stops being finite. Pure,
-and of the same parts as the step.
+"""A training step in its parts: for each row, the magnitudes of its hidden states, losses and gradients.
+
+`replay` uses it to find where a step stopped being finite. It is built from the same functions as the training step and
+is pure.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,64 +20,99 @@ from distilbert_jax.losses import base
 from distilbert_jax.train.objective import Objective
 from distilbert_jax.types import FactoredLogits, ModelOutputs, PackedRows
 
-Size = Any
-"""Floats, on the device or on the host: the largest magnitude of something, NaN where it has a NaN, inf where it has an
-infinity.
+Magnitude = Any
+"""The largest absolute value of something as float32, on the device or on the host.
+
+It is NaN if there is a NaN, and infinite if there is an infinity and no NaN.
 """
 
 
 @flax.struct.dataclass
 class StepInspection:
-    """What every row of a global batch came to; leaves are [accumulation, b, …]."""
+    """What every row of a global batch contributes to a step. All leaves are [accumulation, b, …].
 
-    teachers: dict[str, Size]  # as `student`
-    student: Size  # of each hidden state, embeddings first, and of the features that the head scores: [… l+2]
-    means: dict[str, Any]  # the row's share of the mean of each loss, and of what is only watched
-    gradients: dict[str, Any]  # of each loss, as it is weighted in the objective: a size for each parameter
+    Attributes:
+        teachers: the hidden states of each teacher, like `student`.
+        student: magnitudes [accumulation, b, l + 2] of each hidden state of the student, the embeddings first, and of
+            the features that its head scores.
+        means: the row's part of the mean of each loss and of each extra metric, by name.
+        gradients: for each loss, the magnitude of its gradient for each parameter.
+    """
+
+    teachers: dict[str, Magnitude]
+    student: Magnitude
+    means: dict[str, Any]
+    gradients: dict[str, Any]
 
 
 InspectStep = Callable[[Any, Mapping[str, Any], PackedRows], StepInspection]
 
 
 def make_inspect_step(objective: Objective, mesh: Mesh) -> InspectStep:
-    """Returns dissect(params, teacher_params, rows) -> Parts, of what `make_gradients` makes gradients of: the same
-    masks, dropout and normalisers, whatever row stands beside another.
+    """Returns inspect_step(params, teacher_params, rows) -> StepInspection.
+
+    Masks, dropout and normalisers are those of the training step, and each row is computed by itself.
+
+    Args:
+        objective: the objective of the training step.
+        mesh: the devices.
     """
     losses = objective.losses
 
-    def of_device(rows, params, teachers):
-        batches, sums = objective.make_batches(rows)
-        params = params.gather()
+    def per_device(rows, sharded_params, sharded_teachers):
+        batches, weight_sums = objective.make_batches(rows)
+        params = sharded_params.gather()
 
-        def of_row(row):
-            known, batch = teachers.gather_with(jax.tree.map(lambda x: x[None], row))
-            targets = objective.teacher_outputs(known, batch)
-            outputs, back = jax.vjp(lambda student: objective.student_outputs(student, batch), params["student"])
-            _, means = base.total_loss(losses, objective.extra_metrics, params["losses"], outputs, targets, sums)
-
-            def gradient(name):  # the backward pass of one loss alone
-                alone = lambda outputs, own: base.total_loss({name: losses[name]}, {}, own, outputs, targets, sums)[0]
-                of_outputs, own = jax.grad(alone, (0, 1), allow_int=True)(outputs, params["losses"])
-                return {"student": back(of_outputs)[0], "losses": own}
-
-            return StepInspection(
-                teachers={name: _hidden(x) for name, x in targets.items()},
-                student=_hidden(outputs),
-                means=means,
-                gradients={name: jax.tree.map(max_magnitude, gradient(name)) for name in losses},
+        def per_row(row):
+            # The row is a batch of one.
+            teacher_params, batch = sharded_teachers.gather_with(jax.tree.map(lambda x: x[None], row))
+            teacher_outputs = objective.teacher_outputs(teacher_params, batch)
+            student_outputs, backward = jax.vjp(
+                lambda params: objective.student_outputs(params, batch), params["student"]
+            )
+            _, means = base.total_loss(
+                losses, objective.extra_metrics, params["losses"], student_outputs, teacher_outputs, weight_sums
             )
 
-        return jax.lax.map(lambda micro: jax.lax.map(of_row, micro), batches)
+            def compute_gradient(name):
+                """Returns the gradient of one loss alone: first with respect to the outputs, then through the model."""
 
-    mapped = shard_map_rows(of_device, mesh, out=lambda *_: P(None, ROW_AXES))
-    return lambda params, teacher_params, rows: mapped(rows, params, teacher_params)
+                def compute_loss(student_outputs, loss_params):
+                    total, _ = base.total_loss(
+                        {name: losses[name]}, {}, loss_params, student_outputs, teacher_outputs, weight_sums
+                    )
+                    return total
+
+                output_grads, loss_grads = jax.grad(compute_loss, (0, 1), allow_int=True)(
+                    student_outputs, params["losses"]
+                )
+                return {"student": backward(output_grads)[0], "losses": loss_grads}
+
+            return StepInspection(
+                teachers={name: _hidden_magnitudes(outputs) for name, outputs in teacher_outputs.items()},
+                student=_hidden_magnitudes(student_outputs),
+                means=means,
+                gradients={name: jax.tree.map(max_magnitude, compute_gradient(name)) for name in losses},
+            )
+
+        # `map` and not `vmap`: rows run one after another, in the memory of one.
+        return jax.lax.map(lambda microbatch: jax.lax.map(per_row, microbatch), batches)
+
+    mapped = shard_map_rows(per_device, mesh, out=lambda *_: P(None, ROW_AXES))
+
+    def inspect_step(params, teacher_params, rows):
+        return mapped(rows, params, teacher_params)
+
+    return inspect_step
 
 
-def max_magnitude(x: Array) -> Size:
+def max_magnitude(x: Array) -> Magnitude:
+    """Returns the largest absolute value of an array."""
     return jnp.max(jnp.abs(x)).astype(jnp.float32)
 
 
-def _hidden(outputs: ModelOutputs) -> Size:
+def _hidden_magnitudes(outputs: ModelOutputs) -> Magnitude:
+    """Returns [l + 2] magnitudes: of the hidden states, and of the head's features, or of its logits without them."""
     assert outputs.logits is not None
     head = outputs.logits.features if isinstance(outputs.logits, FactoredLogits) else outputs.logits
     return jnp.stack([max_magnitude(x) for x in (*outputs.hidden_states, head)])

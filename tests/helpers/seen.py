@@ -45,10 +45,10 @@ def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray
     masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))
     steps = []
     for number in range(STEPS):
-        rows = run.place(run.batches[number])
+        rows = run.put_batch(run.batches[number])
         found = in_order(multihost_utils.process_allgather(masked(rows), tiled=True))
         if learns:
-            gradient, metrics = run.gradients(run.state.params, run.teachers, rows)
+            gradient, metrics = run.compute_gradients(run.state.params, run.teachers, rows)
             found |= {name: np.asarray(value) for name, value in metrics.items()}
             found["gradient"] = np.concatenate([np.ravel(x) for x in jax.tree.leaves(gradient)])
         steps.append(found)

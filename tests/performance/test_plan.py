@@ -53,12 +53,14 @@ ENTRY %main (x: f32[8,4]) -> f32[2,4] {
 
 
 def test_what_a_program_exchanges():
-    of = lambda kind, size, times: collectives.Collective(kind=kind, bytes=size, group_size=4, times=times)
+    def make(kind, size, times):
+        return collectives.Collective(kind=kind, bytes=size, group_size=4, times=times)
+
     assert collectives.parse_collectives(PROGRAM) == [
-        of("all-gather", 48, 5),  # asynchronous: what it begins in and what runs meanwhile show the same one
-        of("all-gather", 128, 5),
-        of("all-reduce", 52, 1),
-        of("reduce-scatter", 128, 1),
+        make("all-gather", 48, 5),  # asynchronous: its start and what runs meanwhile contain the same one
+        make("all-gather", 128, 5),
+        make("all-reduce", 52, 1),
+        make("reduce-scatter", 128, 1),
     ]
     assert [each.sent_bytes for each in collectives.parse_collectives(PROGRAM)] == [36, 96, 78, 96]  # on a ring of four
 
@@ -72,11 +74,11 @@ def experiment(tmp_path_factory):
 def test_the_program_planned_is_the_one_that_runs(experiment, changes, capsys):
     experiment = experiment_file.apply_overrides(experiment, changes)
     found = plan(experiment, targets.local_target())
-    run = setup_distillation(experiment, load_inputs(experiment))
-    assert run.per_device_batch_size == found.rows
-    words = found.memory / run.step_memory.bytes_needed(found.rows)
-    assert words == pytest.approx(1.0, abs=0.01)  # the corpus' own word counts are a constant in it
-    assert found.arithmetic * 8 == run.flops["mfu"]
+    setup = setup_distillation(experiment, load_inputs(experiment))
+    assert setup.per_device_batch_size == found.rows_per_device
+    ratio = found.memory_bytes / setup.step_memory.bytes_needed(found.rows_per_device)
+    assert ratio == pytest.approx(1.0, abs=0.01)  # the token counts of the corpus are a constant in the program
+    assert found.flops * 8 == setup.flops["mfu"]
     assert "fits" in capsys.readouterr().out
 
 
@@ -86,25 +88,27 @@ def test_by_arithmetic_alone(capsys):
     )
     said = capsys.readouterr().out
     assert "estimate by arithmetic" in said
-    assert "32 at once on each device, 8 times an update" in said
+    assert "32 per micro-batch on each device, 8 micro-batches per step" in said
     experiment = experiment_file.apply_overrides(experiment_file.load_experiment(DISTILBERT), ["steps=1000"])
     found = plan(experiment, targets.gpu_target("A100", 8), price=2.0)
-    assert found.seconds["arithmetic"] == pytest.approx(found.arithmetic / 312e12)
-    assert found.hours == pytest.approx(1_000 * max(found.seconds.values()) / 3_600)
+    assert found.min_step_seconds["arithmetic"] == pytest.approx(found.flops / 312e12)
+    assert found.min_hours == pytest.approx(1_000 * max(found.min_step_seconds.values()) / 3_600)
     [gradients] = found.collectives
     assert gradients.sent_bytes == pytest.approx(2 * 7 / 8 * 4 * 66_985_530, rel=1e-3)  # all parameters of DistilBERT
     plan(experiment_file.apply_overrides(experiment, ["per_device_batch_size=auto"]), targets.gpu_target("A100", 8))
-    assert "planned with 32" in capsys.readouterr().out
+    assert "This plan assumes 32." in capsys.readouterr().out
     halved = experiment_file.apply_overrides(experiment, ["per_device_batch_size=16"])
-    assert plan(halved, targets.gpu_target("A100", 8)).memory < 0.7 * found.memory
+    assert plan(halved, targets.gpu_target("A100", 8)).memory_bytes < 0.7 * found.memory_bytes
 
 
 def test_memory_by_arithmetic_grows_with_what_it_is_of():
     config = tiny_config(vocab_size=1_000)
-    sizes = dict(parameters=1e6, taught=1e6, rows=8, accumulation=1, length=64, num_predictions=10, block=128)
+    sizes = dict(
+        parameters=1e6, teacher_parameters=1e6, rows=8, accumulation=1, length=64, num_predictions=10, block_rows=128
+    )
     of = lambda **changes: cost_model.DeviceWorkload(**{"student": config, "teacher": config, **sizes, **changes})
     assert of(parameters=2e6).memory_bytes() - of().memory_bytes() == 16e6  # parameter, gradient, two moments
-    assert of(taught=2e6).memory_bytes() - of().memory_bytes() == 4e6
+    assert of(teacher_parameters=2e6).memory_bytes() - of().memory_bytes() == 4e6
     layers = config.num_layers * 64 * (8 * config.hidden_size + 2 * config.mlp_size + config.num_heads * 64) * 4
     assert of(rows=9).memory_bytes() - of().memory_bytes() == layers
     assert of(accumulation=2).memory_bytes() == of().memory_bytes()
@@ -114,8 +118,11 @@ def test_memory_by_arithmetic_grows_with_what_it_is_of():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--device", "H300"], "--device H300: choose one of B200, H200"),
-        (["--device", "H200", "fsdp=2"], "fsdp and tensor are planned for the devices at hand or with --topology"),
+        (["--device", "H300"], "--device H300 is not a known GPU. Choose one of B200, H200"),
+        (
+            ["--device", "H200", "fsdp=2"],
+            "fsdp=2 and tensor=1 cannot be planned with --device, which compiles nothing. Plan for the devices of",
+        ),
         (["--device", "H200", "--num-devices", "7"], "global_batch_size=2048 does not divide by 7 devices"),
         (["tensor=8"], "tensor=8 does not divide the student's num_heads, 12"),
     ],
@@ -139,7 +146,7 @@ def test_a_tpu_that_is_not_there(experiment, capsys):
     )
     assert found.target.count == 4
     assert found.target.spec == DEVICE_SPECS["TPU v5 lite"]
-    assert found.fits
+    assert found.fits_in_memory
     assert found.accumulation > 1
     times = [each.times for each in found.collectives if each.kind == "all-gather"]
     assert {1, found.accumulation} <= set(times)  # the student's once, the teacher's in every micro-batch

@@ -3,15 +3,15 @@
 import pytest
 
 from distilbert_jax.cli.main import main
-from distilbert_jax.performance.step_timing import _parts
+from distilbert_jax.performance.step_timing import _compute_parts
 from tests.conftest import ROOT
 
-FLOPS = {"encoder": {"teacher": 40, "student": 20}, "words": {"teacher": 4, "student": 4}}
+FLOPS = {"encoder": {"teacher": 40, "student": 20}, "head": {"teacher": 4, "student": 4}}
 
 
 def test_the_parts_add_up():
-    seconds = {"teacher": 4.0, "student": 2.0, "value": 7.0, "gradient": 12.0, "update": 13.0}
-    *found, whole = _parts(seconds, FLOPS, whole=40 + 4 + 3 * (20 + 4))
+    seconds = {"teacher": 4.0, "student": 2.0, "value": 7.0, "gradient": 12.0, "step": 13.0}
+    *found, whole = _compute_parts(seconds, FLOPS, step_flops=40 + 4 + 3 * (20 + 4))
     assert [(part.name, part.seconds, part.flops) for part in found] == [
         ("teacher, forward", 4.0, 40),
         ("student, forward", 2.0, 20),
@@ -30,5 +30,5 @@ def test_the_command(name, taught, tmp_path, capsys, prove):
     assert main(["speed", str(ROOT / "experiments" / f"{name}.py"), "--smoke", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert ("teacher, forward" in said) == taught
-    for part in ("student, forward", "losses", "backward", "optimizer", "update", "of the float32 peak"):
+    for part in ("student, forward", "losses", "backward", "optimizer", "whole step", "of the float32 peak"):
         assert part in said

@@ -17,7 +17,7 @@ from distilbert_jax.train.distill import loop
 from distilbert_jax.train.loss_scaling import (
     DOUBLING_INTERVAL_STEPS,
     INITIAL_SCALE,
-    MIN_SCALE,
+    MAX_SCALE,
     init_loss_scale,
     update_loss_scale,
 )
@@ -43,9 +43,9 @@ def test_it_has_ends():
     assert update_loss_scale(low, OVER).value == 1
     assert update_loss_scale(low, OVER).num_overflows == 0, "at 1 it is no overflow of scaling"
     high = dataclasses.replace(
-        init_loss_scale(), value=jnp.asarray(MIN_SCALE), since=jnp.asarray(DOUBLING_INTERVAL_STEPS)
+        init_loss_scale(), value=jnp.asarray(MAX_SCALE), steps_since_change=jnp.asarray(DOUBLING_INTERVAL_STEPS)
     )
-    assert update_loss_scale(high, FINE).value == MIN_SCALE
+    assert update_loss_scale(high, FINE).value == MAX_SCALE
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,8 @@ def built(experiment, monkeypatch):
 
 
 def gradients(run, scale):
-    rows = run.place(next(iter(run.batches.after(0))))
-    grads, _ = run.gradients(run.state.params, run.teachers, rows, scale)
+    rows = run.put_batch(next(iter(run.batches.iter_from(0))))
+    grads, _ = run.compute_gradients(run.state.params, run.teachers, rows, scale)
     return np.concatenate([np.asarray(x / scale, np.float64).ravel() for x in jax.tree.leaves(grads["student"])])
 
 
@@ -109,4 +109,4 @@ def test_what_is_not_finite_at_scale_1_stops_the_run(experiment, tmp_path, monke
 
 
 def test_other_types_have_no_scale(experiment, monkeypatch):
-    assert built(dataclasses.replace(experiment, dtype="bfloat16"), monkeypatch).state.scale is None
+    assert built(dataclasses.replace(experiment, dtype="bfloat16"), monkeypatch).state.loss_scale is None

@@ -24,17 +24,17 @@ def test_the_most_that_fit(limit, rows):
         return 100 + (n - 1) * 100
 
     if rows is None:
-        with pytest.raises(ValueError, match=r"one row at a time needs 0.00 GB(.|\n)*remat=layers"):
-            find_max_rows(need, each=48, limit=limit)
+        with pytest.raises(ValueError, match=r"One row at a time needs 0.00 GB(.|\n)*remat=layers"):
+            find_max_rows(need, rows_per_device=48, limit=limit)
         return
-    assert find_max_rows(need, each=48, limit=limit) == rows
+    assert find_max_rows(need, rows_per_device=48, limit=limit) == rows
     assert len(set(asked)) <= 4, "each is compiled"
 
 
 @pytest.mark.parametrize("need", [lambda n: n * n, lambda n: 1000 * n**0.5])
 def test_a_line_that_bends_is_followed(need):
     most = max(n for n in (1, 2, 4, 8, 16, 32, 64) if need(n) <= 4_500)
-    assert find_max_rows(need, each=64, limit=4_500) == most
+    assert find_max_rows(need, rows_per_device=64, limit=4_500) == most
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_auto_asks_the_compiled_step(experiment, tmp_path, monkeypatch, capsys):
     asked = []
     most = memory_fit.find_max_rows
 
-    def spy(need, *, each, limit):
-        rows = most(need, each=each, limit=limit)
-        asked.append((rows, each, need(rows), limit))
+    def spy(need, *, rows_per_device, limit):
+        rows = most(need, rows_per_device=rows_per_device, limit=limit)
+        asked.append((rows, rows_per_device, need(rows), limit))
         return rows
 
     monkeypatch.setattr(memory_fit, "find_max_rows", spy)
@@ -58,7 +58,7 @@ def test_auto_asks_the_compiled_step(experiment, tmp_path, monkeypatch, capsys):
     ((rows, each, need, limit),) = asked
     assert rows == each == 1  # of 8 on eight devices
     assert 10_000 < need < limit
-    assert "1 rows at once on each device: 0.00 GB of " in capsys.readouterr().out
+    assert "per_device_batch_size=auto chose 1: a step needs 0.00 GB of the " in capsys.readouterr().out
 
 
 def test_out_of_memory_names_what_fits(experiment, tmp_path, monkeypatch):
@@ -71,11 +71,12 @@ def test_out_of_memory_names_what_fits(experiment, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(StepMemory, "bytes_needed", lambda self, rows: rows * 10**9)
     monkeypatch.setattr(memory_fit, "available_bytes", lambda: 3 * 10**9)
-    with pytest.raises(
-        ValueError, match=r"out of memory with per_device_batch_size=4: an update needs 4.00 GB"
-    ) as caught:
+    with pytest.raises(ValueError, match=r"out of memory with per_device_batch_size=4: a step needs 4.00 GB") as caught:
         loop.distill(dataclasses.replace(experiment, workdir=str(tmp_path), per_device_batch_size=32))
-    assert "3.00 GB are there. per_device_batch_size=2 fits; remat=layers makes room for more" in str(caught.value)
+    assert (
+        "but only 3.00 GB can be used. Set per_device_batch_size=2, which fits, or remat=layers, which needs less "
+        "memory for each row" in str(caught.value)
+    )
 
 
 def test_another_error_of_the_device_stays_what_it_is(experiment, tmp_path, monkeypatch):

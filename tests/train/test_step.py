@@ -274,7 +274,9 @@ def test_jit_prunes_what_no_loss_reads():
         return jax.jit(step).lower(state, teachers, stack(make_rows(), 1)).compile()
 
     full = compiled(lambda outputs: outputs)
-    bare = compiled(lambda outputs: dataclasses.replace(outputs, hidden_states=(), q=(), k=(), v=(), sees=None))
+    bare = compiled(
+        lambda outputs: dataclasses.replace(outputs, hidden_states=(), q=(), k=(), v=(), attention_mask=None)
+    )
     assert full.memory_analysis().temp_size_in_bytes == bare.memory_analysis().temp_size_in_bytes
     assert full.cost_analysis()["flops"] == bare.cost_analysis()["flops"]
 

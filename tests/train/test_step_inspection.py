@@ -67,9 +67,9 @@ def test_a_gradient_that_turns_is_named_with_its_loss_and_row():
     _, _, _, parts = dissected({**LOSSES, "root": Root()})
     found = first_nonfinite.find_first_nonfinite(parts, [*LOSSES, "root"])
     assert found.describe() == (
-        "the gradient of the loss root turned first, at layer 0 (student/encoder/layer_0/attention_norm/bias, "
-        "student/encoder/layer_0/attention_norm/scale, student/encoder/layer_0/down/bias and 13 more); every loss and "
-        "hidden state is finite; in 1 of 8 rows, the first of them in micro-batch 2 of 2"
+        "the gradient of the loss root became non-finite first, at layer 0 "
+        "(student/encoder/layer_0/attention_norm/bias, student/encoder/layer_0/attention_norm/scale, student/encoder/layer_0/down/bias and 13 more); every loss and "
+        "hidden state is finite. Affected rows: 1 of 8; the first one is in micro-batch 2 of 2"
     )
     assert found.first_row() == (1, BAD - 4)
 
@@ -87,5 +87,8 @@ def test_the_place_below_which_all_is_well(place):
 
     _, _, _, parts = dissected(change=change)
     expected = "embeddings" if place == "words" else "head"
-    words = first_nonfinite.find_first_nonfinite(parts, list(LOSSES)).describe()
-    assert words.startswith(f"{expected} of the student turned first; of the losses, soft, hard with it, in 8 of 8")
+    message = first_nonfinite.find_first_nonfinite(parts, list(LOSSES)).describe()
+    assert message.startswith(
+        f"{expected} of the student became non-finite first; then these became non-finite: soft, hard. "
+        "Affected rows: 8 of 8;"
+    )

@@ -1,4 +1,4 @@
-"""A run's student as a Hub folder, with a card that says what was done."""
+"""Exports the student of a finished run as a Hub folder with a model card."""
 
 import pathlib
 from typing import Any
@@ -15,14 +15,25 @@ from distilbert_jax.train.distill.inputs import DistillInputs
 
 
 def export_student(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, params: Any) -> pathlib.Path:
-    """Writes the student with its trained `params` to `export/` in the run's folder, and returns that."""
-    student = inputs.student
-    target, logged = folder / "export", metrics_log.read_log(folder, "eval")
+    """Writes the trained student to `export/` and the first and last evaluation to results.json.
+
+    Args:
+        folder: the run's folder, with its log.
+        experiment: the experiment.
+        inputs: what the run read.
+        params: the student's trained parameters.
+
+    Returns:
+        The `export/` folder.
+    """
+    student, teacher = inputs.student, experiment.teacher
+    target = folder / "export"
+    logged = metrics_log.read_log(folder, "eval")
     evaluations = [{key: value for key, value in entry.items() if key != "kind"} for entry in logged]
-    text = model_card.distillation_card(
+    card = model_card.distillation_card(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
-        teacher=experiment.teacher.name_or_path if experiment.teacher else None,
+        teacher=teacher.name_or_path if teacher else None,
         start=experiment.student_source.name_or_path,
         base_model=(inputs.teacher or inputs.source).hub_id,
         origin=student.origin,
@@ -36,16 +47,16 @@ def export_student(folder: pathlib.Path, experiment: Experiment, inputs: Distill
         config=student.config,
         params=jax.device_get(params),
         tokenizer=inputs.corpus.tokenizer,
-        card=text,
-    )
-    named = (
-        {"folder": experiment.teacher.name_or_path, "revision": experiment.teacher.revision}
-        if experiment.teacher
-        else None
+        card=card,
     )
     files.write_json(
         folder / "results.json",
-        {"name": experiment.name, "teacher": named, "initial": evaluations[0], "final": evaluations[-1]},
+        {
+            "name": experiment.name,
+            "teacher": {"folder": teacher.name_or_path, "revision": teacher.revision} if teacher else None,
+            "initial": evaluations[0],
+            "final": evaluations[-1],
+        },
     )
-    console.print(f"exported to {target}")
+    console.print(f"Exported the student to {target}.")
     return target

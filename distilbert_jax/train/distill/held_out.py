@@ -1,5 +1,6 @@
-"""Masked words of held-out rows, asked of student and teacher alike: the same rows, the same masks, whatever the
-run.
+"""Evaluates student and teacher on the masked tokens of held-out rows.
+
+The rows and their masks are the same for every run on a corpus, so that runs can be compared.
 """
 
 import math
@@ -12,23 +13,30 @@ from distilbert_jax.io.console import progress_bar
 from distilbert_jax.train.distill.setup import DistillSetup
 
 MIN_MASKED_TOKENS = 10_000
-"""Fewer give a standard error of more than half a point, which the screen says."""
+"""With fewer predictions the standard error of an accuracy may exceed half a point, and the printed line says so."""
 
 
-def evaluate_held_out(run: DistillSetup, params: Any) -> dict[str, float]:
-    """Computes means over the masked tokens, with the standard errors of fractions and the perplexities of cross
-    entropies.
+def evaluate_held_out(setup: DistillSetup, params: Any) -> dict[str, float]:
+    """Returns the mean of each metric over the masked tokens, by log key.
 
-    The masks are uniform over real tokens, 15 % of each row, 80 / 10 / 10, from a fixed seed.
+    The result also holds the standard errors of fractions, the perplexities of cross entropies, and the numbers of
+    masked tokens and rows. 15 % of the tokens of each row are masked uniformly, with a fixed seed: 80 % of them become
+    [MASK], 10 % a random token, and 10 % stay.
+
+    Args:
+        setup: the run.
+        params: the student's parameters.
     """
     sums: dict[str, float] = {}
-    with progress_bar("measuring held-out rows", total=run.held_out_rows, stays=False) as advance:
+    with progress_bar("evaluating held-out rows", total=setup.held_out_rows, stays=False) as advance:
         done = 0
-        for batch in run.held_out():
-            for name, value in jax.device_get(run.eval_step(params, run.teachers, run.place(batch))).items():
+        for batch in setup.iter_held_out():
+            batch_sums = setup.eval_step(params, setup.teachers, setup.put_batch(batch))
+            for name, value in jax.device_get(batch_sums).items():
                 sums[name] = sums.get(name, 0.0) + float(value)
+            # The last batch is filled up, so the product may exceed the number of rows.
             done += batch["row_ids"].size * jax.process_count()
-            advance(min(done, run.held_out_rows))
+            advance(min(done, setup.held_out_rows))
     count = sums.pop(log_keys.MASKED_TOKENS.name)
     means = {name: value / count for name, value in sums.items()}
     stderrs = {
@@ -41,18 +49,19 @@ def evaluate_held_out(run: DistillSetup, params: Any) -> dict[str, float]:
         for key, perplexity in log_keys.PERPLEXITIES.items()
         if key.name in means
     }
-    counts = {log_keys.MASKED_TOKENS.name: count, log_keys.ROWS.name: float(run.held_out_rows)}
+    counts = {log_keys.MASKED_TOKENS.name: count, log_keys.ROWS.name: float(setup.held_out_rows)}
     return {**counts, **means, **stderrs, **perplexities}
 
 
-def format_measurements(measured: dict[str, float]) -> str:
-    """One line for the screen."""
-    accuracy, stderr = measured[log_keys.ACCURACY.name], measured[log_keys.ACCURACY_STDERR.name]
-    line = f"accuracy {accuracy:.2%} ± {stderr:.2%}, perplexity {measured[log_keys.PERPLEXITY.name]:.1f}"
-    if log_keys.TEACHER_ACCURACY.name in measured:
-        line += f" (teacher {measured[log_keys.TEACHER_ACCURACY.name]:.2%}"
-        line += f", {measured[log_keys.TEACHER_PERPLEXITY.name]:.1f}"
-        line += f"; top-1 agreement {measured[log_keys.TEACHER_AGREEMENT.name]:.2%})"
-    count = measured[log_keys.MASKED_TOKENS.name]
-    few = f"; only {count:,.0f} masked tokens were predicted: hold out more" if count < MIN_MASKED_TOKENS else ""
-    return line + few
+def format_measurements(measurements: dict[str, float]) -> str:
+    """Returns the result of `evaluate_held_out` as one line for the screen."""
+    accuracy, stderr = measurements[log_keys.ACCURACY.name], measurements[log_keys.ACCURACY_STDERR.name]
+    line = f"accuracy {accuracy:.2%} ± {stderr:.2%}, perplexity {measurements[log_keys.PERPLEXITY.name]:.1f}"
+    if log_keys.TEACHER_ACCURACY.name in measurements:
+        line += f" (teacher: accuracy {measurements[log_keys.TEACHER_ACCURACY.name]:.2%}"
+        line += f", perplexity {measurements[log_keys.TEACHER_PERPLEXITY.name]:.1f}"
+        line += f"; top-1 agreement {measurements[log_keys.TEACHER_AGREEMENT.name]:.2%})"
+    count = measurements[log_keys.MASKED_TOKENS.name]
+    if count < MIN_MASKED_TOKENS:
+        line += f". Only {count:,.0f} masked tokens were predicted; hold out more text for a more exact result"
+    return line

@@ -14,7 +14,11 @@ from distilbert_jax.train.distill.models import StudentModel, init_student, load
 class DistillInputs:
     """The models and the corpus of an experiment, in the memory and on the disk of this machine.
 
-    `source` is the model that gives the student its weights and its tokenizer. It is often the teacher.
+    Attributes:
+        teacher: the model that losses and evaluations compare the student with, if there is one.
+        source: the model that gives the student its weights and its tokenizer. It is often the teacher.
+        student: the student before the first step.
+        corpus: the shards on disk, and the tokenizer that made them.
     """
 
     teacher: PretrainedModel | None

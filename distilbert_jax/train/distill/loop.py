@@ -1,4 +1,8 @@
-"""distill(experiment): the only place with effects, in reading order."""
+"""Distillation from an experiment to an exported student.
+
+All side effects of training begin here, in the order in which they happen: `distill` prepares the run's folder, trains
+and exports, and `_train` is the training loop.
+"""
 
 import contextlib
 import pathlib
@@ -28,107 +32,139 @@ from distilbert_jax.types import TrainState
 
 
 def distill(experiment: Experiment, *, command: RunCommand | None = None, profile: range = range(0)) -> pathlib.Path:
-    """Trains the student of `experiment` and exports it to `export/` in the run's folder, which it returns. There it
-    leaves the `command` that gave the experiment, for `replay`, and a device trace of the steps `profile`.
+    """Trains the student of an experiment and exports it to `export/` in the run's folder.
 
-    The same call goes on where an earlier one ended. Raises ValueError for bad input, `Stopped` where a signal ended
-    it; whatever ends it, the last checkpoint stays.
+    The same call resumes a run that ended early, from its last checkpoint. Checkpoints stay whatever ends a run.
+
+    Args:
+        experiment: the experiment.
+        command: the command that gave the experiment. It is written to the run's folder, where `replay` reads it.
+        profile: the steps of which a device trace is written to the run's folder.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        ValueError: the experiment or something that it reads is invalid, the folder belongs to another run, or a step
+            was not finite.
+        RunStopped: a signal stopped the run, after it saved a checkpoint.
     """
     set_deterministic(experiment)
-    folder, stored = locate_run_folder(experiment), remote_folder.open_remote_folder(experiment.workdir)
-    alone = files.lock_folder(folder) if is_first() else contextlib.nullcontext()
-    with ProcessGroup() as hosts, alone:
-        inputs = load_inputs(experiment, preparing=_first_process_downloads(hosts, stored))
-        run = setup_distillation(experiment, inputs)
+    folder, remote = locate_run_folder(experiment), remote_folder.open_remote_folder(experiment.workdir)
+    lock = files.lock_folder(folder) if is_first() else contextlib.nullcontext()
+    with ProcessGroup() as processes, lock:
+        inputs = load_inputs(experiment, preparing=_first_process_downloads(processes, remote))
+        setup = setup_distillation(experiment, inputs)
         claim_run_folder(folder, run_identity(experiment, inputs.sha256))
         if command and is_first():
             command.write(folder)
         console.print(*inputs.student.origin, sep="\n  ", markup=False)
-        state = _train(experiment, run, folder, Profiler(profile, folder), stored)
-        params = jax.jit(lambda x: x, out_shardings=replicated_sharding(run.mesh))(
-            state.params["student"]
-        )  # of all processes
+        state = _train(experiment, setup, folder, Profiler(profile, folder), remote)
+        # Every process takes part in gathering the student, and the first one writes it.
+        gather = jax.jit(lambda params: params, out_shardings=replicated_sharding(setup.mesh))
+        params = gather(state.params["student"])
         if is_first():
             export_student(folder, experiment, inputs, params)
-            if stored:
-                upload_run(stored)
-                (stored / "export").upload()
-                console.print(f"sent to {stored}")
+            if remote:
+                upload_run(remote)
+                (remote / "export").upload()
+                console.print(f"Uploaded the run to {remote}.")
     return folder
 
 
 @contextlib.contextmanager
-def _first_process_downloads(hosts: ProcessGroup, stored: remote_folder.RemoteFolder | None) -> Iterator[None]:
-    """Downloads a stored run, and does what is inside, in the first process before the others do."""
-    with hosts.first_process_runs_first():
-        if stored:
-            download_run(stored)
+def _first_process_downloads(processes: ProcessGroup, remote: remote_folder.RemoteFolder | None) -> Iterator[None]:
+    """Downloads a run from the object store. The first process does this, and the body, before the others begin."""
+    with processes.first_process_runs_first():
+        if remote:
+            download_run(remote)
         yield
 
 
 def _train(
     experiment: Experiment,
-    run: DistillSetup,
+    setup: DistillSetup,
     folder: pathlib.Path,
-    profile: Profiler,
-    stored: remote_folder.RemoteFolder | None,
+    profiler: Profiler,
+    remote: remote_folder.RemoteFolder | None,
 ) -> TrainState:
-    """From the last checkpoint, or the start, to the last step."""
-    kept = Checkpoints(
-        folder / "checkpoints", keep=experiment.keep_checkpoints, stored=stored / "checkpoints" if stored else None
+    """Trains from the last checkpoint, or from the start, to the last step.
+
+    Args:
+        experiment: the experiment.
+        setup: its device state, batches and compiled functions.
+        folder: the run's folder, which gets the log and the checkpoints.
+        profiler: traces the steps that it was made for.
+        remote: the object store's copy of the run's folder, if there is one.
+
+    Returns:
+        The state after the last step.
+    """
+    opened = Checkpoints(
+        folder / "checkpoints", keep=experiment.keep_checkpoints, stored=remote / "checkpoints" if remote else None
     )
-    with contextlib.closing(kept) as checkpoints:
-        state, done = checkpoints.restore(run.state) or (run.state, 0)
-        with MetricsLog(folder, start=done) if is_first() else NullLog() as log, StopSignal(run.mesh) as stop:
-            if done:
-                console.print(f"going on from step {done:,}")
+    with contextlib.closing(opened) as checkpoints:
+        state, start = checkpoints.restore(setup.state) or (setup.state, 0)
+        with MetricsLog(folder, start=start) if is_first() else NullLog() as log, StopSignal(setup.mesh) as stop_signal:
+            if start:
+                console.print(f"Resuming from step {start:,}.")
             else:
-                _evaluate(run, state, 0, log)
-            meter = StepMonitor(
-                log,
-                checkpoints,
-                losses=experiment.losses,
-                schedule=experiment.optimizer.make_schedule(experiment.steps),
-                log_every=experiment.log_every,
-                max_nonfinite_steps=experiment.max_nonfinite_steps,
-                run=folder if (folder / COMMAND_FILE).is_file() else None,
-                peak=peak_flops(experiment.dtype),
-            )
-            named = "distilling" if experiment.teacher else "training"
+                _evaluate(setup, state, 0, log)
+            monitor = _make_monitor(experiment, folder, log, checkpoints)
             with (
-                profile,
-                run.step_memory.explain_out_of_memory(run.per_device_batch_size),
-                progress_bar(named, total=experiment.steps) as advance,
+                profiler,
+                setup.step_memory.explain_out_of_memory(setup.per_device_batch_size),
+                progress_bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance,
             ):
-                for step, (batch, waited) in enumerate(time_waits(run.batches.iter_from(done)), done + 1):
-                    asked = stop.poll()
-                    profile.before(step)
-                    state, metrics = run.train_step(state, run.teachers, run.place(batch))
-                    profile.after(step, metrics)
-                    meter.after(step, metrics, waited, work=StepWork.of(batch, run.flops))
-                    ending, last = asked(), step == experiment.steps
-                    pause = (
-                        step % experiment.eval_every == 0 or last,
-                        step % experiment.checkpoint_every == 0 or last or ending is not None,
-                    )
-                    if any(pause):
-                        meter.read_pending()
-                        if pause[0]:
-                            _evaluate(run, state, step, log)
-                        if pause[1]:
+                for step, (batch, waited) in enumerate(time_waits(setup.batches.iter_from(start)), start + 1):
+                    # Processes agree on whether to stop while the step runs, and read the answer after it.
+                    read_stop_signal = stop_signal.poll()
+                    profiler.before(step)
+                    state, metrics = setup.train_step(state, setup.teachers, setup.put_batch(batch))
+                    profiler.after(step, metrics)
+                    monitor.after(step, metrics, waited, work=StepWork.of(batch, setup.flops))
+
+                    stopped_by, is_last = read_stop_signal(), step == experiment.steps
+                    needs_evaluation = step % experiment.eval_every == 0 or is_last
+                    needs_checkpoint = step % experiment.checkpoint_every == 0 or is_last or stopped_by is not None
+                    if needs_evaluation or needs_checkpoint:
+                        # First, because it raises an error if this step was not finite.
+                        monitor.read_pending()
+                        if needs_evaluation:
+                            _evaluate(setup, state, step, log)
+                        if needs_checkpoint:
+                            # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
                             log.flush()
-                            if stored and is_first():
-                                upload_run(stored)
+                            if remote and is_first():
+                                upload_run(remote)
                             checkpoints.save(state, step=step)
-                        meter.restart()
-                    advance(step, meter.note)
-                    if ending is not None and not last:
+                        monitor.restart()
+                    advance(step, monitor.note)
+                    if stopped_by is not None and not is_last:
                         checkpoints.wait()
-                        raise RunStopped(ending, step=step, folder=folder)
+                        raise RunStopped(stopped_by, step=step, folder=folder)
     return state
 
 
-def _evaluate(run: DistillSetup, state: TrainState, step: int, log: MetricsLog | NullLog) -> None:
-    measured = evaluate_held_out(run, state.params["student"])
-    log.write("eval", step, measured)
-    console.print(f"step {step:,}: {format_measurements(measured)}")
+def _make_monitor(
+    experiment: Experiment, folder: pathlib.Path, log: MetricsLog | NullLog, checkpoints: Checkpoints
+) -> StepMonitor:
+    """Returns the monitor that logs the steps of a run and stops it at a step that is not finite."""
+    return StepMonitor(
+        log,
+        checkpoints,
+        losses=experiment.losses,
+        schedule=experiment.optimizer.make_schedule(experiment.steps),
+        log_every=experiment.log_every,
+        max_nonfinite_steps=experiment.max_nonfinite_steps,
+        # Without a command there is nothing that `replay` could run again.
+        run=folder if (folder / COMMAND_FILE).is_file() else None,
+        peak=peak_flops(experiment.dtype),
+    )
+
+
+def _evaluate(setup: DistillSetup, state: TrainState, step: int, log: MetricsLog | NullLog) -> None:
+    """Evaluates the student on held-out rows; logs and prints the result."""
+    measurements = evaluate_held_out(setup, state.params["student"])
+    log.write("eval", step, measurements)
+    console.print(f"step {step:,}: {format_measurements(measurements)}")

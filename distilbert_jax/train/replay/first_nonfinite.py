@@ -1,4 +1,4 @@
-"""Where a step stopped being finite, found in its parts and said in words."""
+"""Finds what became NaN or infinite first in a training step, and describes it."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,74 +9,128 @@ from flax.traverse_util import flatten_dict
 
 from distilbert_jax.train.step_inspection import StepInspection
 
-MAX_NAMED_PARAMETERS = 3  # parameters, at most
+MAX_NAMED_PARAMETERS = 3  # the message names this many parameters and counts the rest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FirstNonFinite:
-    """`what` turned first, and in which rows of the [accumulation, b] that there are."""
+    """What became non-finite first in a step.
 
-    what: str
+    Attributes:
+        cause: what it was, and what else is or is not finite, as text.
+        rows: [accumulation, b], True for the rows in which it is not finite.
+    """
+
+    cause: str
     rows: np.ndarray
 
     def first_row(self) -> tuple[int, int]:
-        """(micro-batch, row in it), from 0."""
-        micro, row = np.argwhere(self.rows)[0].tolist()
-        return micro, row
+        """Returns the first affected row as (micro-batch, index in the micro-batch), both from 0."""
+        microbatch, index = np.argwhere(self.rows)[0].tolist()
+        return microbatch, index
 
     def describe(self) -> str:
-        micro, _ = self.first_row()
-        rows = f"in {self.rows.sum()} of {self.rows.size} rows"
-        return f"{self.what} {rows}, the first of them in micro-batch {micro + 1} of {len(self.rows)}"
-
-
-def find_first_nonfinite(parts: StepInspection, losses: Sequence[str]) -> FirstNonFinite | None:
-    """The first in the order of things: the teachers from below, the student from below, losses, then the gradients
-    from above. `parts` is on the host; None where all of it is finite.
-    """
-    bad = {name: ~np.isfinite(mean) for name, mean in parts.means.items()}
-    lost = [name for name in (*losses, *sorted(bad.keys() - set(losses))) if bad[name].any()]
-    with_it = f"; of the losses, {', '.join(lost)} with it," if lost else "; every loss is finite,"
-    for model, sizes in (*parts.teachers.items(), ("student", parts.student)):
-        for place, x in hidden_by_place(sizes).items():
-            if not np.isfinite(x).all():
-                return FirstNonFinite(what=f"{place} of the {model} turned first{with_it}", rows=~np.isfinite(x))
-    if lost:
-        kind = "loss" if lost[0] in losses else "metric"
-        what = f"the {kind} {lost[0]} turned first" + (f", with {', '.join(lost[1:])}" if lost[1:] else "")
-        return FirstNonFinite(
-            what=f"{what}; every hidden state is finite, from the embeddings to the head;", rows=bad[lost[0]]
+        """Returns the cause and the affected rows as text. Micro-batches are counted from 1."""
+        microbatch, _ = self.first_row()
+        return (
+            f"{self.cause}. Affected rows: {self.rows.sum()} of {self.rows.size}; the first one is in micro-batch "
+            f"{microbatch + 1} of {len(self.rows)}"
         )
-    for name in losses:
-        for place, of_params in reversed(by_place(parts.gradients[name]).items()):
-            if wrong := {path: ~np.isfinite(x) for path, x in of_params.items() if not np.isfinite(x).all()}:
-                rows = np.any(list(wrong.values()), axis=0)
-                what = f"the gradient of the loss {name} turned first, at {place}"
-                more = f" and {len(wrong) - MAX_NAMED_PARAMETERS} more" if len(wrong) > MAX_NAMED_PARAMETERS else ""
-                named = f"({', '.join(list(wrong)[:MAX_NAMED_PARAMETERS])}{more})"
-                return FirstNonFinite(what=f"{what} {named}; every loss and hidden state is finite;", rows=rows)
+
+
+def find_first_nonfinite(inspection: StepInspection, losses: Sequence[str]) -> FirstNonFinite | None:
+    """Returns what became non-finite first, or None if everything is finite.
+
+    First means in the order of computation: the teachers from the embeddings to the head, then the student, then the
+    losses and metrics, then the gradients from the head back to the embeddings.
+
+    Args:
+        inspection: the parts of the step, on the host.
+        losses: the names of the losses, in the order of the objective.
+    """
+    is_nonfinite = {name: ~np.isfinite(mean) for name, mean in inspection.means.items()}
+    metrics = sorted(is_nonfinite.keys() - set(losses))
+    nonfinite_means = [name for name in (*losses, *metrics) if is_nonfinite[name].any()]
+    return (
+        _find_hidden(inspection, nonfinite_means)
+        or _find_mean(is_nonfinite, nonfinite_means, losses)
+        or _find_gradient(inspection, losses)
+    )
+
+
+def _find_hidden(inspection: StepInspection, nonfinite_means: Sequence[str]) -> FirstNonFinite | None:
+    """Returns the first hidden state that is not finite, or None."""
+    if nonfinite_means:
+        consequence = f"; then these became non-finite: {', '.join(nonfinite_means)}"
+    else:
+        consequence = "; every loss is finite"
+    for model, magnitudes in (*inspection.teachers.items(), ("student", inspection.student)):
+        for module, x in hidden_by_module(magnitudes).items():
+            if not np.isfinite(x).all():
+                cause = f"{module} of the {model} became non-finite first{consequence}"
+                return FirstNonFinite(cause=cause, rows=~np.isfinite(x))
     return None
 
 
-def hidden_by_place(sizes: Any) -> dict[str, np.ndarray]:
-    """A model's [accumulation, b] sizes at each place, from below."""
-    names = ["embeddings", *(f"layer {i}" for i in range(sizes.shape[-1] - 2)), "head"]
-    return dict(zip(names, np.moveaxis(np.asarray(sizes), -1, 0), strict=True))
+def _find_mean(
+    is_nonfinite: Mapping[str, np.ndarray], nonfinite_means: Sequence[str], losses: Sequence[str]
+) -> FirstNonFinite | None:
+    """Returns the first loss that is not finite, or else the first such metric, or None."""
+    if not nonfinite_means:
+        return None
+    first, *others = nonfinite_means
+    kind = "loss" if first in losses else "metric"
+    together = f", together with {', '.join(others)}" if others else ""
+    cause = (
+        f"the {kind} {first} became non-finite first{together}; every hidden state is finite, from the embeddings to "
+        "the head"
+    )
+    return FirstNonFinite(cause=cause, rows=is_nonfinite[first])
 
 
-def by_place(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The leaves {path: value} at each place, from below: of a model's own parameters, or of the state's, where those
-    of the losses stand above all others.
+def _find_gradient(inspection: StepInspection, losses: Sequence[str]) -> FirstNonFinite | None:
+    """Returns the first gradient that is not finite, in the order of the backward pass, or None."""
+    for name in losses:
+        for module, gradients in reversed(group_by_module(inspection.gradients[name]).items()):
+            is_nonfinite = {path: ~np.isfinite(x) for path, x in gradients.items() if not np.isfinite(x).all()}
+            if is_nonfinite:
+                paths = ", ".join(list(is_nonfinite)[:MAX_NAMED_PARAMETERS])
+                more = len(is_nonfinite) - MAX_NAMED_PARAMETERS
+                cause = (
+                    f"the gradient of the loss {name} became non-finite first, at {module} "
+                    f"({paths}{f' and {more} more' if more > 0 else ''}); every loss and hidden state is finite"
+                )
+                return FirstNonFinite(cause=cause, rows=np.any(list(is_nonfinite.values()), axis=0))
+    return None
+
+
+def hidden_by_module(magnitudes: Any) -> dict[str, np.ndarray]:
+    """Returns the [accumulation, b] magnitudes of a model's hidden states by module, from the embeddings to the head.
+
+    Args:
+        magnitudes: [accumulation, b, l + 2], as in a StepInspection.
     """
-    found: dict[str, dict[str, Any]] = {}
+    names = ["embeddings", *(f"layer {i}" for i in range(magnitudes.shape[-1] - 2)), "head"]
+    return dict(zip(names, np.moveaxis(np.asarray(magnitudes), -1, 0), strict=True))
+
+
+def group_by_module(params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the leaves {path: value} of a parameter tree by module, from the embeddings to the head.
+
+    Args:
+        params: the parameters of a model, or {"student": …, "losses": …} as in a TrainState. The parameters of losses
+            come last.
+    """
+    modules: dict[str, dict[str, Any]] = {}
     for path, x in flatten_dict(params, sep="/").items():
-        found.setdefault(_place(path.removeprefix("student/").split("/")), {})[path] = x
-    layers = sorted((name for name in found if name.startswith("layer ")), key=lambda name: int(name.split()[1]))
-    order = ["embeddings", *layers, "head", *(name for name in found if name.startswith("loss "))]
-    return {name: found[name] for name in order if name in found}
+        modules.setdefault(_module_name(path.removeprefix("student/").split("/")), {})[path] = x
+    layers = sorted((name for name in modules if name.startswith("layer ")), key=lambda name: int(name.split()[1]))
+    order = ["embeddings", *layers, "head", *(name for name in modules if name.startswith("loss "))]
+    return {name: modules[name] for name in order if name in modules}
 
 
-def _place(path: Sequence[str]) -> str:
+def _module_name(path: Sequence[str]) -> str:
+    """Returns the module that a parameter belongs to: "embeddings", "layer 3", "head" or "loss NAME"."""
     if path[0] == "losses":
         return f"loss {path[1]}"
     if path[0] != "encoder":

@@ -1,11 +1,13 @@
-"""A step of a run done again and taken apart: the batch is a function of the step, so nothing but the checkpoint before
-it is needed.
+"""Repeats one step of a run and shows its parts, to find out why the step was not finite.
+
+The rows and all random numbers of a step follow from its number, so a repetition needs nothing but the last checkpoint
+before it.
 """
 
 import contextlib
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -28,103 +30,125 @@ from distilbert_jax.train.replay import first_nonfinite
 from distilbert_jax.train.step_inspection import StepInspection, max_magnitude
 from distilbert_jax.types import TrainState
 
-MAX_TEXT_CHARACTERS = 200  # characters of a row that are shown
+MAX_TEXT_CHARACTERS = 200  # the characters of a row that are printed
 
 
 def replay(folder: pathlib.Path, *, step: int) -> None:
-    """Goes from the last checkpoint before `step` of the run in `folder` to it, and shows what becomes of the step's
-    models, losses and gradients, and what turned first. The run's folder stays as it is.
+    """Repeats a step of a run and prints its magnitudes, its metrics and what became non-finite first.
 
-    Raises ValueError where the run is in use, was not left by `distill`, or is of another experiment than its file
-    gives now.
+    Nothing in the run's folder changes.
+
+    Args:
+        folder: the run's folder.
+        step: the step, from 1.
+
+    Raises:
+        ValueError: the folder is in use or is not that of a run, the run has no such step, or the command of the run
+            gives another experiment than it did.
     """
     folder = folder.absolute()
-    given, typed_in = command_record.read_command(folder)
+    command, working_dir = command_record.read_command(folder)
     check_run_format(folder)
-    with files.lock_folder(folder), contextlib.chdir(typed_in):
-        experiment = given.load_experiment()
-        _check_same_experiment(folder, describe(experiment), given.file)
+    with files.lock_folder(folder), contextlib.chdir(working_dir):
+        experiment = command.load_experiment()
+        # Checked twice: before the inputs are read, which takes time, and again with their hashes.
+        _check_same_experiment(folder, describe(experiment), command.file)
         if not 1 <= step <= experiment.steps:
-            raise ValueError(f"{folder} has steps 1 to {experiment.steps:,}, and no step {step:,}")
+            raise ValueError(f"The run {folder} has no step {step:,}. Choose a step from 1 to {experiment.steps:,}.")
         set_deterministic(experiment)
         inputs = load_inputs(experiment)
-        _check_same_experiment(folder, run_identity(experiment, inputs.sha256), given.file)
-        run = setup_distillation(experiment, inputs)
-        _take_apart(experiment, run, inputs.corpus.tokenizer, _before(run, folder, step), step)
+        _check_same_experiment(folder, run_identity(experiment, inputs.sha256), command.file)
+        setup = setup_distillation(experiment, inputs)
+        state = _load_state_before(setup, folder, step)
+        _inspect(experiment, setup, inputs.corpus.tokenizer, state, step)
 
 
 def _check_same_experiment(folder: pathlib.Path, identity: str, file: str) -> None:
     """Raises ValueError, with the difference, if the run in `folder` had another identity."""
-    problem = f"{folder} was run with another experiment than {file} gives now"
+    problem = f"{file} now gives another experiment than the run {folder} had; restore the file to replay the run"
     check_identity(folder / EXPERIMENT_FILE, identity, resumable=RESUMABLE_FIELDS, problem=problem)
 
 
-def _before(run: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:
-    """The state that `step` begins with."""
+def _load_state_before(setup: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:
+    """Returns the state that `step` begins with, by training from the last checkpoint before it."""
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
-        state, done = checkpoints.peek(run.state, before=step) or (run.state, 0)
-    console.print(f"from the checkpoint of step {done:,}" if done else "from the start: no checkpoint before the step")
-    with progress_bar(f"to step {step:,}", total=step - 1, stays=False) as advance:
-        for at in range(done, step - 1):
-            state, metrics = run.train_step(state, run.teachers, run.place(run.batches[at]))
-            advance(at + 1, f"loss {float(metrics[log_keys.LOSS.name]):.3f}")
+        state, start = checkpoints.peek(setup.state, before=step) or (setup.state, 0)
+    if start:
+        console.print(f"Starting from the checkpoint of step {start:,}.")
+    else:
+        console.print(f"Starting from the initial state, because there is no checkpoint before step {step:,}.")
+    with progress_bar(f"training up to step {step:,}", total=step - 1, stays=False) as advance:
+        for index in range(start, step - 1):
+            state, metrics = setup.train_step(state, setup.teachers, setup.put_batch(setup.batches[index]))
+            advance(index + 1, f"loss {float(metrics[log_keys.LOSS.name]):.3f}")
     return state
 
 
-def _take_apart(experiment: Experiment, run: DistillSetup, tokenizer: Tokenizer, state: TrainState, step: int) -> None:
-    """Shows the parts of a step from the state before it, and names what turned."""
-    batch = run.batches[step - 1]
-    parts = jax.device_get(run.inspect_step(state.params, run.teachers, run.place(batch)))
-    weights = jax.device_get(jax.tree.map(max_magnitude, {**run.teachers, "student": state.params}))
-    _, measured = run.train_step(state, run.teachers, run.place(batch))
-    metrics = {name: float(value) for name, value in measured.items() if name != log_keys.NONFINITE_STEPS.name}
-    console.print(_models(parts, weights, list(experiment.losses)), _means(parts, metrics, step))
+def _inspect(experiment: Experiment, setup: DistillSetup, tokenizer: Tokenizer, state: TrainState, step: int) -> None:
+    """Prints the parts of a step and what became non-finite first, given the state before it."""
+    losses = list(experiment.losses)
+    batch = setup.batches[step - 1]
+    rows = setup.put_batch(batch)
+    inspection = jax.device_get(setup.inspect_step(state.params, setup.teachers, rows))
+    weights = jax.device_get(jax.tree.map(max_magnitude, {**setup.teachers, "student": state.params}))
+    # Last, because the training step gives away the memory of the state.
+    _, step_metrics = setup.train_step(state, setup.teachers, rows)
+    metrics = {name: float(value) for name, value in step_metrics.items() if name != log_keys.NONFINITE_STEPS.name}
+    console.print(_make_magnitude_table(inspection, weights, losses), _make_metric_table(inspection, metrics, step))
 
-    first, wrong = (
-        first_nonfinite.find_first_nonfinite(parts, list(experiment.losses)),
-        [n for n, x in metrics.items() if not math.isfinite(x)],
-    )
-    if first is None and wrong:
-        said = f"each row by itself is finite, but {', '.join(wrong)} of the whole batch is not: a sum is too large"
-    elif first is None:
-        said = f"nothing turned at step {step:,}: every loss, hidden state and gradient is finite"
+    first = first_nonfinite.find_first_nonfinite(inspection, losses)
+    nonfinite_metrics = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if first is not None:
+        index = first.first_row()
+        row = batch["row_ids"][index]
+        text = tokenizer.backend.decode(batch["tokens"][index].tolist())
+        console.print(f"row {row}: {text[:MAX_TEXT_CHARACTERS]}", markup=False)
+        message = f"{first.describe()}, row {row} of the corpus"
+    elif nonfinite_metrics:
+        message = (
+            f"each row by itself is finite, but over the whole batch {', '.join(nonfinite_metrics)} is not, because a "
+            "sum is too large"
+        )
     else:
-        at = first.first_row()
-        said = f"step {step:,}: {first.describe()}, row {batch['row_ids'][at]} of the corpus"
-        text = tokenizer.backend.decode(batch["tokens"][at].tolist())
-        console.print(f"row {batch['row_ids'][at]}: {text[:MAX_TEXT_CHARACTERS]}", markup=False)
-    console.print(said, markup=False)
+        message = "every loss, hidden state and gradient is finite"
+    console.print(f"step {step:,}: {message}.", markup=False)
 
 
-def _models(parts: StepInspection, weights: Mapping[str, Any], losses: list[str]) -> Table:
-    """The largest magnitudes from below to above, of each model."""
-    table = Table(title="largest magnitudes; ∇ is a loss's gradient of one row", title_justify="left")
+def _make_magnitude_table(inspection: StepInspection, weights: Mapping[str, Any], losses: list[str]) -> Table:
+    """Returns the table of the largest magnitudes of each module, from the embeddings to the head of each model."""
+    table = Table(title="Largest magnitudes (∇: gradient of a loss for one row)", title_justify="left")
     table.add_column(no_wrap=True)
-    for name in ("weights", "hidden", *(f"∇ {name}" for name in losses)):
-        table.add_column(name, overflow="fold")
-    gradients = {name: first_nonfinite.by_place(parts.gradients[name]) for name in losses}
-    for model, sizes in (*parts.teachers.items(), ("student", parts.student)):
-        hidden = first_nonfinite.hidden_by_place(sizes)
-        for place, of_weights in first_nonfinite.by_place(weights[model]).items():
-            cells = [_largest(of_weights.values()), _largest([hidden[place]]) if place in hidden else ""]
+    for heading in ("weights", "hidden states", *(f"∇ {name}" for name in losses)):
+        table.add_column(heading, overflow="fold")
+    gradients = {name: first_nonfinite.group_by_module(inspection.gradients[name]) for name in losses}
+    for model, magnitudes in (*inspection.teachers.items(), ("student", inspection.student)):
+        hidden = first_nonfinite.hidden_by_module(magnitudes)
+        for module, module_weights in first_nonfinite.group_by_module(weights[model]).items():
+            cells = [
+                _format_largest(module_weights.values()),
+                _format_largest([hidden[module]]) if module in hidden else "",
+            ]
             if model == "student":
-                cells += [_largest(gradients[name][place].values()) for name in losses]
-            table.add_row(place if place.startswith("loss ") else f"{model} {place}", *cells)
+                cells += [_format_largest(gradients[name][module].values()) for name in losses]
+            table.add_row(module if module.startswith("loss ") else f"{model} {module}", *cells)
     return table
 
 
-def _means(parts: StepInspection, metrics: Mapping[str, float], step: int) -> Table:
-    """What the step itself says, and in how many rows each of it is not finite."""
-    update = "made" if all(map(math.isfinite, metrics.values())) else "left out"
-    table = Table("", "value", "rows not finite", title=f"step {step:,}, its update {update}", title_justify="left")
+def _make_metric_table(inspection: StepInspection, metrics: Mapping[str, float], step: int) -> Table:
+    """Returns the table of the step's metrics, with the number of rows in which each of them is not finite."""
+    outcome = "applied" if all(map(math.isfinite, metrics.values())) else "skipped"
+    table = Table(
+        "metric", "value", "non-finite rows", title=f"Step {step:,}: the update is {outcome}", title_justify="left"
+    )
     for name, value in metrics.items():
-        of_loss = log_keys.LOSS_MEAN.match(name)
-        of_rows = parts.means.get(of_loss["loss"] if of_loss else name)
-        count = "" if of_rows is None else f"{(~np.isfinite(of_rows)).sum()} of {of_rows.size}"
-        table.add_row(name, _largest([value]), count)
+        loss_key = log_keys.LOSS_MEAN.match(name)
+        row_values = inspection.means.get(loss_key["loss"] if loss_key else name)
+        count = "" if row_values is None else f"{(~np.isfinite(row_values)).sum()} of {row_values.size}"
+        table.add_row(name, _format_largest([value]), count)
     return table
 
 
-def _largest(values: Any) -> str:
+def _format_largest(values: Iterable[Any]) -> str:
+    """Returns the largest of some arrays of magnitudes, or of single numbers; red if it is not finite."""
     value = float(np.max([np.max(x) for x in values]))
     return f"{value:.3g}" if math.isfinite(value) else f"[bold red]{value}[/]"

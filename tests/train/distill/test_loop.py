@@ -164,7 +164,7 @@ def test_the_same_command_on_a_finished_run_changes_nothing(whole):
 
 def test_other_devices_and_another_pace_are_no_other_experiment(whole, tmp_path):
     """Eight rows a device instead of one: the same rows and masks, the same losses to rounding."""
-    folder = loop.distill(again(whole[0], tmp_path, per_device_batch_size=1, log_every=2, keep=1))
+    folder = loop.distill(again(whole[0], tmp_path, per_device_batch_size=1, log_every=2, keep_checkpoints=1))
     ours, theirs = metrics_log.read_log(folder, "train")[-1], metrics_log.read_log(whole[1], "train")[-1]
     for name in ("loss", "loss/soft", "loss/hard", "loss/cosine"):
         assert ours[name] == pytest.approx(theirs[name], rel=1e-3)
@@ -198,7 +198,7 @@ def test_a_control_learns_without_the_teacher_and_is_measured_against_it(whole, 
 
 def test_nan_stops_the_run_naming_step_loss_and_mend(whole, tmp_path):
     experiment = again(whole[0], tmp_path)
-    wild = dataclasses.replace(experiment.optimizer, learning_rate=1e30, max_grad_norm=1e30, warmup=0.0)
+    wild = dataclasses.replace(experiment.optimizer, learning_rate=1e30, max_grad_norm=1e30, warmup_ratio=0.0)
     with pytest.raises(
         ValueError, match=r"step \d: .*loss/hard.* became (nan|inf).*checkpoint.*lower optimizer.learning_rate"
     ):
@@ -228,7 +228,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(whole, tmp_pa
     loop.distill(experiment)
     next((tmp_path / "checkpoints" / "8").rglob("manifest.ocdbt")).unlink()
     loop.distill(experiment)
-    assert "going on from step 6" in capsys.readouterr().out
+    assert "Resuming from step 6" in capsys.readouterr().out
     assert_same_run(whole[1], tmp_path)
 
 
@@ -237,7 +237,10 @@ def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
     of = lambda **changes: loop.distill(again(experiment, tmp_path, **changes))
     with pytest.raises(ValueError, match=r"student.layers \(0, 9\): the model it starts from has layers 0 to 1"):
         of(student=dataclasses.replace(experiment.student, layers=(0, 9)))
-    with pytest.raises(ValueError, match="corpus.sequence_length is 128, but .* has 64 positions"):
+    with pytest.raises(
+        ValueError,
+        match="corpus.sequence_length is 128, but .* has 64 positions. Set corpus.sequence_length to 64 or less",
+    ):
         of(corpus=dataclasses.replace(experiment.corpus, sequence_length=128))
     with pytest.raises(ValueError, match="student.family 'gpt2' is not supported: only bert, distilbert"):
         of(student=dataclasses.replace(experiment.student, family="gpt2"))

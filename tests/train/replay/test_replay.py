@@ -25,7 +25,16 @@ from tests.conftest import ROOT
 from tests.reliability.harness import arrays
 
 QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
-SMALL = (*("steps=8", "per_device_batch_size=1", "checkpoint_every=1", "keep=9", "eval_every=99", "log_every=99"),)
+SMALL = (
+    *(
+        "steps=8",
+        "per_device_batch_size=1",
+        "checkpoint_every=1",
+        "keep_checkpoints=9",
+        "eval_every=99",
+        "log_every=99",
+    ),
+)
 LOST = "grad_norm, loss, loss/odd"
 
 ODD = '''
@@ -52,7 +61,7 @@ class Odd(Loss):
 
 
 def experiment():
-    quickstart = experiment_file.load(FILE)
+    quickstart = experiment_file.load_experiment(FILE)
     student = dataclasses.replace(quickstart.student, layers=(0, 1))
     return dataclasses.replace(quickstart, student=student, losses={**quickstart.losses, "odd": Odd(rows=ROWS)})
 '''
@@ -74,7 +83,7 @@ def rows_of(folder, step):
         prepared = prepare(experiment.corpus, load.load_tokenizer(experiment.student_source))
         shards = batches.Shards(prepared.folder, prepared.shards["train"])
     layout = batches.BatchLayout(accumulation=2, rows=8)
-    return batches.Batches(shards=shards, seed=0, steps=8, layout=layout)[step - 1]["rows"]
+    return batches.Batches(shards=shards, seed=0, steps=8, layout=layout)[step - 1]["row_ids"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -127,7 +136,7 @@ def test_a_step_that_turns_stops_the_run_naming_the_replay(told, figures):
 
 
 def test_an_allowed_one_is_left_out_aloud_and_the_state_stays(told):
-    assert "going on from step 2" in told.at_first
+    assert "Resuming from step 2" in told.at_first
     assert f"step 3: {LOST} became nan. The update was left out: 1 of the 1 that" in told.at_first
     before, after, later = (state_at(told.folder, step) for step in (2, 3, 4))
     assert (before["nonfinite_steps"], after["nonfinite_steps"]) == (0, 1)
@@ -141,7 +150,7 @@ def test_an_allowed_one_is_left_out_aloud_and_the_state_stays(told):
 def test_the_bound_holds_over_resumes(told, figures):
     """The checkpoint of step 5 knows of the first: another is one too many, however often the run is started anew."""
     assert f"error: step 6: {LOST} became nan" in told.at_first
-    assert "going on from step 5" in told.again
+    assert "Resuming from step 5" in told.again
     assert f"error: step 6: {LOST} became nan" in told.again
     assert "2 of the 2 that max_nonfinite_steps grants" in told.finished
     assert state_at(told.folder, 8)["nonfinite_steps"] == 2
@@ -167,10 +176,11 @@ def test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing(t
     before = everything(told.folder.parent)
     status, said = command("replay", told.folder, 3)
     assert status == 0
-    assert "from the checkpoint of step 2" in said
+    assert "Starting from the checkpoint of step 2." in said
     assert said.endswith(
-        "step 3: the loss odd turned first; every hidden state is finite, from the embeddings to the head; in 1 of 16 "
-        f"rows, the first of them in micro-batch 2 of 2, row {told.rows[0]} of the corpus"
+        "step 3: the loss odd became non-finite first; every hidden state is finite, from the embeddings to the head. "
+        "Affected rows: 1 of 16; the first one is in micro-batch 2 of 2, "
+        f"row {told.rows[0]} of the corpus."
     )
     assert "loss/odd │ nan │ 1 of 16" in said
     assert f"row {told.rows[0]}: " in said
@@ -184,9 +194,9 @@ def test_replay_names_the_loss_the_micro_batch_and_the_row_and_changes_nothing(t
 def test_replay_of_a_healthy_step_says_so(told):
     status, said = command("replay", told.folder, 7)
     assert status == 0
-    assert "from the checkpoint of step 6" in said
-    assert "step 7, its update made" in said
-    assert said.endswith("nothing turned at step 7: every loss, hidden state and gradient is finite")
+    assert "Starting from the checkpoint of step 6." in said
+    assert "Step 7: the update is applied" in said
+    assert said.endswith("step 7: every loss, hidden state and gradient is finite.")
 
 
 def test_replay_runs_to_the_step_where_no_checkpoint_is_near(told, tmp_path):
@@ -201,7 +211,7 @@ def test_replay_runs_to_the_step_where_no_checkpoint_is_near(told, tmp_path):
     status, said = command("replay", run, 3)
     assert status == 0
     assert f"checkpoint {run}/checkpoints/2 is passed over: " in said
-    assert "from the start" in said
+    assert "Starting from the initial state, because there is no checkpoint before step 3." in said
     assert f"micro-batch 2 of 2, row {told.rows[0]} of the corpus" in said
     assert everything(run) == before
 
@@ -212,8 +222,8 @@ def test_what_cannot_be_replayed(told, tmp_path):
         assert status == 1
         return said
 
-    assert f"{told.folder} has steps 1 to 8, and no step 9" in refused(told.folder, 9)
-    assert "and no step 0" in refused(told.folder, 0)
+    assert f"The run {told.folder} has no step 9. Choose a step from 1 to 8." in refused(told.folder, 9)
+    assert "has no step 0. Choose a step from 1 to 8." in refused(told.folder, 0)
     assert f"{tmp_path} has no command.json: it is not the folder of a run" in refused(tmp_path, 3)
     with files.lock_folder(told.folder):
         assert f"{told.folder} is in use by another process" in refused(told.folder, 3)
@@ -225,7 +235,8 @@ def test_what_cannot_be_replayed(told, tmp_path):
     (run / "command.json").write_text(json.dumps(kept | {"file": str(changed)}))
     said = refused(run, 3)
     assert (
-        f"{run} was run with another experiment than {changed} gives now: before losses.odd.rows: {told.rows}" in said
+        f"{changed} now gives another experiment than the run {run} had; restore the file to replay the run: "
+        f"before losses.odd.rows: {told.rows}" in said
     )
     assert "now losses.odd.rows: (0, 1)" in said
     (run / "command.json").write_text(json.dumps(kept | {"typed_in": str(tmp_path / "gone")}))
@@ -239,11 +250,11 @@ import re
 
 from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.hub.smoke import smoke
+from distilbert_jax.hub.smoke import make_smoke_experiment
 
 
 def experiment():
-    tiny = smoke(experiment_file.load(FILE), pathlib.Path(FOLDER))
+    tiny = make_smoke_experiment(experiment_file.load_experiment(FILE), pathlib.Path(FOLDER))
     return dataclasses.replace(tiny, student=dataclasses.replace(tiny.student, init_from=Pretrained(START)))
 """
 
@@ -265,8 +276,8 @@ def test_replay_names_the_layer_that_overflows(told, tmp_path, figures):
     status, said = command("replay", tmp_path / "run", 1)
     assert status == 0
     assert (
-        "step 1: layer 1 of the student turned first; of the losses, soft, hard, cosine, odd with it, in 16 of 16"
-        in said
+        "step 1: layer 1 of the student became non-finite first; then these became non-finite: soft, hard, cosine, odd. "
+        "Affected rows: 16 of 16;" in said
     )
     assert re.search(r"student layer 0 │ 0\.\d+ │ 0\.\d+ │ nan", said)
     assert re.search(r"student layer 1 │ \d\.\d+e\+", said)
