@@ -78,7 +78,7 @@ def _damage_explained(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete {path.parent} and prepare the corpus anew") from None
+        raise ValueError(f"{path} is damaged ({error}): delete {path.parent} and prepare the corpus again") from None
 
 
 def check_shard_format(settings: Mapping[str, str], path: pathlib.Path) -> None:

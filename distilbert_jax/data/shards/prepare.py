@@ -111,7 +111,7 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) 
         stored.upload()
     path = folder / COUNTS_FILE
     if not path.is_file() or files.sha256(path) != manifest["token_counts"]["sha256"]:
-        raise ValueError(f"{path} is missing or damaged: delete {folder} and prepare the corpus anew")
+        raise ValueError(f"{path} is missing or damaged: delete {folder} and prepare the corpus again")
     counts = np.array(untrusted.load_array(path, kind="i", axes=1))
     return PreparedCorpus(folder=folder, tokenizer=tokenizer, manifest=manifest, token_counts=counts)
 

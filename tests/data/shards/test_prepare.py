@@ -213,7 +213,7 @@ def test_damaged_shards(corpus, tokenizer, damage):
     path.write_bytes(content)
     if damage == "missing":
         path.unlink()
-    with pytest.raises(ValueError, match=f"{name}.* is (missing|damaged).*delete .* and prepare the corpus anew"):
+    with pytest.raises(ValueError, match=f"{name}.* is (missing|damaged).*delete .* and prepare the corpus again"):
         again = prepare(corpus, tokenizer)
         Shards(again.folder, again.shards["train"])
 
