@@ -130,7 +130,7 @@ def of_corpora(base):
             Shards(folder, shards)
 
     def text(name):
-        return lambda: [text.encode() for text in readers.documents(base / "text" / name, field="text")]
+        return lambda: [text.encode() for text in readers.read_documents(base / "text" / name, field="text")]
 
     return {
         "manifest.json": (folder / "manifest.json", rows),

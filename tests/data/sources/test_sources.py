@@ -95,7 +95,7 @@ def test_tfds(tmp_path):
     assert source.license() == "CC0"
     with pytest.raises(ValueError, match="no field 'body', only"):
         list(Tfds("tiny_text", field="body", data_dir=str(tmp_path)).documents())
-    with pytest.raises(ValueError, match="TFDS tiny_text: its files are read together.* leave --ray-address out"):
+    with pytest.raises(ValueError, match="TFDS tiny_text: its files are read together.* without --ray-address"):
         list(source.read(source.files()[0]))  # as a cluster's worker does
     import sys
 
