@@ -241,12 +241,12 @@ REPLACE = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
 SLOW = {
     "a pattern that backtracks": (
         {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}},
-        r"regular expression '\(a\+\)\+\$' is not one of",
+        r"regular expression '\(a\+\)\+\$' is not one of those",
     ),
     "doublings": ({"normalizer": {"type": "Sequence", "normalizers": [REPLACE] * 60}}, "times as long"),
     "a map that ends the process": (
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "////////"}},
-        "precompiled_charsmap is cut",
+        "precompiled_charsmap is cut off",
     ),
     "a map that panics": (
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAA="}},

@@ -23,7 +23,7 @@ def test_tokenizer_json_and_vocab_txt_agree(folder):
     words = tokens.load_tokenizer(folder)
     text = "The old Dog ran far, unknown9 naïve."
     assert words.backend.encode(text).ids == whole.backend.encode(text).ids
-    assert words.special_token_mask == whole.special_token_mask == (0, 1, 2, 3, 4)
+    assert words.special_ids == whole.special_ids == (0, 1, 2, 3, 4)
 
 
 def test_lower_casing_is_asked_for_and_not_guessed(folder):
@@ -74,10 +74,10 @@ def test_broken_files(folder, content):
 def test_no_tokenizer_at_all(folder):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]\na\na\n")
-    with pytest.raises(ValueError, match="1 words stand there twice"):
+    with pytest.raises(ValueError, match="1 lines repeat an earlier token"):
         tokens.load_tokenizer(folder)
     (folder / "vocab.txt").unlink()
-    with pytest.raises(ValueError, match="no tokenizer: neither tokenizer.json nor vocab.txt"):
+    with pytest.raises(ValueError, match="no tokenizer: the folder has neither tokenizer.json nor vocab.txt"):
         tokens.load_tokenizer(folder)
 
 
@@ -105,5 +105,5 @@ def test_a_large_vocabulary_needs_four_bytes():
 
 def test_the_real_vocabularies():
     whole = tokens.load_tokenizer(shared("data/vocab/bert-base-uncased-hf"))
-    assert (whole.vocab_size, whole.special_token_mask, whole.dtype) == (30_522, (0, 100, 101, 102, 103), np.uint16)
+    assert (whole.vocab_size, whole.special_ids, whole.dtype) == (30_522, (0, 100, 101, 102, 103), np.uint16)
     assert whole.backend.encode("Hello, naïve World").tokens == ["[CLS]", "hello", ",", "naive", "world", "[SEP]"]
