@@ -128,7 +128,7 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
         shards["train"][0]["name"] = name
         write_json(tmp_path / "corpus" / "manifest.json", shards=shards)
         with pytest.raises(ValueError, match=r"is damaged .* is not a shard as it was written"):
-            manifest.read(tmp_path / "corpus")
+            manifest.read_manifest(tmp_path / "corpus")
     for pattern in ("../*", "/etc/*", "data/../../*", "a**b"):
         tried += 1
         card = {"configs": [{"config_name": "default", "data_files": pattern}]}

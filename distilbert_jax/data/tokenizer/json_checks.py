@@ -54,8 +54,8 @@ def check_tokenizer_json(text: str, *, where: str) -> None:
             _check_charsmap(part.get("precompiled_charsmap"), where)
     if growth > MAX_GROWTH_FACTOR:
         raise ValueError(
-            f"{where}: its replacements can make a text {growth:,} times as long, and at most {MAX_GROWTH_FACTOR:,} times is "
-            "allowed: remove some of them"
+            f"{where}: its replacements can make a text {growth:,} times as long, and at most {MAX_GROWTH_FACTOR:,} "
+            "times is allowed: remove some of them"
         )
 
 

@@ -1,4 +1,4 @@
-"""Files of every format as documents, and clear words for those that are not what they seem."""
+"""Files of every format give their documents; files that are not what their suffix says give a clear error."""
 
 import gzip
 import json
