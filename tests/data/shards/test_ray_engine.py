@@ -33,7 +33,7 @@ def corpus(tmp_path):
             text = make_tiny_text(documents=documents, seed=number % 3) if documents else "\n\n"
             (tmp_path / name / f"{number}.txt").write_text(text)
         sources[name] = TextFiles(str(tmp_path / name))
-    return Corpus(sources=sources, shard_dir=str(tmp_path / "here"), sequence_length=32, held_out=0.1)
+    return Corpus(sources=sources, shard_dir=str(tmp_path / "local"), sequence_length=32, held_out=0.1)
 
 
 def streamed(sources, split_of):
@@ -54,10 +54,10 @@ def test_the_two_ways_to_cut_are_one_rule(corpus, monkeypatch, size, seed):
     documents = sum(1 for _, source in sources for _ in source.documents())
     random = np.random.default_rng(seed)
     split_of = random.choice(3, documents, p=[(0.6, 0.3, 0.1), (1, 0, 0), (0.01, 0.01, 0.98), (0.9, 0.1, 0)][seed])
-    whole = streamed(sources, split_of)
-    pieces, groups = grouped(sources, split_of)
-    assert pieces == whole
-    assert sum(map(len, whole.values())) == np.count_nonzero(split_of != DROPPED)
+    expected = streamed(sources, split_of)
+    actual, groups = grouped(sources, split_of)
+    assert actual == expected
+    assert sum(map(len, expected.values())) == np.count_nonzero(split_of != DROPPED)
     assert all(len(group.sizes) <= chunks.MAX_CHUNKS_PER_GROUP for group in groups)
 
 
@@ -73,7 +73,7 @@ def test_a_rule_that_cuts_one_document_too_late_is_seen(corpus, monkeypatch):
 
 
 def test_no_cluster_there(monkeypatch):
-    """(It comes first: afterwards there is one.)"""
+    """Must be the first test with an engine: the later ones start a cluster."""
     with pytest.raises(
         ValueError, match=r"--ray-address auto: there is no Ray cluster at this address; `ray start --head` starts one"
     ):
@@ -102,7 +102,7 @@ def nodes():
 
 
 def prepared(address: str, corpus, tokenizer, folder: pathlib.Path):
-    """By the cluster."""
+    """Prepares the corpus on the cluster."""
     ray.shutdown()
     engine = ray_engine.RayEngine(address)
     return prepare(dataclasses.replace(corpus, shard_dir=str(folder)), tokenizer, engine)
@@ -114,12 +114,12 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 def test_the_same_bytes_from_two_nodes(nodes, corpus, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
-    here = prepare(corpus, tokenizer)
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
-    assert there.sha256 == here.sha256
-    assert contents(there.folder) == contents(here.folder)
-    assert len(here.shards["train"]) > 20
-    assert len(here.shards[HELD_OUT]) > 1
+    local = prepare(corpus, tokenizer)
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
+    assert from_cluster.sha256 == local.sha256
+    assert contents(from_cluster.folder) == contents(local.folder)
+    assert len(local.shards["train"]) > 20
+    assert len(local.shards[HELD_OUT]) > 1
 
 
 def pack_and_record_node(group, tokenizer, sequence_length):
@@ -133,7 +133,7 @@ def pack_and_record_node(group, tokenizer, sequence_length):
 def test_both_nodes_work_and_one_that_is_killed_loses_nothing(nodes, corpus, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
     monkeypatch.setattr(chunks, "MAX_CHUNKS_PER_GROUP", 2)
-    here = prepare(corpus, tokenizer)
+    local = prepare(corpus, tokenizer)
     monkeypatch.setattr(ray_engine, "pack_group", pack_and_record_node)
     killed = []
 
@@ -147,17 +147,17 @@ def test_both_nodes_work_and_one_that_is_killed_loses_nothing(nodes, corpus, tok
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
     killer.join(60)
     assert len(killed) >= 2
     assert len({path.name.split("-")[1] for path in tmp_path.glob("on-*")}) >= 2
-    assert contents(there.folder) == contents(here.folder)
+    assert contents(from_cluster.folder) == contents(local.folder)
 
 
 def test_a_node_that_is_lost_and_one_that_comes(nodes, corpus, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
     monkeypatch.setattr(chunks, "MAX_CHUNKS_PER_GROUP", 2)
-    here = prepare(corpus, tokenizer)
+    local = prepare(corpus, tokenizer)
     monkeypatch.setattr(ray_engine, "pack_group", pack_and_record_node)
     node = nodes.add_node(num_cpus=1)
 
@@ -168,16 +168,16 @@ def test_a_node_that_is_lost_and_one_that_comes(nodes, corpus, tokenizer, tmp_pa
 
     loser = threading.Thread(target=lose, daemon=True)
     loser.start()
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
     loser.join(60)
     assert not loser.is_alive()
-    assert contents(there.folder) == contents(here.folder)
+    assert contents(from_cluster.folder) == contents(local.folder)
 
 
 def test_it_continues_with_the_shards_that_exist(nodes, corpus, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
     monkeypatch.setattr(chunks, "MAX_CHUNKS_PER_GROUP", 2)
-    here = prepare(corpus, tokenizer)
+    local = prepare(corpus, tokenizer)
     save_shard, saved = ray_engine.local_engine.save_shard, []
 
     def stop_after_five(name, rows, folder):
@@ -188,15 +188,15 @@ def test_it_continues_with_the_shards_that_exist(nodes, corpus, tokenizer, tmp_p
 
     monkeypatch.setattr(ray_engine.local_engine, "save_shard", stop_after_five)
     with pytest.raises(KeyboardInterrupt):
-        prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
-    assert not (tmp_path / "there" / "manifest.json").exists()
+        prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
+    assert not (tmp_path / "cluster" / "manifest.json").exists()
     again = []
     monkeypatch.setattr(
         ray_engine.local_engine, "save_shard", lambda name, *rest: again.append(name) or save_shard(name, *rest)
     )
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
     assert not set(saved[:4]) & set(again)
-    assert contents(there.folder) == contents(here.folder)
+    assert contents(from_cluster.folder) == contents(local.folder)
 
 
 def dies(group, tokenizer, sequence_length):
