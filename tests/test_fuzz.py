@@ -126,11 +126,11 @@ def of_corpora(base):
     array, shard = folder / "train-00002.tokens.npy", folder / "train-00001.json"
 
     def rows():
-        for shards in manifest.read(folder)["shards"].values():
+        for shards in manifest.read_manifest(folder)["shards"].values():
             Shards(folder, shards)
 
     def text(name):
-        return lambda: [text.encode() for text in readers.documents(base / "text" / name, field="text")]
+        return lambda: [text.encode() for text in readers.read_documents(base / "text" / name, field="text")]
 
     return {
         "manifest.json": (folder / "manifest.json", rows),
@@ -145,9 +145,9 @@ def prepared(folder):
     folder.mkdir()
     shards = []
     for name in ("train-00001", "train-00002", "held_out-00001"):
-        for part in manifest.PARTS:
-            np.save(folder / f"{name}.{part}.npy", np.ones((3, 16), np.uint16))
-        sums = {part: files.sha256(folder / f"{name}.{part}.npy") for part in manifest.PARTS}
+        for array in manifest.SHARD_ARRAYS:
+            np.save(folder / f"{name}.{array}.npy", np.ones((3, 16), np.uint16))
+        sums = {array: files.sha256(folder / f"{name}.{array}.npy") for array in manifest.SHARD_ARRAYS}
         shards.append({"name": name, "rows": 3, "sha256": sums, "counts": {"documents": 1}})
     whole = {
         "settings": {"format": str(manifest.FORMAT)},

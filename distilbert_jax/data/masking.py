@@ -1,5 +1,6 @@
-"""Masked words, drawn inside jit from the row's own key (Devlin et al., 2018; rare words more often as in Lample and
-Conneau, 2019).
+"""Chooses and corrupts the tokens of masked language modelling, inside jit and from each row's own random key.
+
+The corruption is that of BERT (Devlin et al., 2018). Rare tokens are preferred as in XLM (Lample and Conneau, 2019).
 """
 
 import dataclasses
@@ -11,55 +12,88 @@ from jaxtyping import Array, Float, Int
 
 from distilbert_jax.types import Batch, PackedRows, RowKeys
 
-MASKED, REPLACED = 0.8, 0.1  # the other tenth keeps its word, and is asked all the same
+MASK_SHARE = 0.8
+"""Share of the chosen tokens that become [MASK]."""
+
+RANDOM_SHARE = 0.1
+"""Share of the chosen tokens that become a random token. The rest keep their token and are predicted all the same."""
 
 
 def compute_log_preference(counts: Float[Array, " v"], special: Array, *, smoothing: float) -> Float[Array, " v"]:
-    """How willingly each word is chosen: max(count, 1)^−smoothing, never a special token. 0 chooses uniformly."""
+    """Computes how strongly each token of the vocabulary is preferred for masking: log of max(count, 1)^−smoothing.
+
+    Args:
+        counts: how often each token occurs in the training rows.
+        special: ids of special tokens. They get −inf, so that they are never chosen.
+        smoothing: 0 chooses uniformly; a larger value prefers rare tokens more.
+    """
     return (-smoothing * jnp.log(jnp.maximum(counts, 1.0))).at[special].set(-jnp.inf)
 
 
 def num_predictions(tokens: Any, *, mask_rate: float, all_positions: bool = False) -> Any:
-    """How many of `tokens` are asked: ceil(share · tokens), in integers: in floats, 0.15 · 20 is more than 3."""
+    """Returns how many of `tokens` tokens the model predicts: ceil(mask_rate · tokens), or all.
+
+    The arithmetic is in integers, in thousandths: in floats, 0.15 · 20 is more than 3. `tokens` may be a Python integer
+    or an array.
+    """
     return tokens if all_positions else (round(mask_rate * 1_000) * tokens + 999) // 1_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenMasker:
-    """Asks for ceil(`share` · real tokens) words of each row, drawn without replacement.
+    """Masks ceil(`mask_rate` · t) tokens of each row with t real tokens, drawn without replacement.
 
-    Per row, [CLS] and [SEP] counted; the original drew that share of a whole batch, so its rows differ in number. Fewer
-    where a row has fewer words that may be chosen. `everywhere` asks at every real token (for soft targets on all of
-    them): p = t, else p = ceil(`share` · t).
+    [CLS] and [SEP] count as real tokens but are never chosen; a row with too few other tokens has fewer masked ones.
+    BERT's original code draws the same share of a whole batch, so that its rows differ in number.
+
+    Attributes:
+        mask_id: id of [MASK].
+        vocab_size: random tokens are drawn below this id.
+        mask_rate: share of the real tokens that is masked.
+        all_positions: predict at every real token instead of the masked ones only. Soft targets then cover all tokens,
+            while labels still count at masked tokens only.
     """
 
     mask_id: int
-    vocab_size: int  # random words are drawn below this id
+    vocab_size: int
     mask_rate: float = 0.15
     all_positions: bool = False
 
     def __call__(self, keys: RowKeys, rows: PackedRows, preference: Float[Array, " v"]) -> Batch:
-        """`preference` is `log_preference` of the corpus."""
+        """Makes a batch from packed rows.
+
+        Args:
+            keys: one random key per row.
+            rows: the rows as the corpus has them.
+            preference: `compute_log_preference` of the corpus.
+
+        Returns:
+            The batch with masked tokens. Its predictions are n = p = t with `all_positions`, otherwise
+            n = p = ceil(`mask_rate` · t), where t is the length of a row.
+        """
         t = rows.tokens.shape[1]
-        real = rows.segment_ids > 0
+        token_mask = rows.segment_ids > 0
 
-        def of_row(key, tokens, real):
-            k_where, k_how, k_word = jax.random.split(key, 3)
-            score = jnp.where(real, preference[tokens], -jnp.inf) + jax.random.gumbel(
-                k_where, (t,)
-            )  # Gumbel top-k: without replacement
+        def per_row(key, tokens, token_mask):
+            """Masks one row. Returns its tokens, then positions, weights, label weights and labels of predictions."""
+            choice_key, corruption_key, random_token_key = jax.random.split(key, 3)
+            # The k largest of score + Gumbel noise are k draws without replacement.
+            noise = jax.random.gumbel(choice_key, (t,))
+            score = jnp.where(token_mask, preference[tokens], -jnp.inf) + noise
             order = jnp.argsort(-score)
-            wanted = (jnp.arange(t) < num_predictions(real.sum(), mask_rate=self.mask_rate)) & jnp.isfinite(
-                score[order]
-            )
-            chosen = jnp.zeros(t, bool).at[order].set(wanted)
-            u, word = jax.random.uniform(k_how, (t,)), jax.random.randint(k_word, (t,), 0, self.vocab_size)
-            corrupted = jnp.where(u < MASKED, self.mask_id, jnp.where(u < MASKED + REPLACED, word, tokens))
+            count = num_predictions(token_mask.sum(), mask_rate=self.mask_rate)
+            is_drawn = (jnp.arange(t) < count) & jnp.isfinite(score[order])
+            is_chosen = jnp.zeros(t, bool).at[order].set(is_drawn)
+            u = jax.random.uniform(corruption_key, (t,))
+            random_tokens = jax.random.randint(random_token_key, (t,), 0, self.vocab_size)
+            replaced = jnp.where(u < MASK_SHARE + RANDOM_SHARE, random_tokens, tokens)
+            corrupted = jnp.where(u < MASK_SHARE, self.mask_id, replaced)
+            # The number of positions must not depend on the data under jit: where fewer are chosen, weights are 0.
             at = jnp.arange(t) if self.all_positions else order[: num_predictions(t, mask_rate=self.mask_rate)]
-            asked = real[at] if self.all_positions else chosen[at]
-            return jnp.where(chosen, corrupted, tokens), at, asked, chosen[at], tokens[at]
+            is_predicted = token_mask[at] if self.all_positions else is_chosen[at]
+            return jnp.where(is_chosen, corrupted, tokens), at, is_predicted, is_chosen[at], tokens[at]
 
-        tokens, at, asked, weights, labels = jax.vmap(of_row)(keys, rows.tokens, real)
+        tokens, positions, is_predicted, is_labelled, labels = jax.vmap(per_row)(keys, rows.tokens, token_mask)
         return Batch(
             row_ids=rows.row_ids,
             epochs=rows.epochs,
@@ -67,15 +101,15 @@ class TokenMasker:
             segment_ids=rows.segment_ids,
             positions=compute_positions(rows.segment_ids),
             token_types=jnp.zeros_like(tokens),
-            predict_positions=at,
-            prediction_weights=asked.astype(jnp.float32),
-            label_weights=weights.astype(jnp.float32),
+            predict_positions=positions,
+            prediction_weights=is_predicted.astype(jnp.float32),
+            label_weights=is_labelled.astype(jnp.float32),
             labels=labels,
         )
 
 
-def compute_positions(segments: Int[Array, "b t"]) -> Int[Array, "b t"]:
-    """Each token's place in its own document."""
-    at = jnp.broadcast_to(jnp.arange(segments.shape[1])[None], segments.shape)
-    starts = jnp.diff(segments, axis=1, prepend=-1) != 0
+def compute_positions(segment_ids: Int[Array, "b t"]) -> Int[Array, "b t"]:
+    """Computes each token's position in its own document, from 0."""
+    at = jnp.broadcast_to(jnp.arange(segment_ids.shape[1])[None], segment_ids.shape)
+    starts = jnp.diff(segment_ids, axis=1, prepend=-1) != 0
     return at - jax.lax.cummax(jnp.where(starts, at, 0), axis=1)

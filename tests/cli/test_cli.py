@@ -264,7 +264,7 @@ def test_a_corrupt_shard(distill, tmp_path):
     status, said = distill("corpus.held_out=0.3", "global_batch_size=8", "student.layers=(0, 2)")
     assert status == 1
     assert f"{shard} is damaged" in one_line(said)
-    assert "prepare the corpus anew" in said
+    assert "prepare the corpus again" in said
 
 
 def test_no_space_on_the_disk(distill, small_disk, tmp_path):

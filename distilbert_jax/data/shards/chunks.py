@@ -1,7 +1,8 @@
-"""Which documents are packed together: of each source and side, in order, some two million characters at a time.
+"""Divides documents into chunks, which are packed together: those of one source and split, in reading order, about two
+million characters each.
 
-The rule stands here twice: for who reads all documents in one stream, and for who knows but their lengths and lets
-others read.
+The same rule is implemented twice: in `read_chunks` for a process that reads all documents in one stream, and in
+`plan_chunk_groups` for one that knows only the lengths of the documents and lets other processes read them.
 """
 
 import bisect
@@ -16,10 +17,14 @@ import numpy as np
 from distilbert_jax.data.shards.splits import DROPPED, SPLITS
 from distilbert_jax.data.sources.base import Source
 
-CHUNK = 2**21  # characters packed together
-TOGETHER = 32  # chunks at most that one worker reads a file for
+CHUNK_CHARACTERS = 2**21
+"""A chunk ends with the document that reaches this size."""
 
-Sources = Sequence[tuple[str, Source]]
+MAX_CHUNKS_PER_GROUP = 32
+"""Chunks for which a worker reads a file once."""
+
+NamedSources = Sequence[tuple[str, Source]]
+"""The sources of a corpus and their names, in reading order."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,84 +36,109 @@ class Chunk:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Part:
-    """Some chunks that begin in one file, before they are read: the documents that are `wanted` from one on, by the
-    number of them in each chunk.
+class ChunkGroup:
+    """Consecutive chunks of one split that begin in the same file, before their documents are read.
+
+    Attributes:
+        source: what reads the files.
+        paths: the files that hold the documents. All chunks begin in the first.
+        skipped: the number of documents in the first file before the first one of the group.
+        is_member: [documents after the skipped ones] bool: whether a document belongs to the group's chunks.
+        sizes: the number of documents in each chunk, by the chunk's name.
     """
 
     source: Source
     paths: list[pathlib.Path]
-    skipped: int  # documents of the first path
-    wanted: np.ndarray  # [documents], bool
-    sizes: dict[str, int]  # by the names of the chunks
+    skipped: int
+    is_member: np.ndarray
+    sizes: dict[str, int]
 
     def read(self) -> Iterator[Chunk]:
+        """Reads the files and yields the chunks."""
         documents = itertools.chain.from_iterable(map(self.source.read, self.paths))
-        texts = itertools.compress(itertools.islice(documents, self.skipped, None), self.wanted)
+        texts = itertools.compress(itertools.islice(documents, self.skipped, None), self.is_member)
         for name, size in self.sizes.items():
             yield Chunk(name=name, texts=list(itertools.islice(texts, size)))
 
 
-def stream(sources: Sources, side_of: np.ndarray) -> Iterator[Chunk]:
-    """Chunks as they come, of both sides, with their texts. `side_of` numbers every document."""
-    numbers: collections.Counter[str] = collections.Counter()
-    side = iter(side_of)
+def read_chunks(sources: NamedSources, split_of: np.ndarray) -> Iterator[Chunk]:
+    """Reads all documents and yields the chunks of all splits as they become full.
+
+    Args:
+        sources: the sources in reading order.
+        split_of: [documents], as `assign_splits` returns it.
+    """
+    counters: collections.Counter[str] = collections.Counter()
+    next_split = iter(split_of)
     for _, source in sources:
-        waiting: dict[str, list[str]] = {name: [] for name in SPLITS}
+        pending: dict[str, list[str]] = {split: [] for split in SPLITS}
         sizes = dict.fromkeys(SPLITS, 0)
         for text in source.documents():
-            number = int(next(side))
+            number = int(next(next_split))
             if number == DROPPED:
                 continue
-            name = SPLITS[number]
-            waiting[name].append(text)
-            sizes[name] += len(text)
-            if sizes[name] >= CHUNK:
-                yield Chunk(name=_named(name, numbers), texts=waiting[name])
-                waiting[name], sizes[name] = [], 0
-        yield from (Chunk(name=_named(name, numbers), texts=texts) for name, texts in waiting.items() if texts)
+            split = SPLITS[number]
+            pending[split].append(text)
+            sizes[split] += len(text)
+            if sizes[split] >= CHUNK_CHARACTERS:
+                yield Chunk(name=_next_name(split, counters), texts=pending[split])
+                pending[split], sizes[split] = [], 0
+        yield from (Chunk(name=_next_name(split, counters), texts=texts) for split, texts in pending.items() if texts)
 
 
-def parts(sources: Sources, side_of: np.ndarray, lengths: Sequence[np.ndarray]) -> Iterator[Part]:
-    """The same chunks, without their texts. `lengths` are those of the documents of each file."""
-    numbers: collections.Counter[str] = collections.Counter()
+def plan_chunk_groups(
+    sources: NamedSources, split_of: np.ndarray, lengths: Sequence[np.ndarray]
+) -> Iterator[ChunkGroup]:
+    """Yields the same chunks as `read_chunks`, in groups and without reading a document.
+
+    Args:
+        sources: the sources in reading order.
+        split_of: [documents], as `assign_splits` returns it.
+        lengths: for each file of all sources, the characters of its documents.
+    """
+    counters: collections.Counter[str] = collections.Counter()
     lengths, first = list(lengths), 0
     for _, source in sources:
         paths = source.files()
-        here, lengths = lengths[: len(paths)], lengths[len(paths) :]
-        begins = np.cumsum([0, *map(len, here)])  # the number of the first document of each file
-        sides = side_of[first : first + begins[-1]]
-        first += begins[-1]
-        for number, name in enumerate(SPLITS):
-            at = np.flatnonzero(sides == number)
-            cuts = _cuts(np.concatenate([*here, np.zeros(0, int)])[at])
-            file_of = np.searchsorted(begins, at[cuts[:-1]], "right") - 1
+        source_lengths, lengths = lengths[: len(paths)], lengths[len(paths) :]
+        file_starts = np.cumsum([0, *map(len, source_lengths)])  # the number of the first document of each file
+        source_splits = split_of[first : first + file_starts[-1]]
+        first += file_starts[-1]
+        for number, split in enumerate(SPLITS):
+            members = np.flatnonzero(source_splits == number)
+            bounds = _chunk_bounds(np.concatenate([*source_lengths, np.zeros(0, int)])[members])
+            # An empty file starts where the next one does; the rightmost of equal starts is the file with the document.
+            file_of = np.searchsorted(file_starts, members[bounds[:-1]], "right") - 1
             for file, chunks in itertools.groupby(range(len(file_of)), key=lambda chunk: file_of[chunk]):
-                for group in _groups(list(chunks)):
-                    ends = [cuts[group[0]], *(cuts[chunk + 1] for chunk in group)]
-                    start, stop = at[ends[0]], at[ends[-1] - 1] + 1
-                    yield Part(
+                for group in _divide(list(chunks)):
+                    ends = [bounds[group[0]], *(bounds[chunk + 1] for chunk in group)]
+                    start, stop = members[ends[0]], members[ends[-1] - 1] + 1
+                    yield ChunkGroup(
                         source=source,
-                        paths=paths[file : bisect.bisect_left(begins, stop)],
-                        skipped=int(start - begins[file]),
-                        wanted=sides[start:stop] == number,
-                        sizes={_named(name, numbers): int(end - begin) for begin, end in itertools.pairwise(ends)},
+                        paths=paths[file : bisect.bisect_left(file_starts, stop)],
+                        skipped=int(start - file_starts[file]),
+                        is_member=source_splits[start:stop] == number,
+                        sizes={
+                            _next_name(split, counters): int(end - begin) for begin, end in itertools.pairwise(ends)
+                        },
                     )
 
 
-def _cuts(lengths: np.ndarray) -> list[int]:
-    """Where chunks begin among documents of these lengths, and where the last one ends."""
-    total, cuts = np.cumsum(lengths), [0]
-    while cuts[-1] < len(total):
-        before = total[cuts[-1] - 1] if cuts[-1] else 0
-        cuts.append(min(int(np.searchsorted(total, before + CHUNK)) + 1, len(total)))
-    return cuts
+def _chunk_bounds(lengths: np.ndarray) -> list[int]:
+    """Returns where chunks begin among documents of these lengths, and at last where the last one ends."""
+    total, bounds = np.cumsum(lengths), [0]
+    while bounds[-1] < len(total):
+        before = total[bounds[-1] - 1] if bounds[-1] else 0
+        bounds.append(min(int(np.searchsorted(total, before + CHUNK_CHARACTERS)) + 1, len(total)))
+    return bounds
 
 
-def _groups(chunks: list[int]) -> Iterator[list[int]]:
-    return (chunks[start : start + TOGETHER] for start in range(0, len(chunks), TOGETHER))
+def _divide(chunks: list[int]) -> Iterator[list[int]]:
+    """Divides the chunks that begin in one file into groups of bounded size."""
+    return (chunks[start : start + MAX_CHUNKS_PER_GROUP] for start in range(0, len(chunks), MAX_CHUNKS_PER_GROUP))
 
 
-def _named(side: str, numbers: collections.Counter[str]) -> str:
-    numbers[side] += 1
-    return f"{side}-{numbers[side]:05d}"
+def _next_name(split: str, counters: collections.Counter[str]) -> str:
+    """Returns the name of the next shard of a split, and counts it."""
+    counters[split] += 1
+    return f"{split}-{counters[split]:05d}"

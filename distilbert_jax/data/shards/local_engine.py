@@ -1,6 +1,4 @@
-"""Reading on this machine, and packing on all its cores: chunks of documents out, shards on disk back, in whatever
-order they are done.
-"""
+"""Reads a corpus on this machine and packs it on all cores. Shards are written in the order in which they are done."""
 
 import concurrent.futures
 import itertools
@@ -15,128 +13,140 @@ from typing import Any
 import numpy as np
 
 from distilbert_jax.data.shards import manifest, packing, splits
-from distilbert_jax.data.shards.chunks import Chunk, Sources, stream
+from distilbert_jax.data.shards.chunks import Chunk, NamedSources, read_chunks
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files
 from distilbert_jax.io.console import progress_bar
 
-WORTH_A_PROCESS = 4
-"""Chunks from which on processes are started: the tokenizer uses all cores by itself, the rest of packing does not."""
+MIN_CHUNKS_FOR_PROCESSES = 4
+"""With fewer chunks no processes are started: the tokenizer uses all cores by itself, the rest of packing does not."""
 
-_tokenizer: Tokenizer  # of a worker process
+_tokenizer: Tokenizer  # set in worker processes only
 
 
 class LocalEngine:
-    """This machine, for who prepares a corpus."""
+    """The default `Engine`, which prepares a corpus on this machine."""
 
-    def files(self, sources: Sources) -> list[dict[str, Any]]:
-        """What the manifest says of every file that is read."""
+    def describe_files(self, sources: NamedSources) -> list[dict[str, Any]]:
+        """Returns the manifest's record of every file."""
         listed = [(name, path) for name, source in sources for path in source.files()]
-        found = []
+        records = []
         with progress_bar("hashing files", total=len(listed)) as advance:
-            for done, (name, path) in enumerate(listed, 1):
-                found.append({"source": name, **about(path)})
-                advance(done)
-        return found
+            for num_hashed, (name, path) in enumerate(listed, 1):
+                records.append({"source": name, **describe_file(path)})
+                advance(num_hashed)
+        return records
 
-    def fingerprints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
-        """(source, fingerprint) of every document, in order."""
+    def compute_fingerprints(self, sources: NamedSources) -> Iterator[tuple[str, bytes]]:
+        """Yields (name of the source, fingerprint) of every document in reading order."""
         for name, source in sources:
             for text in source.documents():
-                yield name, splits.fingerprint(text)
+                yield name, splits.compute_fingerprint(text)
 
-    def shards(
+    def make_shards(
         self,
-        sources: Sources,
-        side_of: np.ndarray,
+        sources: NamedSources,
+        split_of: np.ndarray,
         tokenizer: Tokenizer,
         *,
         sequence_length: int,
         folder: pathlib.Path,
     ) -> Iterator[dict[str, Any]]:
-        """Makes every shard that is not there yet; yields what each holds."""
-        return pack_all(stream(sources, side_of), tokenizer, sequence_length=sequence_length, folder=folder)
+        """Makes every shard that does not exist yet, and yields the records of all."""
+        return pack_chunks(read_chunks(sources, split_of), tokenizer, sequence_length=sequence_length, folder=folder)
 
 
-def about(path: pathlib.Path) -> dict[str, Any]:
+def describe_file(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the manifest's record of a file: name, bytes and SHA-256."""
     return {"name": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
 
 
-def pack_all(
+def pack_chunks(
     chunks: Iterator[Chunk], tokenizer: Tokenizer, *, sequence_length: int, folder: pathlib.Path
 ) -> Iterator[dict[str, Any]]:
-    """Packs every chunk whose shard is not there yet; yields what each shard holds. At most two chunks a core wait
-    in memory.
+    """Packs every chunk whose shard does not exist yet, and yields the records of all shards.
+
+    At most two chunks per core are in memory.
+
+    Raises:
+        ValueError: If a worker process is killed.
     """
-    first = list(itertools.islice(chunks, WORTH_A_PROCESS))
-    chunks = itertools.chain(first, chunks)
-    if len(first) < WORTH_A_PROCESS:
+    first_chunks = list(itertools.islice(chunks, MIN_CHUNKS_FOR_PROCESSES))
+    chunks = itertools.chain(first_chunks, chunks)
+    if len(first_chunks) < MIN_CHUNKS_FOR_PROCESSES:
         yield from (
-            done(folder, chunk.name) or write_shard(chunk, tokenizer, sequence_length, folder) for chunk in chunks
+            read_finished_shard(folder, chunk.name) or write_shard(chunk, tokenizer, sequence_length, folder)
+            for chunk in chunks
         )
         return
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")  # a fork would copy JAX's threads
     with concurrent.futures.ProcessPoolExecutor(
-        cores, mp_context=context, initializer=_start, initargs=(tokenizer,)
+        cores, mp_context=context, initializer=_start_worker, initargs=(tokenizer,)
     ) as pool:
-        waiting: set[concurrent.futures.Future[dict[str, Any]]] = set()
+        pending: set[concurrent.futures.Future[dict[str, Any]]] = set()
         try:
             for chunk in chunks:
-                if there := done(folder, chunk.name):
-                    yield there
+                if shard := read_finished_shard(folder, chunk.name):
+                    yield shard
                     continue
-                waiting.add(pool.submit(_work, chunk, sequence_length, folder))
-                if len(waiting) >= 2 * cores:
-                    ended, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
-                    yield from (future.result() for future in ended)
-            yield from (future.result() for future in concurrent.futures.as_completed(waiting))
+                pending.add(pool.submit(_write_shard_in_worker, chunk, sequence_length, folder))
+                # Reading is faster than packing: without this wait the whole corpus would be read into memory.
+                if len(pending) >= 2 * cores:
+                    finished, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
+                    yield from (future.result() for future in finished)
+            yield from (future.result() for future in concurrent.futures.as_completed(pending))
         except BrokenProcessPool:
             raise ValueError(
-                "a worker process was killed, likely for want of memory; the same command goes on where it stopped"
+                "a worker process was killed, probably out of memory. Run the same command again to continue"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def write_shard(chunk: Chunk, tokenizer: Tokenizer, sequence_length: int, folder: pathlib.Path) -> dict[str, Any]:
-    """Packs one chunk to disk."""
-    return keep(chunk.name, packing.pack(chunk.texts, tokenizer, sequence_length=sequence_length), folder)
+    """Packs one chunk and writes its shard. Returns the shard's record."""
+    return save_shard(chunk.name, packing.pack(chunk.texts, tokenizer, sequence_length=sequence_length), folder)
 
 
-def keep(name: str, packed: packing.PackedTexts, folder: pathlib.Path) -> dict[str, Any]:
-    """Writes a shard. Its `.json`, written last, says that it is whole."""
+def save_shard(name: str, packed: packing.PackedTexts, folder: pathlib.Path) -> dict[str, Any]:
+    """Writes the arrays of a shard, then its record, which marks it as complete. Returns the record."""
     hashes = {}
-    for part, array in zip(manifest.PARTS, (packed.tokens, packed.segment_ids), strict=True):
-        path = folder / f"{name}.{part}.npy"
-        with files.write_atomically(path) as partial, open(partial, "wb") as out:
-            np.save(out, array)
-        hashes[part] = files.sha256(path)
+    for array_name, array in zip(manifest.SHARD_ARRAYS, (packed.tokens, packed.segment_ids), strict=True):
+        path = folder / f"{name}.{array_name}.npy"
+        with files.write_atomically(path) as partial, open(partial, "wb") as file:
+            np.save(file, array)
+        hashes[array_name] = files.sha256(path)
     shard = {"name": name, "rows": len(packed.tokens), "sha256": hashes, "counts": dict(packed.counts)}
     files.write_json(folder / f"{name}.json", shard)
     return shard
 
 
-def done(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
-    """What the shard of this name holds, where it is there and whole."""
+def read_finished_shard(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+    """Returns the record of a shard, or None if the shard is not complete."""
     path = folder / f"{name}.json"
     return manifest.read_shard(path) if path.is_file() else None
 
 
-def _start(tokenizer: Tokenizer) -> None:
+def _start_worker(tokenizer: Tokenizer) -> None:
+    """Sets up a worker process."""
     global _tokenizer
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a process
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core per process
     _tokenizer = tokenizer
 
 
-def _end_with_parent() -> None:
-    """Without a parent that was killed a worker would wait for ever, or write where the next start does."""
+def _exit_with_parent() -> None:
+    """Ends this worker process when its parent ends.
+
+    If the parent is killed, a worker would otherwise wait for ever, or write where the next start of the command does.
+    """
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
 
 
-def _work(chunk: Chunk, sequence_length: int, folder: pathlib.Path) -> dict[str, Any]:
+def _write_shard_in_worker(chunk: Chunk, sequence_length: int, folder: pathlib.Path) -> dict[str, Any]:
+    """Packs one chunk with the tokenizer of this worker process, and writes its shard."""
     return write_shard(chunk, _tokenizer, sequence_length, folder)

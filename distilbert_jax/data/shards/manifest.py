@@ -1,4 +1,4 @@
-"""What is written down of a prepared corpus, read again: manifest.json, and a .json beside each shard."""
+"""Reads the records of a prepared corpus: `manifest.json`, and the `.json` file of each shard."""
 
 import contextlib
 import pathlib
@@ -12,14 +12,18 @@ from distilbert_jax.io.data_format import check_format
 FORMAT = 2
 """The format number of a prepared corpus, raised whenever names or contents of its files change."""
 
-MOST = 2**28  # bytes of a manifest: one of 10¹² characters
-PARTS = ("tokens", "segment_ids")  # of a shard, each a file
+MAX_MANIFEST_BYTES = 2**28
+"""Largest manifest that is read. That of 10¹² characters of text fits."""
+
+SHARD_ARRAYS = ("tokens", "segment_ids")
+"""The arrays of a shard, each in a file NAME.ARRAY.npy."""
+
 _FORMAT_NUMBER = re.compile(r"\d{1,9}", re.ASCII)
 _NAME = re.compile(r"(train|held_out)-\d{5,12}", re.ASCII)
 
 
 class Shard(TypedDict):
-    """What a shard holds."""
+    """What a shard holds: its rows, the SHA-256 of each array's file, and counts of documents, pieces and tokens."""
 
     name: str
     rows: int
@@ -27,58 +31,61 @@ class Shard(TypedDict):
     counts: dict[str, int]
 
 
-class Sides(TypedDict):
-    """All shards."""
+class ShardsBySplit(TypedDict):
+    """The shards of each split."""
 
     train: list[Shard]
     held_out: list[Shard]
 
 
 class TokenCounts(TypedDict):
-    """The part of a manifest about token_counts.npy."""
+    """The part of a manifest about `token_counts.npy`."""
 
     sha256: str
 
 
-class Formatted(TypedDict):
+class FormatHeader(TypedDict):
     """What a manifest or plan has in every format: its settings, with the number of the format among them."""
 
     settings: dict[str, str]
 
 
 class Manifest(TypedDict):
-    """The whole."""
+    """The content of `manifest.json`."""
 
     settings: dict[str, str]
     files: list[dict[str, str | int]]
     licenses: dict[str, str]
-    shards: Sides
+    shards: ShardsBySplit
     token_counts: TokenCounts
     totals: dict[str, int | float]
 
 
-def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a folder. ValueError where it is damaged, names a file that is not in the folder, or was written
-    by another version of the package.
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads and checks the manifest of a prepared corpus.
+
+    Raises:
+        ValueError: If it is damaged, names a file outside the folder, or was written by another version of the package.
     """
     path = folder / "manifest.json"
-    with _damage_explained(path):
-        manifest: dict[str, Any] = untrusted.read_json(path, Formatted, max_bytes=MOST)
+    # The format is checked before the rest: a manifest of another version is not damaged.
+    with _explain_damage(path):
+        manifest: dict[str, Any] = untrusted.read_json(path, FormatHeader, max_bytes=MAX_MANIFEST_BYTES)
     check_shard_format(manifest["settings"], path)
-    with _damage_explained(path):
+    with _explain_damage(path):
         untrusted.check_shape(manifest, Manifest, where=str(path))
         for shard in (*manifest["shards"]["train"], *manifest["shards"]["held_out"]):
-            _demand_ours(shard, where=str(path))
+            _check_shard(shard, where=str(path))
     return manifest
 
 
 @contextlib.contextmanager
-def _damage_explained(path: pathlib.Path) -> Iterator[None]:
-    """Says of a ValueError that it means a damaged manifest, and what to do about it."""
+def _explain_damage(path: pathlib.Path) -> Iterator[None]:
+    """Adds to a ValueError that the manifest is damaged, and what to do about it."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete {path.parent} and prepare the corpus anew") from None
+        raise ValueError(f"{path} is damaged ({error}): delete {path.parent} and prepare the corpus again") from None
 
 
 def check_shard_format(settings: Mapping[str, str], path: pathlib.Path) -> None:
@@ -93,13 +100,13 @@ def check_shard_format(settings: Mapping[str, str], path: pathlib.Path) -> None:
 
 
 def read_shard(path: pathlib.Path) -> dict[str, Any]:
-    """What stands beside one shard."""
+    """Reads and checks the `.json` file of one shard. Raises ValueError if it is damaged."""
     shard: dict[str, Any] = untrusted.read_json(path, Shard)
-    _demand_ours(shard, where=str(path))
+    _check_shard(shard, where=str(path))
     return shard
 
 
-def _demand_ours(shard: dict[str, Any], *, where: str) -> None:
-    """ValueError for a shard with another name than this package gives, or without the sums of its parts."""
-    if not _NAME.fullmatch(shard["name"]) or shard["rows"] < 0 or shard["sha256"].keys() != set(PARTS):
+def _check_shard(shard: dict[str, Any], *, where: str) -> None:
+    """Raises ValueError if a shard has a name that this package does not give, or lacks the hashes of its arrays."""
+    if not _NAME.fullmatch(shard["name"]) or shard["rows"] < 0 or shard["sha256"].keys() != set(SHARD_ARRAYS):
         raise ValueError(f"{where}: {shard['name'][:60]!r} is not a shard as it was written")

@@ -1,7 +1,8 @@
-"""Text to shards on disk: read, drop duplicates, hold out, pack on all cores, and write down what was done.
+"""Prepares a corpus: reads text, drops duplicates, holds documents out, packs the rest into shards on disk, and writes
+a manifest of all that decided the result.
 
-A folder without `manifest.json` is not whole; it is written last. A run that was killed goes on with the chunks that
-are missing.
+`manifest.json` is written last: a folder without it is not complete. After a kill, the same command makes only the
+chunks that are missing.
 """
 
 import collections
@@ -14,10 +15,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from distilbert_jax.data.shards import local_engine, splits
-from distilbert_jax.data.shards.chunks import Sources
-from distilbert_jax.data.shards.manifest import FORMAT, MOST, Formatted, check_shard_format
-from distilbert_jax.data.shards.manifest import read as read_manifest
-from distilbert_jax.data.shards.packing import SHORTEST
+from distilbert_jax.data.shards.chunks import NamedSources
+from distilbert_jax.data.shards.manifest import (
+    FORMAT,
+    MAX_MANIFEST_BYTES,
+    FormatHeader,
+    check_shard_format,
+    read_manifest,
+)
+from distilbert_jax.data.shards.packing import MIN_PIECE_TOKENS
 from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT, SPLITS, TRAIN
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.sources.files import TextFiles
@@ -31,25 +37,30 @@ COUNTS_FILE = "token_counts.npy"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """What is read, and where its rows are kept.
+    """The text of an experiment, and where its shards are kept.
 
-    `held_out` is a share of the documents, chosen by hash, or a source of its own; a document that stands there stands
-    nowhere else.
+    Attributes:
+        sources: what is read, by name.
+        shard_dir: the folder of the shards, or its address in an object store.
+        sequence_length: tokens of a row.
+        held_out: a share of the documents, chosen by hash, or a source whose documents are all held out. Its documents
+            are dropped where they occur in other sources.
     """
 
     sources: Mapping[str, Source]
-    shard_dir: str  # of the shards
+    shard_dir: str
     sequence_length: int = 512
     held_out: float | TextFiles | Source = 0.005
 
     def __post_init__(self) -> None:
+        """Raises ValueError for a value out of range."""
         if not isinstance(self.held_out, Source) and not 0 < self.held_out < 1:
-            raise ValueError(f"corpus.held_out must be a share between 0 and 1 or files, not {self.held_out}")
-        if self.sequence_length < SHORTEST:
-            raise ValueError(f"corpus.sequence_length must be at least {SHORTEST}, not {self.sequence_length}")
+            raise ValueError(f"corpus.held_out must be a share between 0 and 1 or a source, not {self.held_out}")
+        if self.sequence_length < MIN_PIECE_TOKENS:
+            raise ValueError(f"corpus.sequence_length must be at least {MIN_PIECE_TOKENS}, not {self.sequence_length}")
 
     def settings(self, tokenizer: Tokenizer) -> dict[str, str]:
-        """All that decides what the shards hold, as text."""
+        """Returns all settings that decide the content of the shards, as text."""
         return {
             "format": str(FORMAT),
             **{f"sources.{name}": repr(source) for name, source in self.sources.items()},
@@ -59,151 +70,188 @@ class Corpus:
         }
 
     def named_sources(self) -> list[tuple[str, Source]]:
-        """A source that is held out comes first, so that what repeats it is dropped."""
+        """Returns the sources in reading order. A held-out source is first, so that what repeats it is dropped."""
         return ([(HELD_OUT, self.held_out)] if isinstance(self.held_out, Source) else []) + list(self.sources.items())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedCorpus:
-    """A corpus whose shards are whole."""
+    """A corpus whose shards are complete.
+
+    Attributes:
+        folder: the folder of the shards on this machine.
+        tokenizer: the tokenizer that made them.
+        manifest: the content of `manifest.json`.
+        token_counts: [v], how often each token of the vocabulary occurs in the training rows.
+    """
 
     folder: pathlib.Path
     tokenizer: Tokenizer
     manifest: dict[str, Any]
-    token_counts: np.ndarray  # [v], how often each stands in the training rows
+    token_counts: np.ndarray
 
     @property
     def shards(self) -> dict[str, list[dict[str, Any]]]:
+        """Returns the records of the shards of each split."""
         return self.manifest["shards"]
 
     @property
     def sha256(self) -> str:
-        """Of the manifest, and so of everything."""
+        """Returns the SHA-256 of the manifest. The manifest has the hashes of all other files."""
         return files.sha256(self.folder / "manifest.json")
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Who reads and packs: `workers.Here`, or a cluster. The same calls in the same order."""
+    """What reads and packs a corpus: `LocalEngine` or `RayEngine`. The methods are called once each, in this order."""
 
-    def files(self, sources: Sources) -> list[dict[str, Any]]: ...
+    def describe_files(self, sources: NamedSources) -> list[dict[str, Any]]:
+        """Returns the manifest's record of every file."""
+        ...
 
-    def fingerprints(self, sources: Sources) -> Iterator[tuple[str, bytes]]: ...
+    def compute_fingerprints(self, sources: NamedSources) -> Iterator[tuple[str, bytes]]:
+        """Yields (name of the source, fingerprints of some of its documents) in reading order."""
+        ...
 
-    def shards(
-        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, sequence_length: int, folder: pathlib.Path
-    ) -> Iterator[dict[str, Any]]: ...
+    def make_shards(
+        self,
+        sources: NamedSources,
+        split_of: np.ndarray,
+        tokenizer: Tokenizer,
+        *,
+        sequence_length: int,
+        folder: pathlib.Path,
+    ) -> Iterator[dict[str, Any]]:
+        """Makes every shard that does not exist yet, and yields the records of all in any order."""
+        ...
 
 
 def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) -> PreparedCorpus:
-    """Makes the shards of `corpus` in its folder, unless they are there. Those of a store are fetched, once a machine.
+    """Makes the shards of a corpus in its folder, unless they exist there.
 
-    Raises ValueError where the folder holds other shards, a source cannot be read, or nothing is left to train on or to
-    hold out.
+    Shards in an object store are downloaded, once per machine, or uploaded after they are made.
+
+    Args:
+        corpus: what is read, and the folder.
+        tokenizer: the student's tokenizer.
+        engine: what does the work. None is this machine.
+
+    Raises:
+        ValueError: If the folder holds other shards, a source cannot be read, or no documents are left for a split.
     """
     stored, folder = remote_folder.open_remote_folder(corpus.shard_dir), remote_folder.local_path(corpus.shard_dir)
-    there = stored is not None and stored.download()
-    if not there and not (folder / "manifest.json").is_file():
+    is_downloaded = stored is not None and stored.download()
+    if not is_downloaded and not (folder / "manifest.json").is_file():
         with files.lock_folder(folder):
-            _make(corpus, tokenizer, folder, engine or local_engine.LocalEngine())
-    manifest = _checked_manifest(corpus, tokenizer, folder)
-    if stored and not there:
+            _make_shards(corpus, tokenizer, folder, engine or local_engine.LocalEngine())
+    manifest = _read_matching_manifest(corpus, tokenizer, folder)
+    if stored and not is_downloaded:
         stored.upload()
     path = folder / COUNTS_FILE
     if not path.is_file() or files.sha256(path) != manifest["token_counts"]["sha256"]:
-        raise ValueError(f"{path} is missing or damaged: delete {folder} and prepare the corpus anew")
+        raise ValueError(f"{path} is missing or damaged: delete {folder} and prepare the corpus again")
     counts = np.array(untrusted.load_array(path, kind="i", axes=1))
     return PreparedCorpus(folder=folder, tokenizer=tokenizer, manifest=manifest, token_counts=counts)
 
 
-def _make(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: Engine) -> None:
+def _make_shards(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: Engine) -> None:
+    """Makes all files of a prepared corpus in `folder`, the manifest last."""
     console.print(f"preparing {', '.join(corpus.sources)} → {folder}")
-    plan = {"settings": corpus.settings(tokenizer), "files": engine.files(corpus.named_sources())}
+    sources = corpus.named_sources()
+    plan = {"settings": corpus.settings(tokenizer), "files": engine.describe_files(sources)}
     _continue_or_clean(folder, plan)
     share = 0.0 if isinstance(corpus.held_out, Source) else corpus.held_out
-    names = ", ".join(name for name, _ in corpus.named_sources())
-    side_of = splits.choose(engine.fingerprints(corpus.named_sources()), share=share, folder=folder, names=names)
-    shards = _pack(corpus, tokenizer, side_of, folder, engine)
-    manifest = plan | _account(corpus, tokenizer, side_of, shards, folder)
+    names = ", ".join(name for name, _ in sources)
+    split_of = splits.assign_splits(engine.compute_fingerprints(sources), share=share, folder=folder, names=names)
+    shards = _pack_documents(corpus, tokenizer, split_of, folder, engine)
+    manifest = plan | _summarize(corpus, tokenizer, split_of, shards, folder)
     files.write_json(folder / "manifest.json", manifest)
     (folder / "splits.bin").unlink()
     (folder / "plan.json").unlink()
     totals = manifest["totals"]
     console.print(
         f"{totals['documents']:,} documents; dropped: {totals['duplicates']:,} duplicates, {totals['short']:,} short "
-        f"and {totals['unknown']:,} mostly unknown pieces\n{totals['rows']:,} rows of {corpus.sequence_length}, "
+        f"and {totals['unknown']:,} mostly unknown pieces\n{totals['rows']:,} rows of {corpus.sequence_length} tokens, "
         f"{totals['real_share']:.2%} of them real tokens; {totals['held_out_rows']:,} rows held out"
     )
 
 
-def _checked_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path) -> dict[str, Any]:
-    """The manifest of a folder. ValueError, with the differences, where the shards are not those of `corpus` and
-    `tokenizer`.
-    """
+def _read_matching_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path) -> dict[str, Any]:
+    """Reads the manifest of a folder. Raises ValueError, which lists the differences, if it is of other settings."""
     manifest = read_manifest(folder)
-    there, wanted = manifest["settings"], corpus.settings(tokenizer)
+    actual, expected = manifest["settings"], corpus.settings(tokenizer)
     differences = [
-        f"  {key}: {there.get(key)} there, {wanted.get(key)} wanted"
-        for key in sorted(there | wanted)
-        if there.get(key) != wanted.get(key)
+        f"  {key}: {actual.get(key)} in the folder, {expected.get(key)} in this experiment"
+        for key in sorted(actual | expected)
+        if actual.get(key) != expected.get(key)
     ]
     if differences:
         raise ValueError(
-            f"{folder} holds other shards; take another corpus.shard_dir, or delete it:\n" + "\n".join(differences)
+            f"{folder} holds other shards; set another corpus.shard_dir, or delete the folder:\n"
+            + "\n".join(differences)
         )
     return manifest
 
 
 def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
-    """Keeps the chunks of an earlier start of this very plan; removes those of another."""
+    """Keeps the shards of an earlier start with the same plan, and removes those of another plan."""
     path = folder / "plan.json"
     if path.is_file():
-        earlier = untrusted.read_json(path, Formatted, max_bytes=MOST)
-        check_shard_format(earlier["settings"], path)
-        if earlier == plan:
-            console.print(f"going on with {len(list(folder.glob('*-[0-9]*.json')))} chunks that are there already")
+        earlier_plan = untrusted.read_json(path, FormatHeader, max_bytes=MAX_MANIFEST_BYTES)
+        check_shard_format(earlier_plan["settings"], path)
+        if earlier_plan == plan:
+            console.print(f"continuing with {len(list(folder.glob('*-[0-9]*.json')))} shards that exist already")
             return
-    for old in itertools.chain(*(folder.glob(f"{side}-*") for side in SPLITS)):
-        old.unlink()
+    for old_file in itertools.chain(*(folder.glob(f"{split}-*") for split in SPLITS)):
+        old_file.unlink()
     files.write_json(path, plan)
 
 
-def _pack(
-    corpus: Corpus, tokenizer: Tokenizer, side_of: np.ndarray, folder: pathlib.Path, engine: Engine
+def _pack_documents(
+    corpus: Corpus, tokenizer: Tokenizer, split_of: np.ndarray, folder: pathlib.Path, engine: Engine
 ) -> list[dict[str, Any]]:
+    """Packs all documents that are not dropped. Returns the records of the shards, sorted by name."""
     shards = []
-    kept = int(np.count_nonzero(side_of != DROPPED))
-    sources = corpus.named_sources()
-    with progress_bar("packing documents", total=kept) as advance:
-        documents = 0
-        for shard in engine.shards(sources, side_of, tokenizer, sequence_length=corpus.sequence_length, folder=folder):
+    num_kept = int(np.count_nonzero(split_of != DROPPED))
+    with progress_bar("packing documents", total=num_kept) as advance:
+        num_packed = 0
+        for shard in engine.make_shards(
+            corpus.named_sources(), split_of, tokenizer, sequence_length=corpus.sequence_length, folder=folder
+        ):
             shards.append(shard)
-            documents += shard["counts"]["documents"]
-            advance(documents)
+            num_packed += shard["counts"]["documents"]
+            advance(num_packed)
     return sorted(shards, key=lambda shard: shard["name"])
 
 
-def _account(
-    corpus: Corpus, tokenizer: Tokenizer, side_of: np.ndarray, shards: list[dict[str, Any]], folder: pathlib.Path
+def _summarize(
+    corpus: Corpus, tokenizer: Tokenizer, split_of: np.ndarray, shards: list[dict[str, Any]], folder: pathlib.Path
 ) -> dict[str, Any]:
-    """The rest of the manifest: shards, totals, and how often each word stands in the training rows."""
-    by_side = {side: [shard for shard in shards if shard["name"].startswith(side)] for side in SPLITS}
-    rows = {side: sum(shard["rows"] for shard in by_side[side]) for side in SPLITS}
-    read = f"{len(side_of):,} documents were read"
+    """Returns the parts of the manifest that are known after packing, and writes the token counts.
+
+    Raises:
+        ValueError: If a split has no rows.
+    """
+    by_split = {split: [shard for shard in shards if shard["name"].startswith(split)] for split in SPLITS}
+    rows = {split: sum(shard["rows"] for shard in by_split[split]) for split in SPLITS}
+    summary = f"{len(split_of):,} documents were read"
     if not rows[TRAIN]:
-        raise ValueError(f"nothing to train on: {read}, and none is left after dropping duplicates and short ones")
+        raise ValueError(
+            f"nothing to train on: {summary}, and none is left after dropping duplicates and short ones; add text to "
+            "the sources of the corpus"
+        )
     if not rows[HELD_OUT]:
-        raise ValueError(f"nothing is held out: {read}, and held_out={corpus.held_out!r}; choose a larger share")
+        raise ValueError(f"nothing is held out: {summary}, and held_out={corpus.held_out!r}; choose a larger share")
     totals: collections.Counter[str] = collections.Counter(short=0, unknown=0)
     for shard in shards:
         totals.update(shard["counts"])
     return {
         "licenses": {name: source.license() for name, source in corpus.named_sources()},
-        "shards": by_side,
-        "token_counts": {"sha256": _count_tokens(tokenizer, by_side[TRAIN], folder)},
+        "shards": by_split,
+        "token_counts": {"sha256": _count_tokens(tokenizer, by_split[TRAIN], folder)},
         "totals": {
             **totals,
-            "duplicates": int(np.count_nonzero(side_of == DROPPED)),
+            "duplicates": int(np.count_nonzero(split_of == DROPPED)),
             "held_out_rows": rows[HELD_OUT],
             "real_share": totals["tokens"] / (totals["rows"] * corpus.sequence_length),
         },
@@ -211,12 +259,12 @@ def _account(
 
 
 def _count_tokens(tokenizer: Tokenizer, shards: list[dict[str, Any]], folder: pathlib.Path) -> str:
-    """Writes `token_counts.npy` and returns its SHA-256."""
+    """Counts the tokens of the shards, writes the counts and returns the SHA-256 of their file."""
     counts = np.zeros(tokenizer.vocab_size, np.int64)
     for shard in shards:
         tokens = untrusted.load_array(folder / f"{shard['name']}.tokens.npy", kind="u", axes=2)
         counts += np.bincount(tokens.ravel(), minlength=tokenizer.vocab_size)
     path = folder / COUNTS_FILE
-    with files.write_atomically(path) as partial, open(partial, "wb") as out:
-        np.save(out, counts)
+    with files.write_atomically(path) as partial, open(partial, "wb") as file:
+        np.save(file, counts)
     return files.sha256(path)

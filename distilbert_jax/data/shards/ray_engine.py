@@ -1,8 +1,8 @@
-"""Reading and packing on the nodes of a Ray cluster: as `workers.Here`, and the same shards to the byte.
+"""Reads and packs a corpus on the nodes of a Ray cluster. The shards are those of `LocalEngine`, byte for byte.
 
-A task is a file to be looked at, or some chunks that begin in one. Ray gives what a lost worker or node had to another,
-and nothing depends on who did it, or when. Every node has to see the same files under the same names; shards come back
-to this process, which writes them, so that nodes need no other disk in common.
+A task scans one file, or packs some chunks that begin in one file. Ray gives the tasks of a lost worker or node to
+another one, and the result of a task does not depend on where or when it runs. Every node must see the same files under
+the same names. Workers return the shards to this process, which writes them: nodes need no other shared disk.
 """
 
 import collections
@@ -17,29 +17,46 @@ from typing import Any
 import numpy as np
 
 from distilbert_jax.data.shards import local_engine, packing, splits
-from distilbert_jax.data.shards.chunks import Part, Sources, parts
+from distilbert_jax.data.shards.chunks import ChunkGroup, NamedSources, plan_chunk_groups
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io.console import progress_bar
 
-TRIES = 4  # of a task whose worker or node is lost
-CALLING = 10.0  # seconds
-AHEAD = 2  # tasks a core that are on their way at once
+MAX_TASK_TRIES = 4
+"""How often a task is tried whose worker or node is lost."""
+
+CONNECT_TIMEOUT_SECONDS = 10.0
+TASKS_PER_CORE = 2
+"""Tasks per core that are submitted at the same time, so that no core waits for its next one."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Look:
-    """What one reading of a file tells: `about` for the manifest, and each document's fingerprint and length."""
+class FileScan:
+    """What one reading of a file tells.
 
-    about: dict[str, Any]
-    prints: bytes
-    lengths: np.ndarray  # [documents], characters
+    Attributes:
+        record: the manifest's record of the file.
+        fingerprints: those of its documents, one after the other.
+        lengths: [documents], in characters.
+    """
+
+    record: dict[str, Any]
+    fingerprints: bytes
+    lengths: np.ndarray
 
 
 class RayEngine:
-    """The Ray cluster at an address, as `ray start --head` prints it; "auto" is the one this machine is part of."""
+    """An `Engine` that prepares a corpus on a Ray cluster."""
 
     def __init__(self, address: str):
+        """Connects to a cluster.
+
+        Args:
+            address: HOST:PORT, as `ray start --head` prints it, or "auto" for the cluster that this machine belongs to.
+
+        Raises:
+            ValueError: If Ray is not installed, or no cluster answers at the address.
+        """
         try:
             import ray
         except ImportError:
@@ -47,56 +64,65 @@ class RayEngine:
         self._ray = ray
         try:
             if address != "auto":
-                _demand_listening(address)  # for which Ray would wait minutes
+                _check_listening(address)  # Ray itself would wait for minutes
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
-            said = str(error).strip().splitlines()[0]
+            message = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"--ray-address {address}: there is no Ray cluster at this address; `ray start --head` starts one and "
-                f"prints its address: {said}"
+                f"prints its address: {message}"
             ) from None
         self._cores = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self._looks: list[Look] = []
+        self._scans: list[FileScan] = []
 
-    def files(self, sources: Sources) -> list[dict[str, Any]]:
-        """What the manifest says of every file that is read. Reads them all, for what comes after, too."""
+    def describe_files(self, sources: NamedSources) -> list[dict[str, Any]]:
+        """Returns the manifest's record of every file.
+
+        Files are read only once for this, for `compute_fingerprints` and for the lengths that `make_shards` needs.
+        """
         listed = [(name, source, path) for name, source in sources for path in source.files()]
         with progress_bar("reading files", total=len(listed)) as advance:
-            for look in self._map(look_at, ((source, path) for _, source, path in listed)):
-                self._looks.append(look)
-                advance(len(self._looks))
-        return [{"source": name, **look.about} for (name, _, _), look in zip(listed, self._looks, strict=True)]
+            for scan in self._map(scan_file, ((source, path) for _, source, path in listed)):
+                self._scans.append(scan)
+                advance(len(self._scans))
+        return [{"source": name, **scan.record} for (name, _, _), scan in zip(listed, self._scans, strict=True)]
 
-    def fingerprints(self, sources: Sources) -> Iterator[tuple[str, bytes]]:
-        """(source, fingerprints of the documents of a file), in order."""
+    def compute_fingerprints(self, sources: NamedSources) -> Iterator[tuple[str, bytes]]:
+        """Yields (name of the source, fingerprints of a file's documents) for every file in reading order."""
         names = (name for name, source in sources for _ in source.files())
-        return ((name, look.prints) for name, look in zip(names, self._looks, strict=True))
+        return ((name, scan.fingerprints) for name, scan in zip(names, self._scans, strict=True))
 
-    def shards(
-        self, sources: Sources, side_of: np.ndarray, tokenizer: Tokenizer, *, sequence_length: int, folder: pathlib.Path
+    def make_shards(
+        self,
+        sources: NamedSources,
+        split_of: np.ndarray,
+        tokenizer: Tokenizer,
+        *,
+        sequence_length: int,
+        folder: pathlib.Path,
     ) -> Iterator[dict[str, Any]]:
-        """Makes every shard that is not there yet; yields what each holds."""
-        waiting = []
-        for part in parts(sources, side_of, [look.lengths for look in self._looks]):
-            there = [local_engine.done(folder, name) for name in part.sizes]
-            if all(there):
-                yield from filter(None, there)
+        """Makes every shard that does not exist yet, and yields the records of all."""
+        pending = []
+        for group in plan_chunk_groups(sources, split_of, [scan.lengths for scan in self._scans]):
+            shards = [local_engine.read_finished_shard(folder, name) for name in group.sizes]
+            if all(shards):
+                yield from filter(None, shards)
             else:
-                waiting.append(part)
-        shared = self._ray.put(tokenizer)
-        for packed in self._map(pack, ((part, shared, sequence_length) for part in waiting)):
-            yield from (local_engine.keep(name, rows, folder) for name, rows in packed.items())
+                pending.append(group)
+        shared_tokenizer = self._ray.put(tokenizer)
+        for packed in self._map(pack_group, ((group, shared_tokenizer, sequence_length) for group in pending)):
+            yield from (local_engine.save_shard(name, rows, folder) for name, rows in packed.items())
 
     def _map(self, function: Callable[..., Any], calls: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
-        """The results of the calls, in their order."""
+        """Runs one task per tuple of arguments, and yields their results in order."""
         from ray import exceptions
 
-        task = self._ray.remote(num_cpus=1, max_retries=TRIES - 1)(function)
+        task = self._ray.remote(num_cpus=1, max_retries=MAX_TASK_TRIES - 1)(function)
         calls = iter(calls)
         running: collections.deque[Any] = collections.deque()
         try:
             while True:
-                for call in itertools.islice(calls, AHEAD * self._cores - len(running)):
+                for call in itertools.islice(calls, TASKS_PER_CORE * self._cores - len(running)):
                     running.append(task.remote(*call))
                 if not running:
                     return
@@ -104,32 +130,37 @@ class RayEngine:
         except exceptions.RayTaskError as error:
             raise (error.cause if isinstance(error.cause, ValueError | OSError) else error) from None
         except exceptions.RayError as error:
-            said = str(error).strip().splitlines()[0]
+            message = str(error).strip().splitlines()[0]
             raise ValueError(
-                f"a worker of the cluster was lost {TRIES} times over one task, likely for want of memory; the same "
-                f"command goes on where it stopped: {said}"
+                f"a task of the cluster lost its worker {MAX_TASK_TRIES} times, probably out of memory. Run the same "
+                f"command again to continue: {message}"
             ) from None
 
 
-def _demand_listening(address: str) -> None:
+def _check_listening(address: str) -> None:
+    """Raises ValueError for a malformed address, and OSError if nothing listens there."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError("write HOST:PORT, or auto")
-    socket.create_connection((host, int(port)), timeout=CALLING).close()
+    socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
 
 
-def look_at(source: Source, path: pathlib.Path) -> Look:
-    """On a worker."""
+def scan_file(source: Source, path: pathlib.Path) -> FileScan:
+    """Reads one file on a worker. Raises ValueError if the worker's node does not see it."""
     if not path.is_file():
         raise ValueError(f"the node {socket.gethostname()} does not see {path}: every node needs the corpus's files")
-    prints, lengths = bytearray(), []
+    fingerprints, lengths = bytearray(), []
     for text in source.read(path):
-        prints += splits.fingerprint(text)
+        fingerprints += splits.compute_fingerprint(text)
         lengths.append(len(text))
-    return Look(about=local_engine.about(path), prints=bytes(prints), lengths=np.array(lengths, np.uint32))
+    return FileScan(
+        record=local_engine.describe_file(path),
+        fingerprints=bytes(fingerprints),
+        lengths=np.array(lengths, np.uint32),
+    )
 
 
-def pack(part: Part, tokenizer: Tokenizer, sequence_length: int) -> dict[str, packing.PackedTexts]:
-    """On a worker: what each chunk's shard holds."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core a task
-    return {chunk.name: packing.pack(chunk.texts, tokenizer, sequence_length=sequence_length) for chunk in part.read()}
+def pack_group(group: ChunkGroup, tokenizer: Tokenizer, sequence_length: int) -> dict[str, packing.PackedTexts]:
+    """Packs the chunks of a group on a worker. Returns the content of each shard by its name."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core per task
+    return {chunk.name: packing.pack(chunk.texts, tokenizer, sequence_length=sequence_length) for chunk in group.read()}

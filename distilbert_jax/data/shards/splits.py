@@ -1,4 +1,4 @@
-"""Which side of a corpus each document is on: to train on, held out, or dropped because an equal one came before."""
+"""Assigns each document of a corpus to train or held_out, or drops it as a duplicate."""
 
 import collections
 import hashlib
@@ -12,55 +12,84 @@ from distilbert_jax.io.console import progress_bar
 TRAIN, HELD_OUT = "train", "held_out"
 SPLITS = (TRAIN, HELD_OUT)
 DROPPED = len(SPLITS)
-FINGERPRINT = 16  # bytes
-SHOWN = 10_000  # documents between two looks at the progress
+"""The number of a dropped document, where that of another is the index of its split in `SPLITS`."""
+
+FINGERPRINT_BYTES = 16
+DOCUMENTS_PER_PROGRESS_UPDATE = 10_000
 
 
-def fingerprint(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT).digest()
+def compute_fingerprint(text: str) -> bytes:
+    """Computes the hash that decides a document's split and whether it repeats another."""
+    return hashlib.blake2b(text.encode(), digest_size=FINGERPRINT_BYTES).digest()
 
 
-def choose(prints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib.Path, names: str) -> np.ndarray:
-    """One number a document, in reading order: the index of its side, or `DROPPED`. `prints` are the names of sources
-    and the fingerprints of some documents of each; `names` those of all.
+def assign_splits(
+    fingerprints: Iterable[tuple[str, bytes]], *, share: float, folder: pathlib.Path, names: str
+) -> np.ndarray:
+    """Assigns every document to a split, or drops it because an equal one comes before it.
 
-    A source named `HELD_OUT` is held out whole; of the others, `share` of the documents, chosen by their hash, so that
-    equal ones fall on one side. Everything stands on disk: memory does not grow with the corpus.
+    All documents of a source named `HELD_OUT` are held out. Of the others, a share is held out that their hashes
+    choose, so that equal documents are in the same split. The fingerprints and the result are kept on disk: memory
+    does not grow with the corpus.
+
+    Args:
+        fingerprints: (name of a source, fingerprints of some of its documents, one after the other), in reading order.
+        share: the share of the documents to hold out, from 0 to 1.
+        folder: where `splits.bin`, the result, is kept. The caller removes it after use.
+        names: the names of all sources, for the error message.
+
+    Returns:
+        [documents] uint8 in reading order: the index of the document's split in `SPLITS`, or `DROPPED`.
+
+    Raises:
+        ValueError: If there are no documents.
     """
-    path = folder / "fingerprints.bin"
+    fingerprints_path = folder / "fingerprints.bin"
+    splits_path = folder / "splits.bin"
     counts: collections.Counter[str] = collections.Counter()
-    marks = folder / "splits.bin"
-    with progress_bar("reading documents", total=None) as advance, open(path, "wb") as out, open(marks, "wb") as room:
-        shown = 0
-        for name, some in prints:
-            out.write(some)
-            documents = len(some) // FINGERPRINT
-            room.write(bytes(documents))  # a disk that is full says so here; to the memory map it would be a bus error
+    with (
+        progress_bar("reading documents", total=None) as advance,
+        open(fingerprints_path, "wb") as fingerprints_file,
+        open(splits_path, "wb") as splits_file,
+    ):
+        next_update = 0
+        for name, content in fingerprints:
+            fingerprints_file.write(content)
+            documents = len(content) // FINGERPRINT_BYTES
+            # Writing zeros reports a full disk as an error here; the memory map below would end with a bus error.
+            splits_file.write(bytes(documents))
             counts[name] += documents
-            if counts.total() >= shown:
+            if counts.total() >= next_update:
                 advance(counts.total())
-                shown = counts.total() + SHOWN
+                next_update = counts.total() + DOCUMENTS_PER_PROGRESS_UPDATE
         advance(counts.total())
     if not counts.total():
-        raise ValueError(f"no documents in {names}")
-    prints = np.memmap(path, np.uint64, "r", shape=(counts.total(), 2))
-    sides = np.memmap(marks, np.uint8, "r+", shape=(counts.total(),))
-    chosen = prints[:, 1] < np.uint64(share * 2**64)
-    chosen[: counts[HELD_OUT]] = True
-    sides[:] = np.where(chosen, SPLITS.index(HELD_OUT), SPLITS.index(TRAIN))
-    mark_duplicates(prints[:, 0], sides)
-    path.unlink()
-    return sides
+        raise ValueError(f"no documents in {names}: add files with text to the sources of the corpus")
+    # The first half of a fingerprint finds duplicates, the second half chooses what is held out.
+    hashes = np.memmap(fingerprints_path, np.uint64, "r", shape=(counts.total(), 2))
+    split_of = np.memmap(splits_path, np.uint8, "r+", shape=(counts.total(),))
+    is_held_out = hashes[:, 1] < np.uint64(share * 2**64)
+    is_held_out[: counts[HELD_OUT]] = True
+    split_of[:] = np.where(is_held_out, SPLITS.index(HELD_OUT), SPLITS.index(TRAIN))
+    mark_duplicates(hashes[:, 0], split_of)
+    fingerprints_path.unlink()
+    return split_of
 
 
-def mark_duplicates(prints: np.ndarray, sides: np.ndarray, *, at_once: int = 2**24) -> None:
-    """Marks every document whose fingerprint stood before, looking at about `at_once` of them at a time.
+def mark_duplicates(hashes: np.ndarray, split_of: np.ndarray, *, at_once: int = 2**24) -> None:
+    """Marks as dropped every document with the hash of an earlier one.
 
-    Two different documents share 64 bits by chance once in 3 % of corpora of a thousand million documents.
+    Two different documents have the same 64 bits by chance in 3 % of corpora of a thousand million documents.
+
+    Args:
+        hashes: [documents] uint64.
+        split_of: [documents], changed in place.
+        at_once: about how many documents are compared at a time, which bounds memory.
     """
-    parts = -(-len(prints) // at_once)
-    for part in range(parts):
-        members = np.flatnonzero(prints % np.uint64(parts) == part) if parts > 1 else np.arange(len(prints))
-        order = np.argsort(prints[members], kind="stable")
-        repeats = order[1:][prints[members[order[1:]]] == prints[members[order[:-1]]]]
-        sides[members[repeats]] = DROPPED
+    # Equal hashes have equal remainders, so that documents can be compared remainder by remainder.
+    num_parts = -(-len(hashes) // at_once)
+    for part in range(num_parts):
+        members = np.flatnonzero(hashes % np.uint64(num_parts) == part) if num_parts > 1 else np.arange(len(hashes))
+        order = np.argsort(hashes[members], kind="stable")
+        repeats = order[1:][hashes[members[order[1:]]] == hashes[members[order[:-1]]]]
+        split_of[members[repeats]] = DROPPED

@@ -1,4 +1,4 @@
-"""The interface of all text sources."""
+"""Defines the interface of all text sources."""
 
 import abc
 import dataclasses
@@ -8,21 +8,32 @@ from collections.abc import Iterator
 
 @dataclasses.dataclass(frozen=True)
 class Source(abc.ABC):
-    """Where documents come from. Reading it twice gives the same documents in the same order."""
+    """A place that documents are read from. Reading it twice gives the same documents in the same order.
+
+    The `repr` of a source is part of the manifest: it decides whether prepared shards belong to a configuration.
+    """
 
     @abc.abstractmethod
     def files(self) -> list[pathlib.Path]:
-        """Every file it reads, in order: the manifest keeps their hashes."""
+        """Returns every file of the source in reading order. The manifest keeps their hashes.
+
+        Raises:
+            ValueError: If there are none.
+        """
 
     @abc.abstractmethod
     def read(self, path: pathlib.Path) -> Iterator[str]:
-        """The documents of one of its files. ValueError where a file cannot be read by itself."""
+        """Yields the documents of one of its files.
+
+        Raises:
+            ValueError: If the content is not what the source expects, or a file cannot be read by itself.
+        """
 
     def documents(self) -> Iterator[str]:
-        """The documents of all files, one at a time."""
+        """Yields the documents of all files, one at a time."""
         for path in self.files():
             yield from self.read(path)
 
     def license(self) -> str:
-        """What the source says of its licence, for the manifest and the model card."""
+        """Returns the licence that the source states, for the manifest and the model card."""
         return "not stated"

@@ -9,25 +9,25 @@ from distilbert_jax.data.sources import readers
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.io import untrusted
 
-MOST_CARD = 2**24  # bytes
+MAX_CARD_BYTES = 2**24
 
 
 class CardSplit(TypedDict):
-    """Of a dataset's card: a split, and the globs of its files."""
+    """One split in a dataset's card, and the globs of its files."""
 
     split: str
     path: str | list[str]
 
 
 class CardConfiguration(TypedDict):
-    """Of a dataset's card."""
+    """One configuration in a dataset's card, and the files that belong to it."""
 
     config_name: str
     data_files: NotRequired[str | list[str] | list[CardSplit]]
 
 
 class DatasetCard(TypedDict):
-    """What is read of the metadata at the head of a dataset's README."""
+    """The part that is used of the metadata at the head of a dataset's README."""
 
     license: NotRequired[str | list[str] | None]
     configs: NotRequired[list[CardConfiguration]]
@@ -35,15 +35,15 @@ class DatasetCard(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class HubDataset(Source):
-    """A dataset of the Hugging Face Hub, by the files its repository holds (Parquet, JSONL or text), without the
-    `datasets` package.
+    """A dataset of the Hugging Face Hub. Its Parquet, JSONL or text files are read directly.
 
-    Args:
-        name: a Hub id, such as "wikimedia/wikipedia", or a local folder laid out like one.
-        configuration: as the dataset's card lists it; its files are those the card names, or the folder of that name.
+    Attributes:
+        name: a Hub id, such as "wikimedia/wikipedia", or a local folder with the same layout.
+        configuration: a configuration of the dataset. Its files are those that the card lists, or if the card lists no
+            configurations, those in the folder of that name.
         revision: a commit, tag or branch. Give a commit for a run that can be repeated.
-        split: which of the card's splits.
-        field: the column of the text.
+        split: one of the dataset's splits.
+        field: the field or column that holds the text.
     """
 
     name: str
@@ -54,26 +54,30 @@ class HubDataset(Source):
     field: str = "text"
 
     def files(self) -> list[pathlib.Path]:
-        folder = self._fetch(["README.md"])
-        patterns = [_inside(pattern, self.name) for pattern in self._patterns(_card(folder))]
-        folder = self._fetch(patterns)
-        found = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
-        if not found:
+        """Downloads the files of the configuration and split, and returns them sorted by name."""
+        # The card comes first: it says which of the repository's files are needed.
+        folder = self._download(["README.md"])
+        patterns = [_check_pattern(pattern, self.name) for pattern in self._patterns(_read_card(folder))]
+        folder = self._download(patterns)
+        files = sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
+        if not files:
             raise ValueError(
                 f"dataset {self.name}: no files for configuration {self.configuration!r}, split {self.split!r} "
                 f"({', '.join(patterns)})"
             )
-        return found
+        return files
 
     def read(self, path: pathlib.Path) -> Iterator[str]:
-        return readers.documents(path, field=self.field)
+        """Yields the documents of one file."""
+        return readers.read_documents(path, field=self.field)
 
     def license(self) -> str:
-        stated = _card(self._fetch(["README.md"])).get("license") or "not stated"
+        """Returns the licence that the dataset's card states."""
+        stated = _read_card(self._download(["README.md"])).get("license") or "not stated"
         return ", ".join(stated) if isinstance(stated, list) else str(stated)
 
     def _patterns(self, card: DatasetCard) -> list[str]:
-        """The globs of this configuration and split."""
+        """Returns the globs of this configuration and split."""
         configs = {entry["config_name"]: entry.get("data_files") for entry in card.get("configs", [])}
         if not configs:
             folder = "data" if self.configuration == "default" else self.configuration
@@ -90,7 +94,8 @@ class HubDataset(Source):
             files = splits[self.split]
         return [files] if isinstance(files, str) else list(files)
 
-    def _fetch(self, patterns: list[str]) -> pathlib.Path:
+    def _download(self, patterns: list[str]) -> pathlib.Path:
+        """Downloads the files that match, and returns the dataset's folder. A local folder is returned as it is."""
         folder = pathlib.Path(self.name)
         if folder.is_dir():
             return folder
@@ -103,28 +108,31 @@ class HubDataset(Source):
         )
 
 
-def _inside(pattern: str, name: str) -> str:
-    """ValueError for a glob that leaves the dataset's folder."""
+def _check_pattern(pattern: str, name: str) -> str:
+    """Returns `pattern`, a glob from the card of dataset `name`. Raises ValueError if it leaves the dataset's folder.
+
+    `**` inside a longer part is refused too, because pathlib raises an error of its own for it.
+    """
     path = pathlib.PurePosixPath(pattern)
-    stars = any("**" in part and part != "**" for part in path.parts)
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in pattern or stars:
-        raise ValueError(f"dataset {name}: its card names {pattern!r}, which is no glob in its folder")
+    has_bad_stars = any("**" in part and part != "**" for part in path.parts)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in pattern or has_bad_stars:
+        raise ValueError(f"dataset {name}: its card names {pattern!r}, which is not a glob in its folder")
     return pattern
 
 
-def _card(folder: pathlib.Path) -> DatasetCard:
-    """The metadata at the head of a dataset's README."""
+def _read_card(folder: pathlib.Path) -> DatasetCard:
+    """Reads the metadata at the head of a dataset's README; an absent README gives an empty card."""
     readme = folder / "README.md"
     if not readme.is_file():
         return {}
     import huggingface_hub
     import yaml
 
-    untrusted.read_text(readme, max_bytes=MOST_CARD)  # UTF-8, and not endless
+    untrusted.read_text(readme, max_bytes=MAX_CARD_BYTES)  # checks size and UTF-8 before the library reads the file
     try:
-        card: Any = huggingface_hub.metadata_load(readme) or {}
+        content: Any = huggingface_hub.metadata_load(readme) or {}
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{readme}: its metadata cannot be read: {' '.join(str(error).split())[:300]}") from None
-    untrusted.check_shape(card, DatasetCard, where=str(readme))
-    found: DatasetCard = card
-    return found
+    untrusted.check_shape(content, DatasetCard, where=str(readme))
+    card: DatasetCard = content
+    return card

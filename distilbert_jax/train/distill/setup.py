@@ -281,7 +281,7 @@ def make_corpus_masking(corpus: PreparedCorpus, config: Masking, *, all_position
         config,
         corpus.token_counts,
         mask_id=tokenizer.mask_id,
-        special_ids=tokenizer.special_token_mask,
+        special_ids=tokenizer.special_ids,
         all_positions=all_positions,
     )
 

@@ -11,26 +11,26 @@ ROW = 32
 
 def documents(packed, tokenizer):
     """The pieces of every row, without [CLS] and [SEP]."""
-    found = []
+    pieces = []
     for tokens, segments in zip(packed.tokens, packed.segment_ids, strict=True):
         for number in range(1, segments.max() + 1):
             piece = tokens[segments == number]
             assert (piece[0], piece[-1]) == (tokenizer.cls_id, tokenizer.sep_id)
-            found.append(tuple(piece[1:-1].tolist()))
+            pieces.append(tuple(piece[1:-1].tolist()))
         assert (tokens[segments == 0] == tokenizer.pad_id).all()
         assert (np.diff(segments[segments > 0].astype(int)) >= 0).all()
-    return found
+    return pieces
 
 
-def test_every_piece_stands_in_one_row(tokenizer):
+def test_every_piece_is_in_one_row(tokenizer):
     texts = make_tiny_text(documents=100, seed=0).split("\n\n")
     packed = pack(texts, tokenizer, sequence_length=ROW)
-    wanted = []
+    expected = []
     for text in texts:
         ids = tokenizer.backend.encode(text, add_special_tokens=False).ids
-        wanted += [piece for i in range(0, len(ids), ROW - 2) if len(piece := tuple(ids[i : i + ROW - 2])) >= 10]
-    assert sorted(documents(packed, tokenizer)) == sorted(wanted)
-    assert packed.counts["tokens"] == sum(len(piece) + 2 for piece in wanted)
+        expected += [piece for i in range(0, len(ids), ROW - 2) if len(piece := tuple(ids[i : i + ROW - 2])) >= 10]
+    assert sorted(documents(packed, tokenizer)) == sorted(expected)
+    assert packed.counts["tokens"] == sum(len(piece) + 2 for piece in expected)
     assert packed.tokens.dtype == np.uint16
     assert packed.segment_ids.dtype == np.uint8
 

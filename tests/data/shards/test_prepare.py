@@ -1,4 +1,4 @@
-"""Shards on disk: whole or not there, the same whoever made them, and nothing on both sides."""
+"""Shards on disk: complete or absent, the same whichever process made them, with no document in both splits."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ from tests.conftest import shared
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """Some forty chunks of text."""
-    monkeypatch.setattr(chunks, "CHUNK", 2_000)
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
     (tmp_path / "a.txt").write_text(make_tiny_text(documents=500, seed=0))
     return Corpus(
         sources={"a": TextFiles(str(tmp_path / "a.txt"))},
@@ -36,10 +36,12 @@ def corpus(tmp_path, monkeypatch):
     )
 
 
-def pieces(prepared, side):
-    """Every packed piece of a side, as a tuple of ids."""
-    read = Shards(prepared.folder, prepared.shards[side]).read(np.arange(sum(s["rows"] for s in prepared.shards[side])))
-    rows = zip(read["tokens"], read["segment_ids"], strict=True)
+def pieces(prepared, split):
+    """Every packed piece of a split, as a tuple of ids."""
+    shards = Shards(prepared.folder, prepared.shards[split])
+    content = shards.read(np.arange(len(shards)))
+    assert len(shards) == sum(shard["rows"] for shard in prepared.shards[split])
+    rows = zip(content["tokens"], content["segment_ids"], strict=True)
     return [tuple(tokens[segments == n].tolist()) for tokens, segments in rows for n in range(1, segments.max() + 1)]
 
 
@@ -51,20 +53,20 @@ def test_what_it_makes(corpus, tokenizer):
     prepared = prepare(corpus, tokenizer)
     totals = prepared.manifest["totals"]
     assert len(prepared.shards["train"]) > 10
-    assert totals["rows"] == sum(shard["rows"] for side in prepared.shards.values() for shard in side)
+    assert totals["rows"] == sum(shard["rows"] for shards in prepared.shards.values() for shard in shards)
     assert 0.05 < totals["held_out_rows"] / totals["rows"] < 0.15
     assert totals["real_share"] > 0.9
     [file] = prepared.manifest["files"]
     assert (file["source"], file["sha256"]) == ("a", files.sha256(pathlib.Path(file["name"])))
-    words = np.bincount(
+    counts = np.bincount(
         np.concatenate([np.array(p) for p in pieces(prepared, "train")]), minlength=tokenizer.vocab_size
     )
-    np.testing.assert_array_equal(prepared.token_counts[5:], words[5:])
+    np.testing.assert_array_equal(prepared.token_counts[5:], counts[5:])
     left_over = [p.name for p in prepared.folder.iterdir() if p.suffix in {".bin", ".partial"} or p.name == "plan.json"]
     assert not left_over
 
 
-def test_no_document_is_on_both_sides(corpus, tokenizer):
+def test_no_document_is_in_both_splits(corpus, tokenizer):
     prepared = prepare(corpus, tokenizer)
     assert not set(pieces(prepared, "train")) & set(pieces(prepared, "held_out"))
 
@@ -75,8 +77,8 @@ def test_duplicates_are_dropped_and_counted(corpus, tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text(text + "\n\n" + text)
     twice = prepare(dataclasses.replace(corpus, shard_dir=str(tmp_path / "twice")), tokenizer)
     assert twice.manifest["totals"]["duplicates"] == 500
-    for side in ("train", "held_out"):
-        assert sorted(pieces(alone, side)) == sorted(pieces(twice, side))
+    for split in ("train", "held_out"):
+        assert sorted(pieces(alone, split)) == sorted(pieces(twice, split))
 
 
 def test_files_held_out_by_name_keep_their_documents_to_themselves(corpus, tokenizer, tmp_path):
@@ -89,11 +91,11 @@ def test_files_held_out_by_name_keep_their_documents_to_themselves(corpus, token
 
 @pytest.mark.parametrize("at_once", [7, 100, 10_000])
 def test_duplicates_in_bounded_memory(at_once):
-    prints = np.random.default_rng(0).integers(0, 300, 1_000).astype(np.uint64)
-    sides = np.zeros(1_000, np.uint8)
-    mark_duplicates(prints, sides, at_once=at_once)
-    first = np.unique(prints, return_index=True)[1]
-    np.testing.assert_array_equal(np.flatnonzero(sides != DROPPED), np.sort(first))
+    hashes = np.random.default_rng(0).integers(0, 300, 1_000).astype(np.uint64)
+    split_of = np.zeros(1_000, np.uint8)
+    mark_duplicates(hashes, split_of, at_once=at_once)
+    first = np.unique(hashes, return_index=True)[1]
+    np.testing.assert_array_equal(np.flatnonzero(split_of != DROPPED), np.sort(first))
 
 
 @pytest.mark.parametrize("cores", [1, 3])
@@ -112,19 +114,19 @@ def test_a_second_call_reads_nothing(corpus, tokenizer, tmp_path):
 
 KILLED = """
 import sys
-from distilbert_jax.data.shards import chunks, prepare, local_engine as workers
-from distilbert_jax.data.sources.files import Files
-from distilbert_jax.hub.smoke import tiny_tokenizer
+from distilbert_jax.data.shards import chunks, prepare
+from distilbert_jax.data.sources.files import TextFiles
+from distilbert_jax.hub.smoke import make_tiny_tokenizer
 if __name__ == "__main__":
-    chunks.CHUNK = 2_000
+    chunks.CHUNK_CHARACTERS = 2_000
     source, folder = sys.argv[1:]
     corpus = prepare.Corpus(sources={"a": TextFiles(source)}, shard_dir=folder, sequence_length=32, held_out=0.1)
-    prepare.prepare(corpus, tiny_tokenizer())
+    prepare.prepare(corpus, make_tiny_tokenizer())
 """
 
 
-def test_killed_half_way_it_goes_on_and_never_looks_whole(corpus, tokenizer, tmp_path):
-    wanted = prepare(corpus, tokenizer)
+def test_after_a_kill_it_continues_and_never_looks_complete(corpus, tokenizer, tmp_path):
+    expected = prepare(corpus, tokenizer)
     (tmp_path / "killed.py").write_text(KILLED)
     folder = tmp_path / "killed"
     environment = os.environ | {"PYTHONPATH": str(pathlib.Path.cwd())}
@@ -137,17 +139,17 @@ def test_killed_half_way_it_goes_on_and_never_looks_whole(corpus, tokenizer, tmp
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "manifest.json").exists()
-    there = {path: path.stat().st_mtime_ns for path in folder.glob("*.json") if path.name != "plan.json"}
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*.json") if path.name != "plan.json"}
     again = prepare(dataclasses.replace(corpus, shard_dir=str(folder)), tokenizer)
-    assert contents(wanted.folder) == contents(folder)
-    assert again.sha256 == wanted.sha256
-    assert all(path.stat().st_mtime_ns == time for path, time in there.items())  # not made anew
+    assert contents(expected.folder) == contents(folder)
+    assert again.sha256 == expected.sha256
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())  # not made again
 
 
 def test_a_start_with_other_settings_begins_clean(corpus, tokenizer, monkeypatch):
     monkeypatch.setattr(local_engine, "write_shard", _fail_after(3, local_engine.write_shard))
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    monkeypatch.setattr(local_engine, "WORTH_A_PROCESS", 10_000)
+    monkeypatch.setattr(local_engine, "MIN_CHUNKS_FOR_PROCESSES", 10_000)
     with pytest.raises(RuntimeError, match="as asked"):
         prepare(corpus, tokenizer)
     monkeypatch.undo()
@@ -169,7 +171,9 @@ def _fail_after(n, function):
 
 def test_shards_of_other_settings_are_refused(corpus, tokenizer, tmp_path):
     prepare(corpus, tokenizer)
-    with pytest.raises(ValueError, match="holds other shards.*\n  sequence_length: 32 there, 64 wanted"):
+    with pytest.raises(
+        ValueError, match="holds other shards.*\n  sequence_length: 32 in the folder, 64 in this experiment"
+    ):
         prepare(dataclasses.replace(corpus, sequence_length=64), tokenizer)
     other = dataclasses.replace(tokenizer, backend=_with_one_more_word(tokenizer))
     with pytest.raises(ValueError, match="holds other shards.*\n  tokenizer: "):
@@ -213,7 +217,7 @@ def test_damaged_shards(corpus, tokenizer, damage):
     path.write_bytes(content)
     if damage == "missing":
         path.unlink()
-    with pytest.raises(ValueError, match=f"{name}.* is (missing|damaged).*delete .* and prepare the corpus anew"):
+    with pytest.raises(ValueError, match=f"{name}.* is (missing|damaged).*delete .* and prepare the corpus again"):
         again = prepare(corpus, tokenizer)
         Shards(again.folder, again.shards["train"])
 
@@ -221,18 +225,21 @@ def test_damaged_shards(corpus, tokenizer, damage):
 def test_bad_corpora(corpus, tokenizer, tmp_path):
     empty = tmp_path / "empty.txt"
     empty.write_text("\n\n")
-    of = lambda source, **changes: dataclasses.replace(corpus, sources={"it": TextFiles(str(source))}, **changes)
+
+    def with_source(source, **changes):
+        return dataclasses.replace(corpus, sources={"it": TextFiles(str(source))}, **changes)
+
     with pytest.raises(ValueError, match="no documents in it"):
-        prepare(of(empty), tokenizer)
+        prepare(with_source(empty), tokenizer)
     empty.write_text("dog\n\ncat\n\nbird")
     with pytest.raises(ValueError, match="nothing to train on: 3 documents were read"):
-        prepare(of(empty, held_out=0.3), tokenizer)
+        prepare(with_source(empty, held_out=0.3), tokenizer)
     with pytest.raises(ValueError, match="nothing is held out.*choose a larger share"):
-        prepare(of(tmp_path / "a.txt", held_out=1e-9), tokenizer)
+        prepare(with_source(tmp_path / "a.txt", held_out=1e-9), tokenizer)
     with pytest.raises(ValueError, match="held_out must be a share between 0 and 1"):
-        of(empty, held_out=1.5)
+        with_source(empty, held_out=1.5)
     with pytest.raises(ValueError, match="sequence_length must be at least 12"):
-        of(empty, sequence_length=8)
+        with_source(empty, sequence_length=8)
 
 
 def test_a_folder_in_use_is_left_alone(corpus, tokenizer):

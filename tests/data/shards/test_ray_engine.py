@@ -1,4 +1,4 @@
-"""The same shards from a Ray cluster of two nodes as from this machine: whatever the order, and whoever is killed."""
+"""The same shards from a Ray cluster of two nodes as from this machine, in any order and with workers killed."""
 
 import dataclasses
 import os
@@ -33,45 +33,47 @@ def corpus(tmp_path):
             text = make_tiny_text(documents=documents, seed=number % 3) if documents else "\n\n"
             (tmp_path / name / f"{number}.txt").write_text(text)
         sources[name] = TextFiles(str(tmp_path / name))
-    return Corpus(sources=sources, shard_dir=str(tmp_path / "here"), sequence_length=32, held_out=0.1)
+    return Corpus(sources=sources, shard_dir=str(tmp_path / "local"), sequence_length=32, held_out=0.1)
 
 
-def streamed(sources, side_of):
-    return {chunk.name: chunk.texts for chunk in chunks.stream(sources, side_of)}
+def streamed(sources, split_of):
+    return {chunk.name: chunk.texts for chunk in chunks.read_chunks(sources, split_of)}
 
 
-def in_parts(sources, side_of):
+def grouped(sources, split_of):
     lengths = [np.array([len(text) for text in s.read(path)], np.uint32) for _, s in sources for path in s.files()]
-    parts = list(chunks.parts(sources, side_of, lengths))
-    return {chunk.name: chunk.texts for part in parts for chunk in part.read()}, parts
+    groups = list(chunks.plan_chunk_groups(sources, split_of, lengths))
+    return {chunk.name: chunk.texts for group in groups for chunk in group.read()}, groups
 
 
 @pytest.mark.parametrize("size", [1, 300, 2_000, 30_000, 10**9])
 @pytest.mark.parametrize("seed", range(4))
 def test_the_two_ways_to_cut_are_one_rule(corpus, monkeypatch, size, seed):
-    monkeypatch.setattr(chunks, "CHUNK", size)
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", size)
     sources = corpus.named_sources()
     documents = sum(1 for _, source in sources for _ in source.documents())
     random = np.random.default_rng(seed)
-    side_of = random.choice(3, documents, p=[(0.6, 0.3, 0.1), (1, 0, 0), (0.01, 0.01, 0.98), (0.9, 0.1, 0)][seed])
-    whole = streamed(sources, side_of)
-    pieces, parts = in_parts(sources, side_of)
-    assert pieces == whole
-    assert sum(map(len, whole.values())) == np.count_nonzero(side_of != DROPPED)
-    assert all(len(part.sizes) <= chunks.TOGETHER for part in parts)
+    split_of = random.choice(3, documents, p=[(0.6, 0.3, 0.1), (1, 0, 0), (0.01, 0.01, 0.98), (0.9, 0.1, 0)][seed])
+    expected = streamed(sources, split_of)
+    actual, groups = grouped(sources, split_of)
+    assert actual == expected
+    assert sum(map(len, expected.values())) == np.count_nonzero(split_of != DROPPED)
+    assert all(len(group.sizes) <= chunks.MAX_CHUNKS_PER_GROUP for group in groups)
 
 
 def test_a_rule_that_cuts_one_document_too_late_is_seen(corpus, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 2_000)
-    cuts = chunks._cuts
-    monkeypatch.setattr(chunks, "_cuts", lambda lengths: [0, *(min(c + 1, len(lengths)) for c in cuts(lengths)[1:])])
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
+    bounds = chunks._chunk_bounds
+    monkeypatch.setattr(
+        chunks, "_chunk_bounds", lambda lengths: [0, *(min(end + 1, len(lengths)) for end in bounds(lengths)[1:])]
+    )
     sources = corpus.named_sources()
     documents = sum(1 for _, source in sources for _ in source.documents())
-    assert in_parts(sources, np.zeros(documents, int))[0] != streamed(sources, np.zeros(documents, int))
+    assert grouped(sources, np.zeros(documents, int))[0] != streamed(sources, np.zeros(documents, int))
 
 
 def test_no_cluster_there(monkeypatch):
-    """(It comes first: afterwards there is one.)"""
+    """Must be the first test with an engine: the later ones start a cluster."""
     with pytest.raises(
         ValueError, match=r"--ray-address auto: there is no Ray cluster at this address; `ray start --head` starts one"
     ):
@@ -100,7 +102,7 @@ def nodes():
 
 
 def prepared(address: str, corpus, tokenizer, folder: pathlib.Path):
-    """By the cluster."""
+    """Prepares the corpus on the cluster."""
     ray.shutdown()
     engine = ray_engine.RayEngine(address)
     return prepare(dataclasses.replace(corpus, shard_dir=str(folder)), tokenizer, engine)
@@ -111,28 +113,28 @@ def contents(folder: pathlib.Path) -> dict[str, bytes]:
 
 
 def test_the_same_bytes_from_two_nodes(nodes, corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 2_000)
-    here = prepare(corpus, tokenizer)
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
-    assert there.sha256 == here.sha256
-    assert contents(there.folder) == contents(here.folder)
-    assert len(here.shards["train"]) > 20
-    assert len(here.shards[HELD_OUT]) > 1
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
+    local = prepare(corpus, tokenizer)
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
+    assert from_cluster.sha256 == local.sha256
+    assert contents(from_cluster.folder) == contents(local.folder)
+    assert len(local.shards["train"]) > 20
+    assert len(local.shards[HELD_OUT]) > 1
 
 
-def where(part, tokenizer, sequence_length):
-    """As `cluster.pack`, and says on which node."""
+def pack_and_record_node(group, tokenizer, sequence_length):
+    """As `ray_engine.pack_group`, but leaves a file that names its node and process."""
     time.sleep(0.3)
-    path = pathlib.Path(os.environ["SEEN"]) if "SEEN" in os.environ else part.paths[0].parent.parent
+    path = pathlib.Path(os.environ["SEEN"]) if "SEEN" in os.environ else group.paths[0].parent.parent
     (path / f"on-{ray.get_runtime_context().get_node_id()}-{os.getpid()}").touch()
-    return ray_engine.pack(part, tokenizer, sequence_length)
+    return ray_engine.pack_group(group, tokenizer, sequence_length)
 
 
 def test_both_nodes_work_and_one_that_is_killed_loses_nothing(nodes, corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 2_000)
-    monkeypatch.setattr(chunks, "TOGETHER", 2)
-    here = prepare(corpus, tokenizer)
-    monkeypatch.setattr(ray_engine, "pack", where)
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
+    monkeypatch.setattr(chunks, "MAX_CHUNKS_PER_GROUP", 2)
+    local = prepare(corpus, tokenizer)
+    monkeypatch.setattr(ray_engine, "pack_group", pack_and_record_node)
     killed = []
 
     def kill():
@@ -145,18 +147,18 @@ def test_both_nodes_work_and_one_that_is_killed_loses_nothing(nodes, corpus, tok
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
     killer.join(60)
     assert len(killed) >= 2
     assert len({path.name.split("-")[1] for path in tmp_path.glob("on-*")}) >= 2
-    assert contents(there.folder) == contents(here.folder)
+    assert contents(from_cluster.folder) == contents(local.folder)
 
 
 def test_a_node_that_is_lost_and_one_that_comes(nodes, corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 2_000)
-    monkeypatch.setattr(chunks, "TOGETHER", 2)
-    here = prepare(corpus, tokenizer)
-    monkeypatch.setattr(ray_engine, "pack", where)
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
+    monkeypatch.setattr(chunks, "MAX_CHUNKS_PER_GROUP", 2)
+    local = prepare(corpus, tokenizer)
+    monkeypatch.setattr(ray_engine, "pack_group", pack_and_record_node)
     node = nodes.add_node(num_cpus=1)
 
     def lose():
@@ -166,50 +168,52 @@ def test_a_node_that_is_lost_and_one_that_comes(nodes, corpus, tokenizer, tmp_pa
 
     loser = threading.Thread(target=lose, daemon=True)
     loser.start()
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
     loser.join(60)
     assert not loser.is_alive()
-    assert contents(there.folder) == contents(here.folder)
+    assert contents(from_cluster.folder) == contents(local.folder)
 
 
-def test_it_goes_on_with_what_is_there(nodes, corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "CHUNK", 2_000)
-    monkeypatch.setattr(chunks, "TOGETHER", 2)
-    here = prepare(corpus, tokenizer)
-    keep, kept = ray_engine.local_engine.keep, []
+def test_it_continues_with_the_shards_that_exist(nodes, corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "CHUNK_CHARACTERS", 2_000)
+    monkeypatch.setattr(chunks, "MAX_CHUNKS_PER_GROUP", 2)
+    local = prepare(corpus, tokenizer)
+    save_shard, saved = ray_engine.local_engine.save_shard, []
 
-    def once(name, rows, folder):
-        if len(kept) == 5:
+    def stop_after_five(name, rows, folder):
+        if len(saved) == 5:
             raise KeyboardInterrupt
-        kept.append(name)
-        return keep(name, rows, folder)
+        saved.append(name)
+        return save_shard(name, rows, folder)
 
-    monkeypatch.setattr(ray_engine.local_engine, "keep", once)
+    monkeypatch.setattr(ray_engine.local_engine, "save_shard", stop_after_five)
     with pytest.raises(KeyboardInterrupt):
-        prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
-    assert not (tmp_path / "there" / "manifest.json").exists()
+        prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
+    assert not (tmp_path / "cluster" / "manifest.json").exists()
     again = []
-    monkeypatch.setattr(ray_engine.local_engine, "keep", lambda name, *rest: again.append(name) or keep(name, *rest))
-    there = prepared(nodes.address, corpus, tokenizer, tmp_path / "there")
-    assert not set(kept[:4]) & set(again)
-    assert contents(there.folder) == contents(here.folder)
+    monkeypatch.setattr(
+        ray_engine.local_engine, "save_shard", lambda name, *rest: again.append(name) or save_shard(name, *rest)
+    )
+    from_cluster = prepared(nodes.address, corpus, tokenizer, tmp_path / "cluster")
+    assert not set(saved[:4]) & set(again)
+    assert contents(from_cluster.folder) == contents(local.folder)
 
 
-def dies(part, tokenizer, sequence_length):
+def dies(group, tokenizer, sequence_length):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def refuses(part, tokenizer, sequence_length):
+def refuses(group, tokenizer, sequence_length):
     raise ValueError("a text that cannot be read")
 
 
 def test_errors_of_workers_in_one_line(nodes, corpus, tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine, "pack", dies)
-    monkeypatch.setattr(ray_engine, "TRIES", 2)
-    with pytest.raises(ValueError, match="lost 2 times over one task.*goes on where it stopped"):
+    monkeypatch.setattr(ray_engine, "pack_group", dies)
+    monkeypatch.setattr(ray_engine, "MAX_TASK_TRIES", 2)
+    with pytest.raises(ValueError, match="lost its worker 2 times.*same command again to continue"):
         prepared(nodes.address, corpus, tokenizer, tmp_path / "dies")
-    monkeypatch.setattr(ray_engine, "pack", refuses)
+    monkeypatch.setattr(ray_engine, "pack_group", refuses)
     with pytest.raises(ValueError, match="^a text that cannot be read$"):
         prepared(nodes.address, corpus, tokenizer, tmp_path / "refuses")
     with pytest.raises(ValueError, match="does not see .*gone.txt: every node needs the corpus's files"):
-        ray_engine.look_at(TextFiles("gone.txt"), pathlib.Path("gone.txt"))
+        ray_engine.scan_file(TextFiles("gone.txt"), pathlib.Path("gone.txt"))

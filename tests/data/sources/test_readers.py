@@ -1,4 +1,4 @@
-"""Files of every format as documents, and clear words for those that are not what they seem."""
+"""Files of every format give their documents; files that are not what their suffix says give a clear error."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ def zstd(content):
 
 
 def read(path, field="text"):
-    return list(readers.documents(path, field=field))
+    return list(readers.read_documents(path, field=field))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
@@ -55,7 +55,7 @@ def test_byte_order_mark_and_windows_line_ends(tmp_path):
 
 
 def test_a_block_without_end_is_cut(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST", 40)
+    monkeypatch.setattr(readers, "MAX_BLOCK_CHARACTERS", 40)
     path = tmp_path / "a.txt"
     path.write_text("word " * 30 + "\n" + "x\n" * 100)
     blocks = read(path)

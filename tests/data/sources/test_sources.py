@@ -1,4 +1,4 @@
-"""Sources: files and globs, datasets laid out as the Hub has them, datasets of TFDS."""
+"""Sources: files and globs, datasets in the layout of the Hub, datasets of TFDS."""
 
 import numpy as np
 import pyarrow
@@ -15,7 +15,10 @@ def test_files_folders_and_globs(tmp_path):
     for name in ("b.txt", "a.txt", "deep/c.txt", "d.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
-    names = lambda source: [str(path.relative_to(tmp_path)) for path in source.files()]
+
+    def names(source):
+        return [str(path.relative_to(tmp_path)) for path in source.files()]
+
     assert names(TextFiles(f"{tmp_path}/*.txt")) == ["a.txt", "b.txt"]
     assert names(TextFiles(f"{tmp_path}/**/*.txt")) == ["a.txt", "b.txt", "deep/c.txt"]
     assert names(TextFiles((f"{tmp_path}/d.md", str(tmp_path / "deep")))) == ["d.md", "deep/c.txt"]
@@ -43,7 +46,7 @@ configs:
 
 @pytest.fixture
 def hub_dataset(tmp_path):
-    """A local folder as `wikimedia/wikipedia` lies on the Hub."""
+    """A local folder with the layout of `wikimedia/wikipedia` on the Hub."""
     for configuration in ("20231101.en", "20231101.de"):
         (tmp_path / configuration).mkdir()
         for part in (0, 1):
@@ -95,7 +98,7 @@ def test_tfds(tmp_path):
     assert source.license() == "CC0"
     with pytest.raises(ValueError, match="no field 'body', only"):
         list(Tfds("tiny_text", field="body", data_dir=str(tmp_path)).documents())
-    with pytest.raises(ValueError, match="TFDS tiny_text: its files are read together.* leave --ray-address out"):
+    with pytest.raises(ValueError, match="TFDS tiny_text: its files are read together.* without --ray-address"):
         list(source.read(source.files()[0]))  # as a cluster's worker does
     import sys
 

@@ -18,15 +18,15 @@ def folder(bert_folder, tmp_path):
 
 
 def test_tokenizer_json_and_vocab_txt_agree(folder):
-    whole = tokens.load_tokenizer(folder)
+    from_json = tokens.load_tokenizer(folder)
     (folder / "tokenizer.json").unlink()
-    words = tokens.load_tokenizer(folder)
+    from_vocabulary = tokens.load_tokenizer(folder)
     text = "The old Dog ran far, unknown9 naïve."
-    assert words.backend.encode(text).ids == whole.backend.encode(text).ids
-    assert words.special_token_mask == whole.special_token_mask == (0, 1, 2, 3, 4)
+    assert from_vocabulary.backend.encode(text).ids == from_json.backend.encode(text).ids
+    assert from_vocabulary.special_ids == from_json.special_ids == (0, 1, 2, 3, 4)
 
 
-def test_lower_casing_is_asked_for_and_not_guessed(folder):
+def test_lower_casing_must_be_stated_and_is_not_guessed(folder):
     (folder / "tokenizer.json").unlink()
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     del settings["do_lower_case"]
@@ -38,7 +38,7 @@ def test_lower_casing_is_asked_for_and_not_guessed(folder):
     assert tokens.load_tokenizer(folder).backend.encode("Dog").tokens != ["[CLS]", "dog", "[SEP]"]
 
 
-def test_cutting_and_padding_in_the_file_are_switched_off(folder):
+def test_truncation_and_padding_in_the_file_are_switched_off(folder):
     backend = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     backend.enable_truncation(8)
     backend.enable_padding(length=8)
@@ -74,10 +74,10 @@ def test_broken_files(folder, content):
 def test_no_tokenizer_at_all(folder):
     (folder / "tokenizer.json").unlink()
     (folder / "vocab.txt").write_text("[PAD]\na\na\n")
-    with pytest.raises(ValueError, match="1 words stand there twice"):
+    with pytest.raises(ValueError, match="1 lines repeat an earlier token"):
         tokens.load_tokenizer(folder)
     (folder / "vocab.txt").unlink()
-    with pytest.raises(ValueError, match="no tokenizer: neither tokenizer.json nor vocab.txt"):
+    with pytest.raises(ValueError, match="no tokenizer: the folder has neither tokenizer.json nor vocab.txt"):
         tokens.load_tokenizer(folder)
 
 
@@ -94,16 +94,20 @@ def test_a_large_vocabulary_needs_four_bytes():
     folder = shared("data/vocab/bert-base-multilingual-cased")
     built = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=False)
     backend = tokens.parse_tokenizer(built.to_str(), where=str(folder))
-    whole = tokens.Tokenizer(
-        backend=backend, **{f"{role}_id": backend.token_to_id(word) for role, word in tokens.SPECIAL_TOKENS.items()}
+    tokenizer = tokens.Tokenizer(
+        backend=backend, **{f"{role}_id": backend.token_to_id(token) for role, token in tokens.SPECIAL_TOKENS.items()}
     )
-    assert (whole.vocab_size, whole.dtype) == (119_547, np.uint32)
-    packed = packing.pack([" ".join(["ตัวอย่าง", "пример", "例"] * 20)], whole, sequence_length=64)
+    assert (tokenizer.vocab_size, tokenizer.dtype) == (119_547, np.uint32)
+    packed = packing.pack([" ".join(["ตัวอย่าง", "пример", "例"] * 20)], tokenizer, sequence_length=64)
     assert packed.tokens.dtype == np.uint32
     assert packed.tokens.max() > 2**16
 
 
 def test_the_real_vocabularies():
-    whole = tokens.load_tokenizer(shared("data/vocab/bert-base-uncased-hf"))
-    assert (whole.vocab_size, whole.special_token_mask, whole.dtype) == (30_522, (0, 100, 101, 102, 103), np.uint16)
-    assert whole.backend.encode("Hello, naïve World").tokens == ["[CLS]", "hello", ",", "naive", "world", "[SEP]"]
+    tokenizer = tokens.load_tokenizer(shared("data/vocab/bert-base-uncased-hf"))
+    assert (tokenizer.vocab_size, tokenizer.special_ids, tokenizer.dtype) == (
+        30_522,
+        (0, 100, 101, 102, 103),
+        np.uint16,
+    )
+    assert tokenizer.backend.encode("Hello, naïve World").tokens == ["[CLS]", "hello", ",", "naive", "world", "[SEP]"]
