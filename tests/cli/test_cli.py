@@ -318,7 +318,7 @@ def test_sigterm_ends_the_command_with_its_status(tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
     assert re.search(
-        r"ended by SIGTERM after step [\d,]+; everything is saved in .*/run, and the same command goes on", said
+        r"ended by SIGTERM after step [\d,]+; everything is saved in .*/run, and the same command continues", said
     )
     assert "Traceback" not in said
 

@@ -105,7 +105,7 @@ def _train(
                     profile.before(step)
                     state, metrics = run.train_step(state, run.teachers, run.place(batch))
                     profile.after(step, metrics)
-                    meter.after(step, metrics, waited, work=StepWork.of(batch, run.flops))
+                    meter.after(step, metrics, waited, work=StepWork.from_batch(batch, run.flops))
                     ending, last = asked(), step == experiment.steps
                     pause = (
                         step % experiment.eval_every == 0 or last,

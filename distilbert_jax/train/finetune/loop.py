@@ -146,7 +146,7 @@ def _one_seed(tuning: FineTuneSetup, seed: int, folder: pathlib.Path, stop: Stop
                     rows = Batch(**put_batch(batch, tuning.mesh))
                     asked = stop.poll()
                     state, metrics = tuning.train_step(state, teachers, rows, seed)
-                    meter.after(step, metrics, waited, work=StepWork.of(batch, tuning.flops(batch)))
+                    meter.after(step, metrics, waited, work=StepWork.from_batch(batch, tuning.flops(batch)))
                     ending = asked()
                     epoch_ends = step % len(batches) == 0
                     if epoch_ends or ending is not None:

@@ -173,7 +173,7 @@ def test_other_devices_and_another_pace_are_no_other_experiment(whole, tmp_path)
 
 def test_a_folder_of_another_experiment_is_refused_with_the_difference(whole):
     experiment, folder = whole
-    with pytest.raises(ValueError, match="holds another experiment's run.*\n  before  seed: 0\n  now     seed: 1"):
+    with pytest.raises(ValueError, match="holds the run of another experiment.*\n  before  seed: 0\n  now     seed: 1"):
         loop.distill(again(experiment, folder, seed=1))
 
 
