@@ -217,7 +217,7 @@ def test_bad_teachers(distill, bert_folder, tmp_path, name):
 
 def test_a_missing_teacher(distill):
     status, said = distill("teacher=./nowhere")
-    assert (status, said) == (1, "error: no such model folder: ./nowhere\n")
+    assert (status, said) == (1, "error: the model folder ./nowhere does not exist\n")
 
 
 CORPORA = {
@@ -292,7 +292,7 @@ def test_no_space_for_a_checkpoint(small_disk):
 
 
 def test_debug_shows_the_traceback(distill):
-    with pytest.raises(ValueError, match="no such model folder"):
+    with pytest.raises(ValueError, match="the model folder ./nowhere does not exist"):
         distill("teacher=./nowhere", "--debug")
 
 

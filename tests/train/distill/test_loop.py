@@ -243,7 +243,7 @@ def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
         of(student=dataclasses.replace(experiment.student, family="gpt2"))
     with pytest.raises(ValueError, match="global_batch_size=12 does not divide by 8 devices"):
         of(global_batch_size=12)
-    with pytest.raises(ValueError, match="no such model folder"):
+    with pytest.raises(ValueError, match="the model folder ./nowhere does not exist"):
         of(teacher=Pretrained("./nowhere"))
 
 
