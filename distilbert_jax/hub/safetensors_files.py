@@ -1,4 +1,7 @@
-"""The weights of a model folder: safetensors, one file or the shards of an index. Pickles are refused."""
+"""Reads the weights of a model folder: one safetensors file, or the shards that an index names.
+
+Files are not trusted: their headers are checked before anything is allocated, and pickles are refused.
+"""
 
 import hashlib
 import math
@@ -12,18 +15,18 @@ import safetensors.numpy
 
 from distilbert_jax.io import files, untrusted
 
-MAX_HEADER_BYTES = 2**26  # bytes; a real one has some thousands
+MAX_HEADER_BYTES = 2**26  # those of real models have thousands
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 class ShardIndex(TypedDict):
-    """model.safetensors.index.json: which file each tensor is in."""
+    """The content of model.safetensors.index.json: the file that each tensor is in."""
 
     weight_map: dict[str, str]
 
 
 class TensorEntry(TypedDict):
-    """What a header says of a tensor."""
+    """The description of a tensor in the header of a file."""
 
     dtype: str
     shape: list[int]
@@ -31,13 +34,17 @@ class TensorEntry(TypedDict):
 
 
 def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The safetensors of a folder: one file, or those its index names."""
+    """Returns the safetensors files of a folder: one file, or those that its index names.
+
+    Raises:
+        ValueError: the folder has no safetensors, or its index names a file that is missing or is not in the folder.
+    """
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
     if index.is_file():
-        found = untrusted.read_json(index, ShardIndex, what="an index of safetensors")
-        names = sorted(set(found["weight_map"].values()))
+        content = untrusted.read_json(index, ShardIndex, what="an index of safetensors")
+        names = sorted(set(content["weight_map"].values()))
         for name in names:
             if pathlib.Path(name).name != name or not name.endswith(".safetensors"):
                 raise ValueError(f"{index} names {name!r}, which is not a file in its folder")
@@ -47,8 +54,8 @@ def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
         raise ValueError(
-            f"{pickles[0]} is a pickle, and loading one can run any code; it is not read. Convert it where you trust "
-            "it:\n"
+            f"{pickles[0]} is a pickle, which can run any code when it is loaded, so it is not loaded. If you trust "
+            "it, convert it:\n"
             f"  pip install torch transformers\n"
             '  python -c "from transformers import AutoModelForMaskedLM as M; '
             f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\"\n"
@@ -58,13 +65,17 @@ def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def hash_weights(paths: Sequence[pathlib.Path]) -> str:
-    """Of the one file, or of the sums of several."""
-    sums = [files.sha256(path) for path in paths]
-    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+    """Returns the SHA-256 of the one file or, if there are several, of their concatenated hex digests."""
+    digests = [files.sha256(path) for path in paths]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
-    """Every tensor, as float32 where it is not of whole numbers. ValueError where a file is not as its header says."""
+    """Returns all tensors by name. Those with floating point numbers are converted to float32.
+
+    Raises:
+        ValueError: a file does not match its header, or two files hold the same tensor.
+    """
     tensors: dict[str, np.ndarray] = {}
     for path in paths:
         _check_header(path)
@@ -72,42 +83,49 @@ def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
             loaded = safetensors.numpy.load_file(path)
         except safetensors.SafetensorError as error:
             raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
-        twice = loaded.keys() & tensors.keys()
-        if twice:
-            raise ValueError(f"{path} repeats {sorted(twice)[0]}, which another shard holds too")
+        repeated = loaded.keys() & tensors.keys()
+        if repeated:
+            raise ValueError(f"{path} holds the tensor {sorted(repeated)[0]}, which another shard holds, too")
         tensors |= loaded
     return {name: x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32) for name, x in tensors.items()}
 
 
 def _check_header(path: pathlib.Path) -> None:
-    """Before anything is allocated: eight bytes of length, then JSON, then exactly the bytes that it names."""
-    refused, size = f"{path} is truncated or not a safetensors file", path.stat().st_size
+    """Raises ValueError if a file is not as its header says, before anything is allocated.
+
+    A file has eight bytes with the length of the header, the header as JSON, and exactly the bytes that it names.
+    """
+    problem, size = f"{path} is truncated or not a safetensors file", path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8 or length > MAX_HEADER_BYTES:
-            raise ValueError(f"{refused}: its header would have {length:,} bytes, the file has {size:,}")
+            raise ValueError(f"{problem}: its header would have {length:,} bytes, but the file has {size:,}")
         header = file.read(length)
     try:
         text = header.decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{refused}: its header is not UTF-8") from None
+        raise ValueError(f"{problem}: its header is not UTF-8") from None
     entries: dict[str, Any] = untrusted.parse_json(text, dict[str, Any], where=str(path))
     total = 0
     for name, entry in entries.items():
         if name != "__metadata__":
             untrusted.check_shape(entry, TensorEntry, where=f"{path}: tensor {name}")
-            total += _bytes(entry, f"{path}: tensor {name}")
+            total += _tensor_bytes(entry, f"{path}: tensor {name}")
     if total != size - 8 - length:
-        raise ValueError(f"{refused}: its header names {total:,} bytes of tensors, {size - 8 - length:,} follow")
+        raise ValueError(
+            f"{problem}: its header names {total:,} bytes of tensors, but {size - 8 - length:,} bytes follow"
+        )
 
 
-def _bytes(entry: TensorEntry, where: str) -> int:
-    """Of a tensor. ValueError where it has none, or another number than its place in the file."""
+def _tensor_bytes(entry: TensorEntry, where: str) -> int:
+    """Returns the size of a tensor. Raises ValueError if it is empty, or not the size of its range in the file."""
     if entry["dtype"] not in DTYPE_BYTES:
-        raise ValueError(f"{where} is of type {entry['dtype']!r}: only {', '.join(DTYPE_BYTES)} can be read")
-    count = math.prod(entry["shape"]) * DTYPE_BYTES[entry["dtype"]]
+        raise ValueError(f"{where} has the dtype {entry['dtype']!r}, but only {', '.join(DTYPE_BYTES)} can be read")
+    num_bytes = math.prod(entry["shape"]) * DTYPE_BYTES[entry["dtype"]]
     if any(length < 1 for length in entry["shape"]) or len(entry["shape"]) > 4:
-        raise ValueError(f"{where} has the shape {entry['shape'][:8]}")
-    if len(entry["data_offsets"]) != 2 or entry["data_offsets"][1] - entry["data_offsets"][0] != count:
-        raise ValueError(f"{where} has {count:,} bytes, but its place is {entry['data_offsets'][:4]}")
-    return count
+        raise ValueError(
+            f"{where} has the shape {entry['shape'][:8]}; at most four axes, each of at least 1, can be read"
+        )
+    if len(entry["data_offsets"]) != 2 or entry["data_offsets"][1] - entry["data_offsets"][0] != num_bytes:
+        raise ValueError(f"{where} has {num_bytes:,} bytes, but its range in the file is {entry['data_offsets'][:4]}")
+    return num_bytes

@@ -1,6 +1,4 @@
-"""A Hub folder that `transformers` loads: PyTorch's names and layout, and a tokenizer that asks for what the model
-takes.
-"""
+"""Writes a model as a Hub folder that `transformers` can load, with the names and tensor layout of PyTorch."""
 
 import json
 import pathlib
@@ -27,8 +25,22 @@ def save_pretrained(
     head: str = "masked_lm",
     head_config: HeadConfig = HeadConfig(),  # noqa: B008
 ) -> None:
-    """Writes model, tokenizer and card. The folder appears whole, or not at all; one that is there already is
-    replaced.
+    """Writes model, tokenizer and model card to a folder. An existing folder is replaced.
+
+    The files are written to a temporary folder, which is renamed at the end, so `folder` is never incomplete.
+
+    Args:
+        folder: the folder to write.
+        family: the module in models/families/.
+        config: the config of the encoder.
+        params: the parameters of encoder and head.
+        tokenizer: the tokenizer of the model.
+        card: the text of README.md.
+        head: the name of the head, which is a file in heads/.
+        head_config: the labels of the head and its problem type.
+
+    Raises:
+        OSError: the disk is full, or cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
     files.remove(partial)
@@ -43,8 +55,8 @@ def save_pretrained(
     )
     files.write_json(partial / "tokenizer_config.json", make_tokenizer_config(family, config, tokenizer))
     (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
-    words = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
-    (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words), encoding="utf-8")
+    vocabulary = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+    (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in vocabulary), encoding="utf-8")
     (partial / "README.md").write_text(card, encoding="utf-8")
     files.replace_folder(partial, folder)
 
@@ -52,6 +64,7 @@ def save_pretrained(
 def make_config(
     family: ModuleType, config: TransformerConfig, tokenizer: Tokenizer, *, head: str, head_config: HeadConfig
 ) -> dict[str, Any]:
+    """Returns the content of config.json."""
     return {
         "architectures": [family.ARCHITECTURES[head]],
         "model_type": family.MODEL_TYPE,
@@ -64,7 +77,8 @@ def make_config(
 
 
 def make_tokenizer_config(family: ModuleType, config: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """A model without token types must not be handed any: transformers 5 passes them on in silence, 4 raises."""
+    """Returns the content of tokenizer_config.json."""
+    # A model without token types must not be given any: transformers 4 raises, and 5 ignores the problem.
     inputs = (
         ["input_ids", "token_type_ids", "attention_mask"] if config.num_token_types else ["input_ids", "attention_mask"]
     )
@@ -77,7 +91,7 @@ def make_tokenizer_config(family: ModuleType, config: TransformerConfig, tokeniz
             "strip_accents": normalizer["strip_accents"],
             "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
         }
-    roles = {
+    special_tokens = {
         f"{role}_token": tokenizer.backend.id_to_token(getattr(tokenizer, f"{role}_id")) for role in SPECIAL_TOKENS
     }
-    return settings | roles | {"model_input_names": inputs, "model_max_length": config.max_positions}
+    return settings | special_tokens | {"model_input_names": inputs, "model_max_length": config.max_positions}

@@ -1,5 +1,6 @@
-"""Any experiment made tiny: a random teacher, a tokenizer of a hundred words and a page of text, written to disk and
-read by the real path.
+"""Makes a tiny version of an experiment for --smoke, and tiny models and texts for tests.
+
+The tiny models, tokenizer and text are written to disk and loaded by the same code as real ones.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from distilbert_jax.hub import load, save
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
-TINY_VOCABULARY = [
+TINY_WORDS = [
     *("a", "an", "and", "bird", "by", "cat", "dog", "eats", "far", "from", "green", "has", "he", "in", "it", "near"),
     *("of", "old", "on", "red", "runs", "sees", "she", "sleeps", "small", "stone", "the", "to", "tree", "was", "with"),
 ]
@@ -25,45 +26,48 @@ TINY_SEQUENCE_LENGTH = 64
 
 
 def make_smoke_experiment(experiment: Experiment, folder: pathlib.Path) -> Experiment:
-    """The same losses, layers and optimizer on a model of a few thousand weights, for four steps; everything it writes
-    is under `folder`.
+    """Returns the experiment with tiny models and a tiny corpus, for four steps.
 
-    Shows that an experiment runs, in seconds; says nothing of its quality.
+    Losses, layers and optimizer stay the same. The run shows within seconds that an experiment works, but nothing about
+    its quality.
+
+    Args:
+        experiment: the experiment.
+        folder: the folder to which models, text and run are written. It must exist.
     """
     tokenizer = make_tiny_tokenizer()
-    models = {
-        where: wanted
-        for where, wanted in (("teacher", experiment.teacher), ("start", experiment.student.init_from))
-        if wanted
+    sources = {
+        role: source
+        for role, source in (("teacher", experiment.teacher), ("start", experiment.student.init_from))
+        if source
     }
-    made = {}
-    for seed, (where, wanted) in enumerate(models.items()):
-        stated = wanted.config
-        layers = (
-            stated.num_layers
-            if stated
-            else 1 + max(experiment.student.layers if experiment.student.layers != "all" else [1])
-        )
+    tiny_sources = {}
+    for seed, (role, source) in enumerate(sources.items()):
+        # If the experiment does not state the number of layers, take as many as the student copies.
+        if source.config:
+            num_layers = source.config.num_layers
+        else:
+            num_layers = 1 + max(experiment.student.layers if experiment.student.layers != "all" else [1])
         config = TransformerConfig(
             vocab_size=tokenizer.vocab_size,
             hidden_size=24,
-            num_layers=layers,
+            num_layers=num_layers,
             num_heads=4,
             mlp_size=48,
             max_positions=TINY_SEQUENCE_LENGTH,
-            num_token_types=0 if wanted.family == "distilbert" else 2,
+            num_token_types=0 if source.family == "distilbert" else 2,
             dropout=0.1,
             attention_dropout=0.1,
-            attention_output_dropout=0.0 if wanted.family == "distilbert" else 0.1,
+            attention_output_dropout=0.0 if source.family == "distilbert" else 0.1,
         )
-        save_tiny_model(folder / where, config, tokenizer=tokenizer, family=wanted.family or "bert", seed=seed)
-        made[where] = Pretrained(str(folder / where), family=wanted.family)
+        save_tiny_model(folder / role, config, tokenizer=tokenizer, family=source.family or "bert", seed=seed)
+        tiny_sources[role] = Pretrained(str(folder / role), family=source.family)
     text = folder / "corpus.txt"
     text.write_text(make_tiny_text(documents=200, seed=0), encoding="utf-8")
     return dataclasses.replace(
         experiment,
-        teacher=made.get("teacher"),
-        student=dataclasses.replace(experiment.student, init_from=made.get("start")),
+        teacher=tiny_sources.get("teacher"),
+        student=dataclasses.replace(experiment.student, init_from=tiny_sources.get("start")),
         corpus=Corpus(
             sources={"tiny": TextFiles(str(text))},
             shard_dir=str(folder / "shards"),
@@ -82,26 +86,30 @@ def make_smoke_experiment(experiment: Experiment, folder: pathlib.Path) -> Exper
 
 
 def make_tiny_tokenizer() -> tokens.Tokenizer:
+    """Returns a WordPiece tokenizer with the special tokens, the letters and the words of `TINY_WORDS`."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
     words = [
         *tokens.SPECIAL_TOKENS.values(),
         ".",
         *letters,
         *(f"##{x}" for x in letters),
-        *(w for w in TINY_VOCABULARY if len(w) > 1),
+        *(w for w in TINY_WORDS if len(w) > 1),
     ]
-    built = tokenizers.BertWordPieceTokenizer(vocab={word: i for i, word in enumerate(words)}, lowercase=True)
-    backend = tokens.parse_tokenizer(built.to_str(), where="the tiny tokenizer")
+    wordpiece = tokenizers.BertWordPieceTokenizer(vocab={word: i for i, word in enumerate(words)}, lowercase=True)
+    backend = tokens.parse_tokenizer(wordpiece.to_str(), where="the tiny tokenizer")
     return tokens.Tokenizer(
         backend=backend, **{f"{role}_id": words.index(word) for role, word in tokens.SPECIAL_TOKENS.items()}
     )
 
 
 def make_tiny_text(*, documents: int, seed: int) -> str:
-    """Documents of a few random sentences."""
+    """Returns documents of a few random sentences, with an empty line between two documents."""
     random = np.random.default_rng(seed)
-    sentence = lambda: " ".join(random.choice(TINY_VOCABULARY, random.integers(4, 12))) + "."
-    return "\n\n".join("\n".join(sentence() for _ in range(random.integers(2, 9))) for _ in range(documents))
+
+    def make_sentence() -> str:
+        return " ".join(random.choice(TINY_WORDS, random.integers(4, 12))) + "."
+
+    return "\n\n".join("\n".join(make_sentence() for _ in range(random.integers(2, 9))) for _ in range(documents))
 
 
 def save_tiny_model(
@@ -113,7 +121,16 @@ def save_tiny_model(
     seed: int,
     head: str = "masked_lm",
 ) -> None:
-    """A Hub folder of random weights; a head of classes or tags has two of them."""
+    """Writes a Hub folder with random weights. A classification head gets the labels "no" and "yes".
+
+    Args:
+        folder: the folder to write.
+        config: the config of the encoder.
+        tokenizer: the tokenizer of the model.
+        family: the name of a file in models/families/.
+        seed: the seed of the weights.
+        head: the name of a file in heads/.
+    """
     random = np.random.default_rng(seed)
     head_config = HeadConfig(labels=("no", "yes") if head.endswith("classification") else ())
     shapes = load.parameter_shapes(config, head, head_config)
@@ -124,7 +141,7 @@ def save_tiny_model(
         config=config,
         params=params,
         tokenizer=tokenizer,
-        card="Random weights, for trying things out.\n",
+        card="This model has random weights. It is only meant for tests.\n",
         head=head,
         head_config=head_config,
     )

@@ -1,4 +1,4 @@
-"""The command that gave an experiment, kept in the run's folder: what it takes to build the experiment again."""
+"""Stores the command of a run in the run's folder, so that `replay` can build the same experiment again."""
 
 import dataclasses
 import pathlib
@@ -14,26 +14,30 @@ COMMAND_FILE = "command.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunCommand:
-    """`distill FILE OVERRIDES --smoke FOLDER`, as it was typed."""
+    """The arguments of `distill FILE OVERRIDES --smoke FOLDER`, as they were typed."""
 
-    file: str
-    overrides: tuple[str, ...] = ()
-    smoke: str | None = None  # the folder, where it was asked for
+    file: str  # the experiment file
+    overrides: tuple[str, ...] = ()  # such as "steps=10"
+    smoke: str | None = None  # the folder of --smoke, or None if the flag was not given
 
     def load_experiment(self) -> Experiment:
-        """ValueError for a file or an override that is none."""
+        """Returns the experiment that the command describes.
+
+        Raises:
+            ValueError: the experiment file or an override is not valid.
+        """
         experiment = experiment_file.load_experiment(self.file)
         if self.smoke:
             experiment = make_smoke_experiment(experiment, pathlib.Path(self.smoke))
         return experiment_file.apply_overrides(experiment, self.overrides)
 
     def write(self, folder: pathlib.Path) -> None:
-        """With the folder it was typed in, which relative paths begin at."""
+        """Writes command.json, with the current folder, to which relative paths in the command refer."""
         files.write_json(folder / COMMAND_FILE, dataclasses.asdict(self) | {"typed_in": str(pathlib.Path.cwd())})
 
 
 class SavedCommand(TypedDict):
-    """What stands in command.json."""
+    """The content of command.json."""
 
     file: str
     overrides: list[str]
@@ -42,14 +46,22 @@ class SavedCommand(TypedDict):
 
 
 def read_command(folder: pathlib.Path) -> tuple[RunCommand, pathlib.Path]:
-    """(the command of a run, the folder it was typed in). ValueError where the folder has none."""
+    """Returns the command of a run, and the folder in which it was typed.
+
+    Raises:
+        ValueError: `folder` has no command.json, or the folder in which the command was typed no longer exists.
+    """
     path = folder / COMMAND_FILE
     if not path.is_file():
         raise ValueError(
-            f"{folder} has no {COMMAND_FILE}: it is not the folder of a run that `python -m distilbert_jax distill` left"
+            f"{folder} has no {COMMAND_FILE}: it is not the folder of a run of `python -m distilbert_jax distill`. "
+            "Name the folder of a run"
         )
-    kept = untrusted.read_json(path, SavedCommand)
-    typed_in = pathlib.Path(kept["typed_in"])
+    saved = untrusted.read_json(path, SavedCommand)
+    typed_in = pathlib.Path(saved["typed_in"])
     if not typed_in.is_dir():
-        raise ValueError(f"{path}: distill was run in {typed_in}, which is not there any more")
-    return RunCommand(file=kept["file"], overrides=tuple(kept["overrides"]), smoke=kept["smoke"]), typed_in
+        raise ValueError(
+            f"{path}: distill was run in {typed_in}, which no longer exists. Change typed_in in this file to the "
+            "folder to which the experiment's relative paths refer"
+        )
+    return RunCommand(file=saved["file"], overrides=tuple(saved["overrides"]), smoke=saved["smoke"]), typed_in

@@ -1,4 +1,4 @@
-"""What a run says of itself: scalars as JSON lines and for TensorBoard, each step once."""
+"""Logs the scalars of a run as JSON lines and for TensorBoard, with exactly one entry per step."""
 
 import contextlib
 import json
@@ -17,16 +17,20 @@ Kind = Literal["train", "eval"]
 
 
 class LogEntry(TypedDict):
-    """What every line has; the scalars stand beside it."""
+    """The fields that every line of log.jsonl has in addition to its scalars."""
 
     kind: str
     step: int
 
 
 class MetricsLog:
-    """`log.jsonl` and the TensorBoard files of a run folder, which process 0 writes. A run that goes on from step n
-    forgets what was logged after n; one that starts, at 0, forgets everything. What is not finite is null in the one,
-    since JSON has no NaN, and left out of the other.
+    """Writes log.jsonl and the TensorBoard files of a run folder. Only process 0 has one.
+
+    A value that is not finite is null in log.jsonl, because JSON has no NaN, and is omitted from TensorBoard.
+
+    Args:
+        folder: the run folder.
+        start: the step from which the run continues. Entries of later steps are removed; if it is 0, all entries.
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
@@ -40,18 +44,21 @@ class MetricsLog:
         self._board = TensorBoardWriter(folder / "tensorboard", start=start)
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes the scalars of one step. They may stay in a buffer until `flush`."""
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
         self._jsonl.write(json.dumps({"kind": kind, "step": step, **dict.fromkeys(scalars), **finite}) + "\n")
         self._board.write(kind, step, finite)
 
     def flush(self) -> None:
-        """Everything written so far is on disk. ValueError where somebody removed the log: what is written to it
-        then goes nowhere, and the system says nothing.
+        """Writes everything that is still in a buffer to disk.
+
+        Raises:
+            ValueError: the log file was deleted. Without this check, its lines would be lost without an error.
         """
         if not self._path.exists():
             raise ValueError(
-                f"{self._path} vanished while the run went on; the same command goes on from the last checkpoint, if"
-                " it is still there"
+                f"{self._path} vanished while the run was active; the same command continues from the last "
+                "checkpoint, if it still exists"
             )
         self._jsonl.flush()
         self._board.flush()
@@ -67,8 +74,15 @@ class MetricsLog:
 
 
 def read_log(folder: pathlib.Path, kind: Kind, *, shape: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """The lines of one kind, in order; null is NaN again. ValueError where one is damaged, or has not the scalars that
-    are `wanted`.
+    """Returns the entries of one kind in log.jsonl, in order. A null is returned as NaN.
+
+    Args:
+        folder: the run folder.
+        kind: "train" or "eval".
+        shape: the names of the scalars that every entry must have.
+
+    Raises:
+        ValueError: a line is damaged, or lacks one of these scalars.
     """
     path = folder / "log.jsonl"
     entries = []
@@ -79,56 +93,69 @@ def read_log(folder: pathlib.Path, kind: Kind, *, shape: Sequence[str] = ()) -> 
             scalars = {name: math.nan if x is None else x for name, x in entry.items() if name != "kind"}
             untrusted.check_shape(scalars, dict[str, float], where=where)
             if missing := [name for name in shape if name not in entry]:
-                raise ValueError(f"{where} does not state {missing[0]!r}")
+                raise ValueError(f"{where} has no value for {missing[0]!r}")
             entries.append({"kind": kind, **scalars})
     return entries
 
 
 class NullLog:
-    """The log of the processes that write none."""
+    """Stands in for MetricsLog in the processes that do not write a log."""
 
-    def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None: ...
+    def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
+        """Does nothing."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Does nothing."""
 
     def __enter__(self) -> "NullLog":
         return self
 
-    def __exit__(self, *of_error: object) -> None: ...
+    def __exit__(self, *exception: object) -> None: ...
 
 
 class TensorBoardWriter:
-    """Scalars for TensorBoard, written as they come: tensorboardX's own writer has a thread, and where that one meets a
-    full disk it dies, and the run waits for it for ever.
+    """Writes scalars for TensorBoard in the calling thread.
+
+    The writer of tensorboardX uses a thread of its own. If the disk is full, this thread ends, and the run would wait
+    for it forever.
+
+    Args:
+        folder: the folder of the event files. It is created if it does not exist.
+        start: the step from which the run continues, or 0.
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
-        with _not_installed("torch"):  # tensorboardX would import it, for what is not used here: seconds
+        # If torch is installed, tensorboardX imports it. That takes seconds, and nothing here needs it.
+        with _hide_module("torch"):
             from tensorboardX import event_file_writer, summary
             from tensorboardX.proto import event_pb2
 
         folder.mkdir(exist_ok=True)
         self._scalar, self._event = summary.scalar, event_pb2.Event
         self._writer = event_file_writer.EventsWriter(str(folder / "events"), f".{start}")
-        if start:  # its readers drop what they have read of this step and later ones
-            going_on = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._writer.write_event(self._event(wall_time=time.time(), step=start + 1, session_log=going_on))
+        if start:
+            # When TensorBoard reads this event, it drops what it has read of this step and later ones.
+            restart = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.write_event(self._event(wall_time=time.time(), step=start + 1, session_log=restart))
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
+        """Writes the scalars of one step under the tags KIND/NAME."""
         for name, value in scalars.items():
             summary = self._scalar(f"{kind}/{name}", value)
             self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
+        """Writes everything that is still in a buffer to disk."""
         self._writer.flush()
 
     def close(self) -> None:
+        """Closes the event file."""
         self._writer.close()
 
 
 @contextlib.contextmanager
-def _not_installed(name: str) -> Iterator[None]:
-    """What is imported inside does not find this module, unless it is loaded already."""
+def _hide_module(name: str) -> Iterator[None]:
+    """Makes an import of the module `name` fail inside the `with` block, unless it is already loaded."""
     if name in sys.modules:
         yield
         return
@@ -140,8 +167,9 @@ def _not_installed(name: str) -> Iterator[None]:
 
 
 def truncate_log(path: pathlib.Path, step: int) -> None:
-    """Drops the lines of steps after `step`, and a last line that a crash left unfinished; any other that cannot be
-    read is dropped aloud.
+    """Removes the lines of steps after `step`, and lines that cannot be read.
+
+    A last line that cannot be read is one that a crash left unfinished. For any other, a message is printed.
     """
     kept = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -150,7 +178,7 @@ def truncate_log(path: pathlib.Path, step: int) -> None:
             entry = untrusted.parse_json(line, LogEntry, where=str(path))
         except ValueError:
             if number < len(lines):
-                console.print(f"[bold red]{path}, line {number} is damaged, and dropped[/]")
+                console.print(f"[bold red]{path}: line {number} is damaged and was removed.[/]")
             continue
         if entry["step"] <= step:
             kept.append(line + "\n")

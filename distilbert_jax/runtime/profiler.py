@@ -1,4 +1,4 @@
-"""A trace of what the devices do in some steps of a run, for TensorBoard, XProf or Perfetto."""
+"""Records what the devices do in some steps of a run, for TensorBoard, XProf or Perfetto."""
 
 import pathlib
 from types import TracebackType
@@ -10,27 +10,41 @@ from distilbert_jax.io.console import console
 
 
 class Profiler:
-    """Traces the `steps` of a run that come by, into its folder. A run that ends among them leaves those it had."""
+    """Records a trace of the given steps. If the run ends among them, the steps before the end are kept.
+
+    Args:
+        steps: the steps to record. An empty range records nothing.
+        run: the run folder. The trace is written to its subfolder `profile`.
+    """
 
     def __init__(self, steps: range, run: pathlib.Path):
         self._steps, self._folder = steps, run / "profile"
-        self._on = False
+        self._active = False
 
     def before(self, step: int) -> None:
-        if step in self._steps and not self._on:
+        """Starts the trace if `step` is the first step to record. Call it before the step is dispatched."""
+        if step in self._steps and not self._active:
             jax.profiler.start_trace(str(self._folder))
-            self._on = True
+            self._active = True
 
     def after(self, step: int, results: Any) -> None:
-        """The last of them is waited for: what is dispatched only is not in the trace yet."""
-        if self._on and step + 1 not in self._steps:
+        """Ends the trace if `step` is the last step to record. Call it after the step is dispatched.
+
+        Args:
+            step: the step that was dispatched.
+            results: its outputs. They are waited for, because the trace holds only work that has been done.
+        """
+        if self._active and step + 1 not in self._steps:
             jax.block_until_ready(results)
             self._end()
 
     def _end(self) -> None:
+        """Ends the trace, and prints how to view it."""
         jax.profiler.stop_trace()
-        self._on = False
-        console.print(f"a trace is in {self._folder}: tensorboard --logdir {self._folder}, or ui.perfetto.dev")
+        self._active = False
+        console.print(
+            f"The trace is in {self._folder}. View it with tensorboard --logdir {self._folder}, or at ui.perfetto.dev."
+        )
 
     def __enter__(self) -> "Profiler":
         return self
@@ -38,5 +52,5 @@ class Profiler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._on:
+        if self._active:
             self._end()

@@ -1,6 +1,7 @@
-"""A run whose folder is in an object store: brought here before it goes on, sent there at every checkpoint.
+"""Downloads and uploads a run whose folder is in an object store.
 
-What the store has is the run. Process 0 alone writes to it; every machine brings its own copy.
+A run is downloaded before it continues and uploaded at every checkpoint. The folder in the store is the authoritative
+one. Only process 0 writes to it, and every machine downloads its own copy.
 """
 
 import contextlib
@@ -16,43 +17,57 @@ from orbax.checkpoint.experimental.v1._src.saving import execution
 from distilbert_jax.io import files, remote_folder
 from distilbert_jax.io.console import console
 
-BESIDE = "tensorboard/"  # with the files right in the folder, what is small
+TENSORBOARD_FOLDER = "tensorboard/"
+"""Uploaded together with the files at the top of a run folder: these are the small ones."""
 
 
 def download_run(run: remote_folder.RemoteFolder, *, every: bool = False) -> None:
-    """Makes the copy what the store has: of the checkpoints the newest, or `every` one and the export, too. One
-    that cannot be had whole is passed over, loudly, for an older one. ConnectionError where that is so of all.
+    """Makes the local copy of a run equal to the folder in the store.
+
+    A checkpoint that cannot be downloaded completely is skipped with a message, and an older one is used.
+
+    Args:
+        run: the folder of the run in the store.
+        every: whether to download all checkpoints and the export. Otherwise only the newest checkpoint is downloaded.
+
+    Raises:
+        ConnectionError: none of the checkpoints can be downloaded.
     """
     if every:
         (run / "export").download()
-    run.download_loose(include=lambda name: "/" not in name or name.startswith(BESIDE))
+    run.download_loose(include=lambda name: "/" not in name or name.startswith(TENSORBOARD_FOLDER))
     checkpoints = run / "checkpoints"
     steps = sorted((int(name) for name in checkpoints.list_complete() if name.isdigit()), reverse=True)
+    # A checkpoint that is no longer in the store would otherwise look like the newest one of the run.
     for path in checkpoints.copy.glob("*.sha256"):
         if path.stem.isdigit() and int(path.stem) not in steps:
             files.remove(path.with_suffix(""))
             path.unlink()
-    whole = 0
+    num_downloaded = 0
     for number, step in enumerate(steps, 1):
         try:
-            whole += (checkpoints / str(step)).download()
+            num_downloaded += (checkpoints / str(step)).download()
         except ConnectionError as error:
-            if number == len(steps) and not whole:
+            if number == len(steps) and not num_downloaded:
                 raise
-            console.print(f"[bold red]checkpoint {checkpoints}/{step} is passed over: {error}[/]")
-        if whole and not every:
+            console.print(f"[bold red]Checkpoint {checkpoints}/{step} is skipped: {error}.[/]")
+        if num_downloaded and not every:
             return
 
 
 def upload_run(run: remote_folder.RemoteFolder) -> None:
-    """The small files, as they are now."""
-    for path in sorted([*run.copy.glob("*"), *(run.copy / BESIDE).glob("*")]):
+    """Uploads the current content of the small files of a run: log, settings, results and TensorBoard events."""
+    for path in sorted([*run.copy.glob("*"), *(run.copy / TENSORBOARD_FOLDER).glob("*")]):
         if path.is_file() and path.suffix != ".partial" and path.name != files.LOCK:
             run.upload_file(path.relative_to(run.copy).as_posix())
 
 
 def gather_to_first(state: Any) -> Any:
-    """All of a state that processes share, as process 0 can write it alone: one array at a time leaves the devices."""
+    """Returns a state that is sharded over processes as NumPy arrays, which process 0 can save alone.
+
+    The arrays are copied from the devices one at a time, so that their memory holds only one additional array. In a
+    single process, the state is returned unchanged.
+    """
     from jax.experimental import multihost_utils
 
     if jax.process_count() == 1:
@@ -62,9 +77,9 @@ def gather_to_first(state: Any) -> Any:
 
 @contextlib.contextmanager
 def first_process_only() -> Iterator[None]:
-    """Within it, Orbax writes in process 0 and asks no other: their disks are not its own."""
-    alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
-    # Orbax 0.12 compares the folder's name over all processes, whoever is active, and would wait for ever.
-    agree = mock.patch.object(execution, "_check_directory_consistency", return_value=None)
-    with agree, ocp.Context(multiprocessing_options=alone):
+    """Makes Orbax write in process 0 without the others inside the `with` block: they do not share its disk."""
+    options = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0}, barrier_sync_key_prefix="first")
+    # Orbax 0.12 compares the folder's name over all processes, also over inactive ones, and would wait forever.
+    skip_check = mock.patch.object(execution, "_check_directory_consistency", return_value=None)
+    with skip_check, ocp.Context(multiprocessing_options=options):
         yield

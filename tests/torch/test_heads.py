@@ -263,5 +263,7 @@ def test_labels_that_skip_a_number(tmp_path):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="id2label numbers 2 labels 0, 2, not 0 to 1"):
         load.load_pretrained(Pretrained(str(folder)), head="sequence_classification")
-    with pytest.raises(ValueError, match="no head 'summarization': choose one of masked_lm, sequence_classification"):
+    with pytest.raises(
+        ValueError, match="there is no head 'summarization'; choose one of masked_lm, sequence_classification"
+    ):
         load.load_pretrained(Pretrained(str(folder)), head="summarization")

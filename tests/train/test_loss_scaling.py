@@ -104,7 +104,7 @@ def test_a_run_skips_what_overflows_and_goes_on(experiment, tmp_path, monkeypatc
 def test_what_is_not_finite_at_scale_1_stops_the_run(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(loss_scaling, "INITIAL_SCALE", 1.0)
     losses = experiment.losses | {"hard": dataclasses.replace(experiment.losses["hard"], weight=float("nan"))}
-    with pytest.raises(ValueError, match="step 1: grad_norm, loss became nan. The update was left out"):
+    with pytest.raises(ValueError, match="step 1: grad_norm, loss became nan. The update was skipped"):
         loop.distill(dataclasses.replace(experiment, losses=losses, workdir=str(tmp_path)))
 
 

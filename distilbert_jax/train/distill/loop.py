@@ -122,7 +122,7 @@ def _train(
                     profiler.before(step)
                     state, metrics = setup.train_step(state, setup.teachers, setup.put_batch(batch))
                     profiler.after(step, metrics)
-                    monitor.after(step, metrics, waited, work=StepWork.of(batch, setup.flops))
+                    monitor.after(step, metrics, waited, work=StepWork.from_batch(batch, setup.flops))
 
                     stopped_by, is_last = read_stop_signal(), step == experiment.steps
                     needs_evaluation = step % experiment.eval_every == 0 or is_last

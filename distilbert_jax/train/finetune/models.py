@@ -1,4 +1,4 @@
-"""The models of fine-tuning: with the task's labels, and who teaches."""
+"""Prepares the models of fine-tuning: the student with the labels of the task, and its teacher."""
 
 import dataclasses
 from typing import Any, Literal
@@ -15,54 +15,77 @@ from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.compatibility import check_comparable
 from distilbert_jax.types import Apply
 
-OUTPUT = "classifier"  # the layer whose size is the task's
+OUTPUT_LAYER = "classifier"  # the layer whose size is the number of labels
 
 
-def match_labels(model: PretrainedModel, form: TaskType) -> PretrainedModel:
-    """The model with the task's labels: in the task's order where its output layer has them in another, without that
-    layer where it has others.
+def match_labels(model: PretrainedModel, task_type: TaskType) -> PretrainedModel:
+    """Returns the model with the labels of the task.
+
+    If the model was trained on the same labels in another order, its output layer is put into the order of the task. If
+    it was trained on other labels, its output layer is removed. Labels named LABEL_0, LABEL_1, … are taken to be those
+    of the task, in its order.
     """
-    wanted, stated = form.labels, model.head_config.labels
-    size = 1 if form.problem_type == "regression" else len(wanted)
+    task_labels, model_labels = task_type.labels, model.head_config.labels
+    num_outputs = 1 if task_type.problem_type == "regression" else len(task_labels)
     head_config = dataclasses.replace(
-        model.head_config, labels=wanted or (("LABEL_0",) if size else ()), problem_type=form.problem_type
+        model.head_config,
+        labels=task_labels or (("LABEL_0",) if num_outputs else ()),
+        problem_type=task_type.problem_type,
     )
-    if not model.has_head or not size:
+    if not model.has_head or not num_outputs:
         return dataclasses.replace(model, head_config=head_config)
-    ours, theirs = [name.casefold() for name in wanted], [name.casefold() for name in stated]
-    unnamed = theirs == [f"label_{i}" for i in range(size)]
+    task_names, model_names = [name.casefold() for name in task_labels], [name.casefold() for name in model_labels]
+    unnamed = model_names == [f"label_{i}" for i in range(num_outputs)]
     params = dict(model.params)
-    if not unnamed and sorted(ours) == sorted(theirs):
-        order = np.array([theirs.index(name) for name in ours])
-        params[OUTPUT] = {name: x[..., order] for name, x in params[OUTPUT].items()}
+    if not unnamed and sorted(task_names) == sorted(model_names):
+        order = np.array([model_names.index(name) for name in task_names])
+        params[OUTPUT_LAYER] = {name: x[..., order] for name, x in params[OUTPUT_LAYER].items()}
     elif not unnamed:
-        del params[OUTPUT]
+        del params[OUTPUT_LAYER]
         return dataclasses.replace(model, head_config=head_config, params=params, has_head=False)
     return dataclasses.replace(model, head_config=head_config, params=params)
 
 
-def load_teacher(wanted: Pretrained, model: PretrainedModel, form: TaskType, plan: FineTuneConfig) -> PretrainedModel:
-    """ValueError where it cannot teach this task to this model."""
-    teacher = match_labels(load_pretrained(wanted, head=form.head), form)
+def load_teacher(
+    source: Pretrained, model: PretrainedModel, task_type: TaskType, config: FineTuneConfig
+) -> PretrainedModel:
+    """Loads the teacher of a task.
+
+    Args:
+        source: where the teacher is loaded from.
+        model: the model that is fine-tuned.
+        task_type: the type of the task, which determines the head.
+        config: the fine-tuning, with its losses.
+
+    Raises:
+        ValueError: the teacher has no head for the task, or cannot be compared with `model`.
+    """
+    teacher = match_labels(load_pretrained(source, head=task_type.head), task_type)
     if not teacher.has_head:
         raise ValueError(
-            f"teacher {teacher.folder} has no {form.head} head for these answers, so it cannot teach them; fine-tune "
-            f"it first:\n  python -m distilbert_jax finetune {teacher.folder} --task {plan.task}={plan.task_dir}"
+            f"teacher {teacher.folder} has no {task_type.head} head with the labels of {config.task}, so it cannot "
+            "teach this task; fine-tune it first:\n"
+            f"  python -m distilbert_jax finetune {teacher.folder} --task {config.task}={config.task_dir}"
         )
-    check_comparable(teacher, model, plan.losses, student_layers=model.config.num_layers)
+    check_comparable(teacher, model, config.losses, student_layers=model.config.num_layers)
     return teacher
 
 
-def make_apply(model: PretrainedModel, plan: FineTuneConfig, role: Literal["student", "teacher"]) -> Apply:
-    """Encoder and head as the plan computes them: its dropout, its type, and the kernel of attention that suits."""
-    config = choose_attention_kernel(dataclasses.replace(_with_dropout(model, plan), dtype=plan.dtype), role=role)
-    apply: Any = heads.build_model(model.head, config, model.head_config).apply
+def make_apply(model: PretrainedModel, config: FineTuneConfig, role: Literal["student", "teacher"]) -> Apply:
+    """Returns the forward pass of encoder and head, with the dropout, dtype and attention kernel of `config`."""
+    model_config = choose_attention_kernel(
+        dataclasses.replace(_with_dropout(model, config), dtype=config.dtype), role=role
+    )
+    apply: Any = heads.build_model(model.head, model_config, model.head_config).apply
     return apply
 
 
-def _with_dropout(model: PretrainedModel, plan: FineTuneConfig) -> TransformerConfig:
-    if plan.dropout is None:
+def _with_dropout(model: PretrainedModel, config: FineTuneConfig) -> TransformerConfig:
+    """Returns the model's config with the dropout rates of this fine-tuning, if it states one."""
+    if config.dropout is None:
         return model.config
-    rates = {"dropout": plan.dropout, "attention_dropout": plan.dropout}
-    config: TransformerConfig = model.family.student_config(model.config, num_layers=model.config.num_layers, **rates)
-    return config
+    rates = {"dropout": config.dropout, "attention_dropout": config.dropout}
+    model_config: TransformerConfig = model.family.student_config(
+        model.config, num_layers=model.config.num_layers, **rates
+    )
+    return model_config

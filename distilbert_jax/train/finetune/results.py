@@ -1,7 +1,7 @@
-"""The files that fine-tuning leaves in the folder of a task, and the format number they state.
+"""Reads the files that fine-tuning writes to the folder of a task, and checks their format number.
 
 config.json holds what all seeds have in common: the settings, and the hashes of the models. seedN.json holds the scores
-of one seed, with the settings once more, so that it can be read alone. seedN/per_example.json holds, for each dev
+of one seed, with the settings repeated, so that it can be read on its own. seedN/per_example.json holds, for each dev
 split, the numbers of every example from which the metrics are computed.
 """
 
@@ -12,7 +12,7 @@ from distilbert_jax.io import untrusted
 from distilbert_jax.io.data_format import check_format
 
 FINETUNE_FORMAT = 2
-"""Raised whenever a key in one of these files, a key in log.jsonl, or a field of TrainState changes."""
+"""Increase it whenever a key in one of these files, a key in log.jsonl, or a field of TrainState changes."""
 
 CONFIG_FILE = "config.json"
 PER_EXAMPLE_FILE = "per_example.json"
@@ -43,7 +43,11 @@ def read_config(folder: pathlib.Path) -> StoredConfig | None:
 
 
 def read_result(path: pathlib.Path, shape: Any) -> Any:
-    """Returns the content of a seedN.json or config.json, which has to have the given shape.
+    """Returns the content of a seedN.json or config.json.
+
+    Args:
+        path: the file.
+        shape: the TypedDict with the fields that the file must have.
 
     Raises:
         ValueError: the file is damaged, or another version of the package wrote it.
@@ -55,6 +59,7 @@ def read_result(path: pathlib.Path, shape: Any) -> Any:
 
 
 def _check_format(stated: object, path: pathlib.Path, *, folder: pathlib.Path) -> None:
+    """Raises ValueError if `stated`, the format number in `path`, is not the current one."""
     check_format(
         stated,
         FINETUNE_FORMAT,

@@ -1,4 +1,4 @@
-"""What fine-tuning on one task turns, whatever the seed: the models, the rows, and the two compiled functions."""
+"""Sets up fine-tuning on one task, for all seeds: the models, the encoded examples and the jitted functions."""
 
 import dataclasses
 import math
@@ -24,12 +24,13 @@ from distilbert_jax.train.objective import Objective
 from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
 from distilbert_jax.types import TrainState
 
-SAMPLE_SEED = 20_191_002  # of a sample of the training examples: the same for every model and seed
+SAMPLE_SEED = 20_191_002
+"""Seed of the sample of training examples that `max_train_examples` takes: the same for every model and seed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedSplit:
-    """Examples and their rows."""
+    """The examples of a split, and the token rows that they were encoded into."""
 
     examples: Sequence[Any]
     encoded: EncodedExamples
@@ -37,8 +38,24 @@ class EncodedSplit:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuneSetup:
-    """`start` gives the state at the first step of a seed; `train_step` is that of pretraining, with the seed as a
-    last argument, so that it is compiled once for all.
+    """Everything that the seeds of a fine-tuning have in common.
+
+    Attributes:
+        config: the settings.
+        task_type: how examples become rows, and logits become answers.
+        model: the model to fine-tune, with the labels of the task.
+        new_layers: the names of the layers that start untrained.
+        teacher: the teacher, or None.
+        train: the training examples.
+        dev: the splits for evaluation, by name.
+        mesh: the devices.
+        layout: the shape of a batch: micro-batches and rows.
+        steps: the number of updates in all epochs together.
+        init_state: returns the state of a seed before its first update.
+        parameters: the number of parameters of encoder and head.
+        train_step: (state, teacher parameters, batch, seed) -> (state, metrics). The seed is an argument, so that the
+            step is compiled once for all seeds. The state is donated.
+        predict_step: the jitted forward pass for evaluation.
     """
 
     config: FineTuneConfig
@@ -50,99 +67,130 @@ class FineTuneSetup:
     dev: Mapping[str, EncodedSplit]
     mesh: Mesh
     layout: BatchLayout
-    steps: int  # of all epochs
+    steps: int
     init_state: Callable[[int], TrainState]
     parameters: int
     train_step: Callable[..., Any]
     predict_step: PredictStep
 
     def flops(self, batch: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Of one update, by the name of the log; heads of tasks are too small to count."""
+        """Returns the floating point operations of one update, by log key. The head is too small to be counted."""
         *rows, length = batch["tokens"].shape
-        theirs = self.teacher.config if self.teacher else None
-        of_update = cost_model.update_flops(
-            self.model.config, theirs, rows=math.prod(rows), length=length, num_predictions=0
+        teacher_config = self.teacher.config if self.teacher else None
+        flops = cost_model.update_flops(
+            self.model.config, teacher_config, rows=math.prod(rows), length=length, num_predictions=0
         )
-        return {log_keys.MFU.name: float(of_update)}
+        return {log_keys.MFU.name: float(flops)}
 
 
-def setup_finetuning(plan: FineTuneConfig, task: Task) -> FineTuneSetup:
-    """Reads everything. ValueError where model, teacher and task do not fit together."""
-    form, mesh = task.task_type, make_mesh()
-    examples = _sample(task.read("train"), plan.max_train_examples)
-    model = match_labels(load_pretrained(plan.model, head=form.head), form)
-    if plan.random_init:
+def setup_finetuning(config: FineTuneConfig, task: Task) -> FineTuneSetup:
+    """Loads the models, reads and encodes the examples, and makes the jitted functions.
+
+    Raises:
+        ValueError: model, teacher and task do not fit together, or an example has no label.
+    """
+    task_type, mesh = task.task_type, make_mesh()
+    examples = _sample(task.read("train"), config.max_train_examples)
+    model = match_labels(load_pretrained(config.model, head=task_type.head), task_type)
+    if config.random_init:
         model = dataclasses.replace(model, params={}, has_head=False)
-    teacher = load_teacher(plan.teacher, model, form, plan) if plan.teacher else None
-    reading = make_task_tokenizer(model, max_length=plan.max_length, windows=plan.window_overlap)
-    train = EncodedSplit(examples=examples, encoded=form.encode(examples, reading))
-    dev = {name: load_split(task, name, reading) for name in task.dev}
-    _demand_labels({} if plan.teacher else {"train": train}, dev)
+    teacher = load_teacher(config.teacher, model, task_type, config) if config.teacher else None
+    tokenizer = make_task_tokenizer(model, max_length=config.max_length, window_overlap=config.window_overlap)
+    train = EncodedSplit(examples=examples, encoded=task_type.encode(examples, tokenizer))
+    dev = {name: load_split(task, name, tokenizer) for name in task.dev}
+    _check_labels({} if config.teacher else {"train": train}, dev)
 
-    whole = -(-plan.batch_size // mesh.size) * mesh.size  # with empty rows, where the devices are no divisor
-    accumulation, rows = split_batch(whole, per_device_batch_size=plan.per_device_batch_size, num_devices=mesh.size)
-    steps = plan.epochs * -(-len(train.encoded.rows) // plan.batch_size)
-    tx = plan.optimizer.make_transformation(steps)
-    like = parameter_shapes(model.config, form.head, model.head_config)
-    apply = make_apply(model, plan, "student")
-    teachers = {"teacher": make_apply(teacher, plan, "teacher")} if teacher else {}
+    # If the batch size is not divisible by the number of devices, empty rows fill the batch.
+    padded_batch_size = -(-config.batch_size // mesh.size) * mesh.size
+    accumulation, rows = split_batch(
+        padded_batch_size, per_device_batch_size=config.per_device_batch_size, num_devices=mesh.size
+    )
+    steps = config.epochs * -(-len(train.encoded.rows) // config.batch_size)
+    tx = config.optimizer.make_transformation(steps)
+    shapes = parameter_shapes(model.config, task_type.head, model.head_config)
+    apply = make_apply(model, config, "student")
+    teachers = {"teacher": make_apply(teacher, config, "teacher")} if teacher else {}
 
-    theirs = teacher.config.hidden_size if teacher else None
+    teacher_size = teacher.config.hidden_size if teacher else None
 
-    def of_seed(seed: int) -> TrainState:
-        student, _ = student_init.add_missing_params(model.params, like, seed=seed)
-        losses = init_loss_params(plan.losses, seed=seed, student_size=model.config.hidden_size, teacher_size=theirs)
+    def init_state(seed: int) -> TrainState:
+        student, _ = student_init.add_missing_params(model.params, shapes, seed=seed)
+        losses = init_loss_params(
+            config.losses, seed=seed, student_size=model.config.hidden_size, teacher_size=teacher_size
+        )
         return init_train_state({"student": student, "losses": losses}, tx, mesh)
 
+    def make_batch(keys, batch):
+        return batch  # the rows of a task already hold their labels
+
     def train_step(state, teacher_params, batch, seed):
-        ask = lambda keys, batch: batch  # what a task asks is in its rows
-        objective = Objective(student=apply, teachers=teachers, losses=plan.losses, make_batch=ask, seed=seed)
+        objective = Objective(student=apply, teachers=teachers, losses=config.losses, make_batch=make_batch, seed=seed)
         return make_train_step(make_gradients(objective, mesh), tx, mesh)(state, teacher_params, batch)
 
     return FineTuneSetup(
-        config=plan,
-        task_type=form,
+        config=config,
+        task_type=task_type,
         model=model,
-        new_layers=student_init.add_missing_params(model.params, like, seed=0)[1],
+        new_layers=student_init.add_missing_params(model.params, shapes, seed=0)[1],
         teacher=teacher,
         train=train,
         dev=dev,
         mesh=mesh,
         layout=BatchLayout(accumulation=accumulation, rows=rows),
         steps=steps,
-        init_state=of_seed,
-        parameters=sum(x.size for x in jax.tree.leaves(like)),
+        init_state=init_state,
+        parameters=sum(x.size for x in jax.tree.leaves(shapes)),
         train_step=jax.jit(train_step, donate_argnums=0),
         predict_step=make_predict_step(apply, mesh),
     )
 
 
-def make_task_tokenizer(model: PretrainedModel, *, max_length: int, windows: int | None) -> TaskTokenizer:
-    """ValueError for documents longer than the model's positions."""
+def make_task_tokenizer(model: PretrainedModel, *, max_length: int, window_overlap: int | None) -> TaskTokenizer:
+    """Returns the tokenizer of a model for the examples of a task.
+
+    Args:
+        model: the model, whose tokenizer is used.
+        max_length: the largest number of tokens in a row.
+        window_overlap: the number of tokens that two neighbouring windows of a long text share. If it is None, a long
+            text is cut.
+
+    Raises:
+        ValueError: `max_length` is larger than the number of positions of the model.
+    """
     if max_length > model.config.max_positions:
-        raise ValueError(f"max_length is {max_length}, but {model.folder} has {model.config.max_positions} positions")
-    return TaskTokenizer(tokenizer=model.tokenizer, max_length=max_length, window_overlap=windows)
+        raise ValueError(
+            f"max_length is {max_length}, but {model.folder} has {model.config.max_positions} positions; "
+            f"set max_length to at most {model.config.max_positions}"
+        )
+    return TaskTokenizer(tokenizer=model.tokenizer, max_length=max_length, window_overlap=window_overlap)
 
 
-def load_split(task: Task, name: str, reading: TaskTokenizer) -> EncodedSplit:
+def load_split(task: Task, name: str, tokenizer: TaskTokenizer) -> EncodedSplit:
+    """Reads and encodes the split `name` of a task."""
     examples = task.read(name)
-    return EncodedSplit(examples=examples, encoded=task.task_type.encode(examples, reading))
+    return EncodedSplit(examples=examples, encoded=task.task_type.encode(examples, tokenizer))
 
 
 def has_labels(split: EncodedSplit) -> bool:
-    """Whether all that is asked has an answer."""
+    """Returns whether every prediction of a split has a label."""
     return all(np.array_equal(row.label_weights > 0, row.prediction_weights > 0) for row in split.encoded.rows)
 
 
-def _demand_labels(train: Mapping[str, EncodedSplit], dev: Mapping[str, EncodedSplit]) -> None:
-    for name, data in {**train, **dev}.items():
-        if not has_labels(data):
-            mend = "measured" if name in dev else "learned from without --teacher"
-            raise ValueError(f"{name} has examples without a label, so it cannot be {mend}")
+def _check_labels(train: Mapping[str, EncodedSplit], dev: Mapping[str, EncodedSplit]) -> None:
+    """Raises ValueError if an example of one of these splits has no label."""
+    for name, split in {**train, **dev}.items():
+        if not has_labels(split):
+            purpose = "used for evaluation" if name in dev else "used for training without --teacher"
+            raise ValueError(
+                f"{name} has examples without a label, so it cannot be {purpose}; add the labels or remove the examples"
+            )
 
 
 def _sample(examples: Sequence[Any], count: int | None) -> Sequence[Any]:
-    """The same examples for every model and seed, in the order of the file."""
+    """Returns a random sample of `count` examples in the order of the file, or all of them if `count` is None.
+
+    The sample is the same for every model and seed.
+    """
     if count is None or count >= len(examples):
         return examples
     chosen = np.random.default_rng(SAMPLE_SEED).permutation(len(examples))[:count]

@@ -173,7 +173,7 @@ def test_other_devices_and_another_pace_are_no_other_experiment(whole, tmp_path)
 
 def test_a_folder_of_another_experiment_is_refused_with_the_difference(whole):
     experiment, folder = whole
-    with pytest.raises(ValueError, match="holds another experiment's run.*\n  before  seed: 0\n  now     seed: 1"):
+    with pytest.raises(ValueError, match="holds the run of another experiment.*\n  before  seed: 0\n  now     seed: 1"):
         loop.distill(again(experiment, folder, seed=1))
 
 
@@ -246,7 +246,7 @@ def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
         of(student=dataclasses.replace(experiment.student, family="gpt2"))
     with pytest.raises(ValueError, match="global_batch_size=12 does not divide by 8 devices"):
         of(global_batch_size=12)
-    with pytest.raises(ValueError, match="no such model folder"):
+    with pytest.raises(ValueError, match="the model folder ./nowhere does not exist"):
         of(teacher=Pretrained("./nowhere"))
 
 

@@ -128,16 +128,16 @@ def everything(folder):
 
 
 def test_a_step_that_turns_stops_the_run_naming_the_replay(told, figures):
-    assert f"error: step 3: {LOST} became nan. The update was left out. " in told.stopped
+    assert f"error: step 3: {LOST} became nan. The update was skipped. " in told.stopped
     assert f"The last good checkpoint is {told.folder}/checkpoints/2, and the same command" in told.stopped
-    assert f"first: python -m distilbert_jax replay {told.folder} 3. If it comes again, lower opt" in told.stopped
+    assert f"first: python -m distilbert_jax replay {told.folder} 3. If it happens again, lower opt" in told.stopped
     assert "raise max_nonfinite_steps" in told.stopped
     figures("test_a_step_that_turns_stops_the_run_naming_the_replay", "stopped at step 3, the step that turned")
 
 
 def test_an_allowed_one_is_left_out_aloud_and_the_state_stays(told):
     assert "Resuming from step 2" in told.at_first
-    assert f"step 3: {LOST} became nan. The update was left out: 1 of the 1 that" in told.at_first
+    assert f"step 3: {LOST} became nan. The update was skipped: 1 of the 1 steps that" in told.at_first
     before, after, later = (state_at(told.folder, step) for step in (2, 3, 4))
     assert (before["nonfinite_steps"], after["nonfinite_steps"]) == (0, 1)
     assert (before["step"], after["step"]) == (2, 3)
@@ -152,7 +152,7 @@ def test_the_bound_holds_over_resumes(told, figures):
     assert f"error: step 6: {LOST} became nan" in told.at_first
     assert "Resuming from step 5" in told.again
     assert f"error: step 6: {LOST} became nan" in told.again
-    assert "2 of the 2 that max_nonfinite_steps grants" in told.finished
+    assert "2 of the 2 steps that max_nonfinite_steps allows" in told.finished
     assert state_at(told.folder, 8)["nonfinite_steps"] == 2
     assert (told.folder / "export" / "model.safetensors").is_file()
     figures("test_the_bound_holds_over_resumes", "2 of 8 steps left out, over 3 resumes")
@@ -210,7 +210,7 @@ def test_replay_runs_to_the_step_where_no_checkpoint_is_near(told, tmp_path):
     before = everything(run)
     status, said = command("replay", run, 3)
     assert status == 0
-    assert f"checkpoint {run}/checkpoints/2 is passed over: " in said
+    assert f"Checkpoint {run}/checkpoints/2 is skipped: " in said
     assert "Starting from the initial state, because there is no checkpoint before step 3." in said
     assert f"micro-batch 2 of 2, row {told.rows[0]} of the corpus" in said
     assert everything(run) == before
@@ -240,7 +240,7 @@ def test_what_cannot_be_replayed(told, tmp_path):
     )
     assert "now losses.odd.rows: (0, 1)" in said
     (run / "command.json").write_text(json.dumps(kept | {"typed_in": str(tmp_path / "gone")}))
-    assert f"distill was run in {tmp_path}/gone, which is not there any more" in refused(run, 3)
+    assert f"distill was run in {tmp_path}/gone, which no longer exists." in refused(run, 3)
 
 
 OVERFLOWING = """
@@ -271,7 +271,7 @@ def test_replay_names_the_layer_that_overflows(told, tmp_path, figures):
     file.write_text(text.replace("START", repr(str(start))))
     status, said = command("distill", file, *SMALL)  # as the others, so that nothing is compiled anew
     assert status == 1
-    assert "There is no checkpoint yet, so the same command starts anew. Which loss and layer turned first: " in said
+    assert "There is no checkpoint yet, so the same command starts again from step 0. To find the loss and" in said
     assert f"python -m distilbert_jax replay {tmp_path}/run 1." in said
     status, said = command("replay", tmp_path / "run", 1)
     assert status == 0
