@@ -124,7 +124,10 @@ def test_what_was_sent_is_read_like_a_folder(machines, whole, tmp_path):
 @pytest.mark.parametrize(
     "change, told",
     [
-        ("workdir=s3://other/run", "error: s3://other/run.* bucket does not exist. Check the bucket's name and the credentials"),
+        (
+            "workdir=s3://other/run",
+            "error: s3://other/run.* bucket does not exist. Check the bucket's name and the credentials",
+        ),
         ("teacher.name_or_path=s3://bucket/nothing", "error: no model at s3://bucket/nothing: there are no files"),
         ("corpus.shard_dir=s3://bucket", "error: s3://bucket is not the address of a folder"),
     ],
