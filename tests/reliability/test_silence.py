@@ -6,9 +6,9 @@ import textwrap
 from tests.conftest import ROOT
 
 MEANT = {
-    "distilbert_jax/io/object_store.py:delete": "what is to go is gone",
+    "distilbert_jax/io/object_store.py:delete": "an object that is to be deleted is gone already",
     "distilbert_jax/devices/rendezvous.py:_reply": "JAX notices the end of a process that has ended",
-    "distilbert_jax/devices/processes.py:_send_to_all": "a process that has ended is missed by the thread that listens to it",
+    "distilbert_jax/devices/processes.py:_send_to_all": "the thread that listens to it notices the end",
 }
 """Where silence is meant: `file.py:function` and the reason."""
 
