@@ -1,6 +1,4 @@
-"""The command line as a person meets it: quick help, one clear message for bad input, an exit status that says what
-happened.
-"""
+"""Tests the command line: quick help, one clear message for bad input, and an exit status that says what happened."""
 
 import errno
 import os
@@ -22,7 +20,7 @@ QUICKSTART = str(ROOT / "experiments" / "quickstart.py")
 
 @pytest.fixture
 def run(capsys):
-    """run(arguments) -> (exit status, what stood on stderr)."""
+    """Returns run(*arguments) -> (exit status, stderr)."""
 
     def call(*arguments):
         status = main([str(argument) for argument in arguments])
@@ -33,7 +31,7 @@ def run(capsys):
 
 @pytest.fixture
 def distill(run, tmp_path, bert_folder):
-    """distill(overrides) of the quickstart on a tiny teacher and a page of text, everything in the test's folder."""
+    """Returns distill(*overrides): the quickstart with a tiny teacher and a page of text, all in the test's folder."""
     words = "The old dog sees a small green bird {} in the tree by the stone.\n\n"
     (tmp_path / "text.txt").write_text("".join(words.format("far " * i) for i in range(20)))
 
@@ -279,7 +277,7 @@ def test_no_space_on_the_disk(distill, small_disk, tmp_path):
 
 
 def test_no_space_for_a_checkpoint(small_disk):
-    """Orbax logs tracebacks of its own; the user sees one line, and room is all that it takes to go on."""
+    """Orbax logs tracebacks, but the user sees one line; once there is space, the same command continues."""
     (small_disk / "filler").write_bytes(b"x" * 1_500_000)
     command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -311,7 +309,7 @@ def test_report_of_a_folder_that_is_no_run(run, tmp_path):
 
 
 def test_sigterm_ends_the_command_with_its_status(tmp_path):
-    """A scheduler sees 143, as of any process that SIGTERM ended; and one line says how to go on."""
+    """A scheduler sees 143, as for any process ended by SIGTERM, and one line says how to continue."""
     command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(tmp_path), "steps=100000"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list((tmp_path / "run" / "checkpoints").glob("*.sha256")):
@@ -397,7 +395,9 @@ def test_bad_plans(run, bert_folder, tmp_path):
 
 
 def test_compiled_programs_are_kept(tmp_path, monkeypatch, run):
-    """Before jax is imported: a command of its own would see it. A place that cannot be made is said, and no error."""
+    """A new process, which has not imported jax, uses the cache. A folder that cannot be created is reported, but it is
+    no error.
+    """
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_COMPILATION_CACHE_MAX_SIZE"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "file").touch()
@@ -418,7 +418,7 @@ jax.jit(lambda x: x + 1)(jnp.ones(3))
 
 
 def test_profile(distill, tmp_path):
-    """A trace of the steps that were asked for; it is no part of what the run is."""
+    """A trace of the requested steps is written."""
     tiny = ("global_batch_size=8", "student.layers=(0,)", "steps=3", "corpus.held_out=0.3")
     assert distill(*tiny, "--profile", "2:9")[0] == 0
     assert list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))

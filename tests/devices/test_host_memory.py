@@ -1,4 +1,4 @@
-"""A process's memory is its own."""
+"""Tests that the measured memory is that of the process itself, and not of the one that started it."""
 
 import json
 import subprocess
@@ -24,9 +24,9 @@ print(json.dumps([before, host_memory.peak_bytes(), 1_024 * resource.getrusage(r
 def test_a_small_process_that_a_large_one_started():
     held = np.ones(300_000_000, np.uint8)
     run = subprocess.run([sys.executable, "-c", SMALL], capture_output=True, check=True, cwd=ROOT)
-    before, after, of_the_system = json.loads(run.stdout)
+    before, after, system_figure = json.loads(run.stdout)
     assert before < 90_000_000 < 100_000_000 < after < 190_000_000
-    assert of_the_system > held.nbytes  # the classic mistake
+    assert system_figure > held.nbytes  # it counts the parent's memory too
 
 
 def test_where_linux_does_not_say(monkeypatch, tmp_path):

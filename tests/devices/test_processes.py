@@ -1,5 +1,6 @@
-"""The real command on one device, on eight, and in two processes of four devices: the same run, wherever it goes on,
-and an end with a message when a process is lost.
+"""Tests the real command on one device, on eight, and in two processes of four devices.
+
+The run is the same wherever it continues, and a process that loses another one ends with a message.
 """
 
 import contextlib
@@ -26,8 +27,8 @@ from distilbert_jax.runtime import metrics_log
 from tests.conftest import ROOT
 from tests.train.distill.test_loop import assert_same_run, logged
 
-PATIENCE = 200  # seconds: a test that waits longer has failed
-LOST_WITHIN = 10  # seconds until the others end
+PATIENCE = 200  # seconds; a test that waits longer fails
+LOSS_TIMEOUT_SECONDS = 10  # until the other processes have ended
 
 FILE = """
 import dataclasses
@@ -60,7 +61,7 @@ def experiment():
 
 
 def tiny(folder: pathlib.Path) -> pathlib.Path:
-    """An experiment file, with its teacher and text in `folder`."""
+    """Writes an experiment file with its teacher and text to a folder, and returns its path."""
     quickstart = ROOT / "experiments" / "quickstart.py"
     make_smoke_experiment(experiment_file.load_experiment(quickstart), folder)
     (folder / "experiment.py").write_text(FILE.format(folder=folder, quickstart=quickstart))
@@ -72,7 +73,7 @@ def environment(*, devices: int) -> dict[str, str]:
 
 
 def places(processes: int) -> list[str]:
-    """I/N@HOST:PORT of each."""
+    """Returns I/N@HOST:PORT for each of so many processes."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
     return [f"{i}/{processes}@localhost:{port}" for i in range(processes)]
@@ -84,36 +85,36 @@ def start(commands: list[list[str]], env: dict[str, str]) -> list[subprocess.Pop
 
 
 def ended(process) -> tuple[int, str]:
-    """(status, what stood on stderr)."""
-    said = process.communicate(timeout=PATIENCE)[1]
-    return process.returncode, said
+    """Waits for the end of a process; returns (exit status, its stderr)."""
+    stderr = process.communicate(timeout=PATIENCE)[1]
+    return process.returncode, stderr
 
 
 class Command:
-    """`distill` of a tiny experiment, in one process or several."""
+    """Runs `distill` with a tiny experiment, in one process or several."""
 
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self._file = tiny(folder)
 
     def start(self, workdir: str, *changes: str, processes: int = 1, devices: int):
-        """The processes, running."""
+        """Starts the processes and returns them."""
         command = ["distilbert_jax", "distill", str(self._file), f"workdir={self.folder / workdir}", *changes]
         each = [["--distributed", place] for place in places(processes)] if processes > 1 else [[]]
         return start([command + more for more in each], environment(devices=devices))
 
     def run(self, workdir: str, *changes: str, **how):
-        """To the end; returns the folder."""
-        for status, said in map(ended, self.start(workdir, *changes, **how)):
-            assert status == 0, said
+        """Runs to the end and returns the run's folder."""
+        for status, stderr in map(ended, self.start(workdir, *changes, **how)):
+            assert status == 0, stderr
         return self.folder / workdir
 
     def reaches(self, workdir: str, step: int, running) -> None:
-        """Returns once a checkpoint of `step` or later is whole."""
+        """Waits until a checkpoint of `step` or later is complete."""
         for _ in range(PATIENCE * 100):
             if any(saved >= step for saved in saved_steps(self.folder / workdir)):
                 return
-            assert all(process.poll() is None for process in running), "it ended before its time"
+            assert all(process.poll() is None for process in running), "a process ended too early"
             time.sleep(0.01)
         raise AssertionError("too slow")
 
@@ -122,9 +123,9 @@ def saved_steps(folder: pathlib.Path) -> list[int]:
     return [int(path.stem) for path in (folder / "checkpoints").glob("*.sha256") if path.stem.isdigit()]
 
 
-def message(said: str) -> str:
-    """The lines of our own: gRPC and gloo have their say, too."""
-    return "\n".join(line for line in said.splitlines() if line.startswith(("error:", "ended by", "Traceback")))
+def message(stderr: str) -> str:
+    """Returns the lines of stderr that the package wrote; gRPC and gloo write there too."""
+    return "\n".join(line for line in stderr.splitlines() if line.startswith(("error:", "ended by", "Traceback")))
 
 
 @pytest.fixture(scope="module")
@@ -169,11 +170,11 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         running = command.start(name, processes=2, devices=4)
         command.reaches(name, 3, running)
         running[hit].send_signal(signal.SIGTERM)
-        said = [ended(process) for process in running]
-        assert [status for status, _ in said] == [143, 143], said
+        results = [ended(process) for process in running]
+        assert [status for status, _ in results] == [143, 143], results
         saved = max(saved_steps(command.folder / name))
         assert saved == metrics_log.read_log(command.folder / name, "train")[-1]["step"]
-        assert all(f"ended by SIGTERM after step {saved}; everything is saved" in text for _, text in said)
+        assert all(f"ended by SIGTERM after step {saved}; everything is saved" in text for _, text in results)
         shutil.copytree(command.folder / name, command.folder / f"elastic{hit}")
 
         running = command.start(name, processes=2, devices=4)
@@ -187,7 +188,7 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
         lost = f"error: process {hit} (its connection closed) of this run's 2 processes was lost"
         assert message(text).startswith(f"{lost}, so process {other} ends too"), text
         assert "\n" not in message(text)
-        assert seconds[-1] < LOST_WITHIN
+        assert seconds[-1] < LOSS_TIMEOUT_SECONDS
         assert_same_run(command.run(name, processes=2, devices=4), whole)
         # Saved by two processes, it goes on in one, whose devices share the parameters.
         close(command.run(f"elastic{hit}", "fsdp=2", devices=2), whole)
@@ -198,11 +199,11 @@ def test_whichever_process_is_asked_to_end_or_is_lost_a_restart_goes_on_exactly(
 
 
 def test_processes_share_parameters(command, whole):
-    """No process has all of them, and the export does."""
+    """No process holds all parameters, but the export has all of them."""
     shared = command.run("shared", "fsdp=4", "tensor=2", processes=2, devices=4)
     close(shared, whole)
-    ours, wanted = (load_file(folder / "export" / "model.safetensors") for folder in (shared, whole))
-    assert {name: x.shape for name, x in ours.items()} == {name: x.shape for name, x in wanted.items()}
+    actual, expected = (load_file(folder / "export" / "model.safetensors") for folder in (shared, whole))
+    assert {name: x.shape for name, x in actual.items()} == {name: x.shape for name, x in expected.items()}
 
 
 def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
@@ -216,19 +217,19 @@ def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
 
 
 def test_an_error_that_all_come_to_is_said_by_all(command):
-    for status, said in map(ended, command.start("all", "global_batch_size=12", processes=2, devices=4)):
+    for status, stderr in map(ended, command.start("all", "global_batch_size=12", processes=2, devices=4)):
         assert status == 1
-        assert message(said) == "error: global_batch_size=12 does not divide by 8 devices: choose a multiple of 8"
+        assert message(stderr) == "error: global_batch_size=12 does not divide by 8 devices: choose a multiple of 8"
 
 
 def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):
     with files.lock_folder(command.folder / "held"):
         running = command.start("held", processes=2, devices=4)
-        (of_first, said), (of_second, heard) = map(ended, running)
-    assert (of_first, of_second) == (1, 1)
-    assert message(said).startswith(f"error: {command.folder / 'held'} is in use by another process")
+        (first_status, first_stderr), (second_status, second_stderr) = map(ended, running)
+    assert (first_status, second_status) == (1, 1)
+    assert message(first_stderr).startswith(f"error: {command.folder / 'held'} is in use by another process")
     lost = "error: process 0 (it ended with an error) of this run's 2 processes was lost, so process 1 ends too"
-    assert message(heard).startswith(lost)
+    assert message(second_stderr).startswith(lost)
 
 
 @pytest.mark.parametrize("where", ["0", "2/2@localhost:1", "a/b@c:d", "0/2@localhost", "1/2"])
@@ -238,7 +239,7 @@ def test_a_wrong_process_says_how_to_write_one(where):
 
 
 def joins(places: list[str], timeout_seconds: float = 3.0) -> list[tuple[int, str]]:
-    """What becomes of processes that are started at these places and at once."""
+    """Starts processes with these values of `--distributed` at the same time; returns (status, stderr) of each."""
     code = "import sys; from distilbert_jax.cli import main as m; from distilbert_jax.devices import processes; "
     code += f"processes.CONNECT_TIMEOUT_SECONDS = {timeout_seconds}; "
     code += "sys.exit(m.main(['distill', 'experiments/quickstart.py', '--distributed', sys.argv[1]]))"
@@ -247,32 +248,34 @@ def joins(places: list[str], timeout_seconds: float = 3.0) -> list[tuple[int, st
 
 
 def test_a_process_that_finds_nobody_says_so():
-    ((status, said),) = joins(["1/2@localhost:9"])
+    ((status, stderr),) = joins(["1/2@localhost:9"])
     assert status == 1
-    assert said.startswith(
+    assert stderr.startswith(
         "error: --distributed 1/2@localhost:9: process 0 could not be reached at localhost:9 within 3 s"
     )
 
 
 def test_who_does_not_come_is_named_on_all_that_came():
     first, *_, last = places(4)
-    for status, said in joins([first, last], timeout_seconds=10.0):
+    for status, stderr in joins([first, last], timeout_seconds=10.0):
         assert status == 1
         told = "the run has 4 processes, but processes 1, 2 did not connect within 10 s. Start every process"
-        assert re.match(f"error: --distributed ./4@.*: {told}", said), said
+        assert re.match(f"error: --distributed ./4@.*: {told}", stderr), stderr
 
 
 def test_places_that_do_not_fit_together_are_named_on_all():
     first, second = places(2)
-    for status, said in joins([first, second.replace("1/2@", "1/3@")], timeout_seconds=30.0):
-        assert (status, said.partition(": process 1 ")[2].strip()) == (
+    for status, stderr in joins([first, second.replace("1/2@", "1/3@")], timeout_seconds=30.0):
+        assert (status, stderr.partition(": process 1 ")[2].strip()) == (
             1,
             "was started as one of 3, but process 0 as one of 2; start all of them with the same N",
         )
     first, second, _ = places(3)
-    heard = joins([first, second, second], timeout_seconds=30.0)
-    assert [status for status, _ in heard] == [1, 1, 1]
-    assert all("two processes were started as 1/3; give each process its own number I" in said for _, said in heard)
+    results = joins([first, second, second], timeout_seconds=30.0)
+    assert [status for status, _ in results] == [1, 1, 1]
+    assert all(
+        "two processes were started as 1/3; give each process its own number I" in stderr for _, stderr in results
+    )
 
 
 def test_a_stranger_on_the_port_is_nobody():
@@ -282,9 +285,9 @@ def test_a_stranger_on_the_port_is_nobody():
         target=rendezvous.rendezvous, args=(f"localhost:{port}", 0, 2), kwargs={"timeout_seconds": 30.0}
     )
     came.start()
-    for said in (b"GET / HTTP/1.1\r\n\r\n", b"", b"x" * 5_000):
+    for request in (b"GET / HTTP/1.1\r\n\r\n", b"", b"x" * 5_000):
         with contextlib.suppress(OSError), socket.create_connection(("localhost", port)) as line:
-            line.sendall(said + b"\n")
+            line.sendall(request + b"\n")
     rendezvous.rendezvous(f"localhost:{port}", 1, 2, timeout_seconds=30.0)
     came.join(10)
     assert not came.is_alive()

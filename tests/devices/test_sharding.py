@@ -1,5 +1,5 @@
-"""Whatever the mesh, the gradient is the same; what a device holds falls as it should, and devices meet no more often
-than they must.
+"""Tests that the gradient is the same on every mesh, that devices hold only their parts of the state, and that they
+communicate no more often than necessary.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ MESHES = {"fsdp": (8, 1), "data and fsdp": (4, 1), "data and tensor": (1, 2), "a
 
 
 def arguments(mesh):
+    """Returns the arguments of the gradient function, sharded on a mesh."""
     params = {"student": random_params(STUDENT, 1), "losses": {name: {} for name in LOSSES}}
     teachers = {"teacher": random_params(TEACHER, 2)}
     params, teachers = (jax.device_put(tree, shardings(tree, mesh)) for tree in (params, teachers))
@@ -31,11 +32,13 @@ def arguments(mesh):
 
 @pytest.fixture(scope="module")
 def alone():
+    """Returns (gradients, metrics) on one device."""
     mesh = one_device()
     return jax.device_get(jax.jit(make_gradients(objective(), mesh))(*arguments(mesh)))
 
 
 def largest(tree):
+    """Returns the largest absolute value in a tree."""
     return max(np.abs(x).max() for x in jax.tree.leaves(tree))
 
 
@@ -43,32 +46,35 @@ def largest(tree):
 def test_the_gradient_is_the_same(alone, name):
     fsdp, tensor = MESHES[name]
     mesh = make_mesh(fsdp=fsdp, tensor=tensor)
-    given = arguments(mesh)
-    compiled = jax.jit(make_gradients(objective(), mesh)).lower(*given).compile()
-    grads, metrics = compiled(*given)
-    for ours, wanted in ((grads, alone[0]), (metrics, alone[1])):
-        difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), jax.device_get(ours), wanted)
-        assert largest(difference) < 2e-6 * largest(wanted)
+    args = arguments(mesh)
+    compiled = jax.jit(make_gradients(objective(), mesh)).lower(*args).compile()
+    grads, metrics = compiled(*args)
+    for actual, expected in ((grads, alone[0]), (metrics, alone[1])):
+        difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), jax.device_get(actual), expected)
+        assert largest(difference) < 2e-6 * largest(expected)
     kernel = grads["student"]["encoder"]["layer_0"]["up"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size / (fsdp * tensor)  # each device keeps its part
-    found = collectives.parse_collectives(compiled.as_text())
+    operations = collectives.parse_collectives(compiled.as_text())
     if tensor == 1:
-        _demand_few(found, given, fsdp=fsdp)
-    elif fsdp == 1:  # Megatron's: sums, and nothing that moves from one device to another
-        assert {each.kind for each in found} == {"all-reduce"}
+        _assert_few_collectives(operations, args, fsdp=fsdp)
+    elif fsdp == 1:  # as in Megatron: only sums, and nothing that moves from one device to another
+        assert {operation.kind for operation in operations} == {"all-reduce"}
 
 
-def _demand_few(found, given, *, fsdp):
-    """The student is put together once an update, and its gradient added up once; only the teacher comes together in
-    each micro-batch, once.
+def _assert_few_collectives(operations, args, *, fsdp):
+    """The student is gathered and its gradient summed once for each update; the teacher is gathered once for each
+    microbatch.
     """
-    cut = lambda tree: sum("fsdp" in spec for spec in jax.tree.leaves(partition_specs(tree, make_mesh(fsdp=fsdp))))
-    gathers = [each.times for each in found if each.kind == "all-gather"]
-    assert gathers.count(1) <= cut(given[0])
-    assert 0 < gathers.count(ACCUMULATION) <= cut(given[1])
-    reductions = [each for each in found if each.kind != "all-gather"]
+
+    def count_sharded(tree):
+        return sum("fsdp" in spec for spec in jax.tree.leaves(partition_specs(tree, make_mesh(fsdp=fsdp))))
+
+    gathers = [operation.times for operation in operations if operation.kind == "all-gather"]
+    assert gathers.count(1) <= count_sharded(args[0])
+    assert 0 < gathers.count(ACCUMULATION) <= count_sharded(args[1])
+    reductions = [operation for operation in operations if operation.kind != "all-gather"]
     assert reductions
-    assert all(each.times == 1 for each in reductions), reductions
+    assert all(operation.times == 1 for operation in reductions), reductions
 
 
 def test_each_device_holds_its_part_of_the_state():
@@ -78,7 +84,7 @@ def test_each_device_holds_its_part_of_the_state():
         params = {"student": random_params(dataclasses.replace(STUDENT, vocab_size=4_096), 1), "losses": {}}
         state = init_train_state(params, optax.adamw(1e-3), mesh)
         held[fsdp] = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
-    assert held[8] < held[1] / 6  # biases are whole: 4,096 floats of the words, and two moments
+    assert held[8] < held[1] / 6  # biases are not divided: 4,096 floats of the vocabulary, and two moments
     assert isinstance(state.opt_state[0].mu, dict)
 
 
@@ -96,18 +102,21 @@ def test_an_update_leaves_the_state_cut_as_it_was(alone):
 
 def test_what_does_not_divide_stays_whole():
     tree = {"words": {"embedding": jnp.zeros((30_522, 768))}, "up": {"kernel": jnp.zeros((768, 3_072))}}
-    of = lambda **axes: partition_specs(tree, make_mesh(**axes))
-    assert of(tensor=2) == {"words": {"embedding": P("tensor", None)}, "up": {"kernel": P(None, "tensor")}}
-    assert of(tensor=4, fsdp=2) == {"words": {"embedding": P(None, "fsdp")}, "up": {"kernel": P("fsdp", "tensor")}}
+
+    def specs(**axes):
+        return partition_specs(tree, make_mesh(**axes))
+
+    assert specs(tensor=2) == {"words": {"embedding": P("tensor", None)}, "up": {"kernel": P(None, "tensor")}}
+    assert specs(tensor=4, fsdp=2) == {"words": {"embedding": P(None, "fsdp")}, "up": {"kernel": P("fsdp", "tensor")}}
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"),
+    ("axes", "message"),
     [
         ({"fsdp": 3}, r"fsdp=3 × tensor=1 does not divide 8 devices: choose 1, 2, 4 or 8 as their product"),
         ({"fsdp": 4, "tensor": 4}, "fsdp=4 × tensor=4 does not divide 8 devices"),
     ],
 )
-def test_a_mesh_that_does_not_divide(axes, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_mesh_that_does_not_divide(axes, message):
+    with pytest.raises(ValueError, match=message):
         make_mesh(**axes)

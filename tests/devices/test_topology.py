@@ -1,4 +1,7 @@
-"""One device, eight, and two processes of four see the same tokens and masks, bit for bit, and learn the same."""
+"""Tests that the data and the learning do not depend on the devices.
+
+One device, eight devices, and two processes of four devices see the same tokens and masks, bit for bit.
+"""
 
 import dataclasses
 
@@ -23,20 +26,21 @@ def on_eight(file):
     return seen(experiment_file.load_experiment(file))
 
 
-def assert_same(ours, theirs):
-    assert ours.keys() == theirs.keys()
+def assert_same(actual, expected):
+    """Checks that two runs agree, and returns the largest difference of gradients, relative to the largest gradient."""
+    assert actual.keys() == expected.keys()
     for name in FIELDS:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    for name in ours.keys() - {*FIELDS, "gradient"}:
-        # A KL is the small difference of two numbers about log v, so its rounding is theirs.
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=2e-6, atol=2e-7, err_msg=name)
-    difference = np.abs(ours["gradient"] - theirs["gradient"]).max() / np.abs(theirs["gradient"]).max()
+        np.testing.assert_array_equal(actual[name], expected[name], err_msg=name)
+    for name in actual.keys() - {*FIELDS, "gradient"}:
+        # A KL is the small difference of two numbers about log v, so it has their rounding errors.
+        np.testing.assert_allclose(actual[name], expected[name], rtol=2e-6, atol=2e-7, err_msg=name)
+    difference = np.abs(actual["gradient"] - expected["gradient"]).max() / np.abs(expected["gradient"]).max()
     assert difference < 1e-6
     return difference
 
 
 def test_the_batches_are_packed_and_smoothed(on_eight, file):
-    """What is compared here has something in it to go wrong."""
+    """Otherwise the other tests would compare too little."""
     assert on_eight["segment_ids"].max() > 1
     assert on_eight["row_ids"].shape == (STEPS, 16)
     assert on_eight["label_weights"].sum() > 100
@@ -69,8 +73,8 @@ def test_other_rows_or_masks_would_show(file, on_eight, change):
 def test_two_processes_of_four_devices(file, on_eight, figures):
     result = file.parent / "seen.npz"
     commands = [["tests.helpers.seen", str(file), str(result), place] for place in places(2)]
-    for status, said in map(ended, start(commands, environment(devices=4))):
-        assert status == 0, said
+    for status, stderr in map(ended, start(commands, environment(devices=4))):
+        assert status == 0, stderr
     difference = assert_same(dict(np.load(result)), on_eight)
     figures(
         "test_two_processes_of_four_devices",

@@ -1,4 +1,4 @@
-"""Progress: plain lines now and then where there is no terminal, bars where there is one."""
+"""Tests the progress bar: plain lines from time to time without a terminal, bars on a terminal."""
 
 import pytest
 from rich.console import Console
@@ -8,7 +8,7 @@ from distilbert_jax.io import console
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time passes only as the test says."""
+    """Returns a list whose only element is the time, which passes only when a test sets it."""
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
@@ -47,8 +47,8 @@ def test_bars_within_bars(monkeypatch, capsys):
     with console.progress_bar("outer", total=1) as outer, console.progress_bar("inner", total=1, stays=False) as inner:
         inner(1)
         outer(1, "loss 1.0")
-    said = capsys.readouterr().out
-    assert "outer" in said
-    assert "inner" in said
-    assert "1/1" in said
-    assert "loss 1.0" in said
+    output = capsys.readouterr().out
+    assert "outer" in output
+    assert "inner" in output
+    assert "1/1" in output
+    assert "loss 1.0" in output

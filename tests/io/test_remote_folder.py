@@ -1,4 +1,4 @@
-"""Folders in an object store: whole or not there, fetched once, and an error within a stated time when it fails."""
+"""Tests folders in an object store: they are complete or absent, downloaded once, and fail within a stated time."""
 
 import concurrent.futures
 import json
@@ -38,13 +38,13 @@ def scheme() -> str:
 
 @pytest.fixture
 def folder(store, request, scheme) -> remote_folder.RemoteFolder:
-    """One of three files, here only."""
-    stored = remote_folder.open_remote_folder(f"{scheme}://bucket/{request.node.name}/shards")
-    (stored.copy / "deep").mkdir(parents=True)
+    """Returns a folder of three files that is only on this machine so far."""
+    remote = remote_folder.open_remote_folder(f"{scheme}://bucket/{request.node.name}/shards")
+    (remote.copy / "deep").mkdir(parents=True)
     for name, content in {"a.npy": b"a" * 100_000, "b.npy": b"bb", "deep/c": b""}.items():
-        (stored.copy / name).write_bytes(content)
-    (stored.copy / files.LOCK).touch()
-    return stored
+        (remote.copy / name).write_bytes(content)
+    (remote.copy / files.LOCK).touch()
+    return remote
 
 
 def names(folder: remote_folder.RemoteFolder) -> list[str]:
@@ -54,14 +54,14 @@ def names(folder: remote_folder.RemoteFolder) -> list[str]:
 def elsewhere(
     folder: remote_folder.RemoteFolder, tmp_path, monkeypatch, name="elsewhere"
 ) -> remote_folder.RemoteFolder:
-    """The same folder on another machine."""
+    """Returns the same folder as another machine would see it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / name))
     return remote_folder.open_remote_folder(str(folder))
 
 
 @pytest.mark.parametrize("scheme", ["s3", "gs"])
 def test_a_folder_goes_round(folder, tmp_path, monkeypatch, scheme):
-    (folder.copy / "large").write_bytes(bytes(range(256)) * 50_000)  # goes in several parts
+    (folder.copy / "large").write_bytes(bytes(range(256)) * 50_000)  # it is sent in several parts
     folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
     assert other.copy != folder.copy
@@ -82,7 +82,7 @@ def test_the_sums_are_written_last(folder, store):
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
 def test_what_was_not_sent_whole_is_not_there_and_goes_on(folder, store, after, tmp_path, monkeypatch):
-    """Wherever it ends, also where it replaces what was whole."""
+    """However many files were sent before it ended, also if it replaces a complete folder."""
     monkeypatch.setattr(remote_folder, "PARALLEL_TRANSFERS", 1)
     folder.upload()
     (folder.copy / "a.npy").write_bytes(b"new")
@@ -215,28 +215,28 @@ def test_sums_that_are_none(store, content):
 
 
 def test_a_folder_that_others_put_there(store, tmp_path):
-    """Without sums: what its tags say is new is fetched."""
-    stored = remote_folder.open_remote_folder("s3://bucket/foreign")
-    assert not stored.download_loose()
+    """Without hashes, the files whose tags are new are downloaded."""
+    remote = remote_folder.open_remote_folder("s3://bucket/foreign")
+    assert not remote.download_loose()
     store.write("foreign/config.json", b"{}")
     store.write("foreign/pytorch_model.bin", b"no")
     is_json = lambda name: name.endswith(".json")
-    assert stored.download_loose(include=is_json)
-    assert [path.name for path in stored.copy.iterdir()] == ["config.json"]
+    assert remote.download_loose(include=is_json)
+    assert [path.name for path in remote.copy.iterdir()] == ["config.json"]
     store.requests.clear()
-    assert stored.download_loose(include=is_json)
+    assert remote.download_loose(include=is_json)
     assert "foreign/config.json" not in store.keys("GET")
     store.write("foreign/config.json", b"{1}")
-    assert stored.download_loose(include=is_json)
-    assert (stored.copy / "config.json").read_bytes() == b"{1}"
+    assert remote.download_loose(include=is_json)
+    assert (remote.copy / "config.json").read_bytes() == b"{1}"
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "a//b", "..\\evil"])
 def test_names_that_lead_out_of_the_folder(store, tmp_path, monkeypatch, name):
-    stored = remote_folder.open_remote_folder("s3://bucket/names")
+    remote = remote_folder.open_remote_folder("s3://bucket/names")
     monkeypatch.setattr(object_store.ObjectStore, "list_tags", lambda self, folder: {name: "tag"})
     with pytest.raises(ValueError, match=r"s3://bucket/names names .* not a file in its folder"):
-        stored.download_loose()
+        remote.download_loose()
 
 
 def test_the_library_is_an_extra(monkeypatch):
@@ -257,4 +257,4 @@ def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_pat
     store.meddle = lambda method, key: None
     folder.remove()
     assert not names(folder)
-    assert (folder.copy / "a.npy").is_file()  # here it stays
+    assert (folder.copy / "a.npy").is_file()  # the local copy stays
