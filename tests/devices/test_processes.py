@@ -39,7 +39,7 @@ from distilbert_jax.data.shards.prepare import Corpus
 
 def experiment():
     return dataclasses.replace(
-        experiment_file.load("{quickstart}"),
+        experiment_file.load_experiment("{quickstart}"),
         teacher=Pretrained("{folder}/teacher", family="bert"),
         student=Student(layers=(0, 1)),
         corpus=Corpus(
