@@ -86,7 +86,7 @@ class Plan:
 
     @property
     def min_hours(self) -> float:
-        """The least hours of the whole run."""
+        """The least hours of the run."""
         return self.experiment.steps * max(self.min_step_seconds.values()) / 3_600
 
     @property
@@ -290,9 +290,7 @@ def _make_table(result: Plan, price: float | None) -> Table:
     table = Table(
         title=f"{result.experiment.name} on {target.name}: {axes}{estimate}", title_justify="left", show_header=False
     )
-    table.add_row(
-        "rows", f"{result.rows_per_device} per micro-batch on each device, {result.accumulation} micro-batches per step"
-    )
+    table.add_row("rows", f"micro-batches of {result.rows_per_device} on each device, {result.accumulation} per step")
     if result.fits_in_memory:
         verdict = "fits"
     else:
@@ -321,7 +319,7 @@ def _make_table(result: Plan, price: float | None) -> Table:
 
 
 def _format_run(result: Plan, price: float | None) -> str:
-    """Returns the time, energy and price of the whole run, at the roofline and at a part of it."""
+    """Returns the time, energy and price of the run, at the roofline and at a part of it."""
     lines = []
     for fraction, label in ((1.0, "at the limit"), (GOOD_FRACTION, f"at {GOOD_FRACTION:.0%} of the limit")):
         hours = result.min_hours / fraction

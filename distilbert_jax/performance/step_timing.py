@@ -40,14 +40,14 @@ def time_step_parts(experiment: Experiment, *, repeats: int = 5) -> list[PartTim
 
     A forward pass is timed by itself. The times of the other parts are differences: the losses take the time of the
     objective's value minus the forward passes, the backward pass that of the gradient minus the value, and the
-    optimizer that of the whole step minus the gradient. In a small model a difference can be less than zero.
+    optimizer that of the full step minus the gradient. In a small model a difference can be less than zero.
 
     Args:
         experiment: the experiment.
         repeats: how often each program is timed. The median counts.
 
     Returns:
-        The parts, and the whole step as the last one.
+        The parts, and the full step as the last one.
     """
     inputs = load_inputs(experiment)
     setup = setup_distillation(experiment, inputs)
@@ -118,7 +118,7 @@ def _compute_parts(
         PartTiming("losses", seconds["value"] - forward_seconds, sum(head.values())),
         PartTiming("backward", seconds["gradient"] - seconds["value"], backward_flops),
         PartTiming("optimizer", seconds["step"] - seconds["gradient"], 0),
-        PartTiming("whole step", seconds["step"], step_flops),
+        PartTiming("full step", seconds["step"], step_flops),
     ]
 
 
@@ -126,7 +126,7 @@ def _make_table(parts: list[PartTiming], peak: float | None, dtype: str) -> Tabl
     """Returns the table of the parts.
 
     Args:
-        parts: the parts, the whole step last.
+        parts: the parts, the full step last.
         peak: the FLOP/s that the devices reach at most in `dtype`, if that is known.
         dtype: the type that the models compute in.
     """

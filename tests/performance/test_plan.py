@@ -88,7 +88,7 @@ def test_by_arithmetic_alone(capsys):
     )
     said = capsys.readouterr().out
     assert "estimate by arithmetic" in said
-    assert "32 per micro-batch on each device, 8 micro-batches per step" in said
+    assert "micro-batches of 32 on each device, 8 per step" in said
     experiment = experiment_file.apply_overrides(experiment_file.load_experiment(DISTILBERT), ["steps=1000"])
     found = plan(experiment, targets.gpu_target("A100", 8), price=2.0)
     assert found.min_step_seconds["arithmetic"] == pytest.approx(found.flops / 312e12)

@@ -30,5 +30,5 @@ def test_the_command(name, taught, tmp_path, capsys, prove):
     assert main(["speed", str(ROOT / "experiments" / f"{name}.py"), "--smoke", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert ("teacher, forward" in said) == taught
-    for part in ("student, forward", "losses", "backward", "optimizer", "whole step", "of the float32 peak"):
+    for part in ("student, forward", "losses", "backward", "optimizer", "full step", "of the float32 peak"):
         assert part in said

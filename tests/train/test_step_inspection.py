@@ -68,8 +68,9 @@ def test_a_gradient_that_turns_is_named_with_its_loss_and_row():
     found = first_nonfinite.find_first_nonfinite(parts, [*LOSSES, "root"])
     assert found.describe() == (
         "the gradient of the loss root became non-finite first, at layer 0 "
-        "(student/encoder/layer_0/attention_norm/bias, student/encoder/layer_0/attention_norm/scale, student/encoder/layer_0/down/bias and 13 more); every loss and "
-        "hidden state is finite. Affected rows: 1 of 8; the first one is in micro-batch 2 of 2"
+        "(student/encoder/layer_0/attention_norm/bias, student/encoder/layer_0/attention_norm/scale, "
+        "student/encoder/layer_0/down/bias and 13 more); every loss and hidden state "
+        "is finite. Affected rows: 1 of 8; the first one is in micro-batch 2 of 2"
     )
     assert found.first_row() == (1, BAD - 4)
 

@@ -106,7 +106,7 @@ def _inspect(experiment: Experiment, setup: DistillSetup, tokenizer: Tokenizer, 
         message = f"{first.describe()}, row {row} of the corpus"
     elif nonfinite_metrics:
         message = (
-            f"each row by itself is finite, but over the whole batch {', '.join(nonfinite_metrics)} is not, because a "
+            f"each row by itself is finite, but over the global batch {', '.join(nonfinite_metrics)} is not, because a "
             "sum is too large"
         )
     else:

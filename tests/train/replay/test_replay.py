@@ -276,8 +276,8 @@ def test_replay_names_the_layer_that_overflows(told, tmp_path, figures):
     status, said = command("replay", tmp_path / "run", 1)
     assert status == 0
     assert (
-        "step 1: layer 1 of the student became non-finite first; then these became non-finite: soft, hard, cosine, odd. "
-        "Affected rows: 16 of 16;" in said
+        "step 1: layer 1 of the student became non-finite first; then these became non-finite: soft, hard, cosine, "
+        "odd. Affected rows: 16 of 16;" in said
     )
     assert re.search(r"student layer 0 │ 0\.\d+ │ 0\.\d+ │ nan", said)
     assert re.search(r"student layer 1 │ \d\.\d+e\+", said)
