@@ -124,8 +124,8 @@ def _form(result: Result, path: pathlib.Path, task: str) -> TaskType:
     if missing := [name for name in BUDGET_FIELDS if name not in result["config"]]:
         raise ValueError(f"{path}: its config does not state {missing[0]}")
     stated = result["task_type"]
-    if unknown := set(stated["metrics"]) - set(metrics.METRIC_LABELS):
-        raise ValueError(f"{path}: no metric {sorted(unknown)[0]!r}: only {', '.join(metrics.METRIC_LABELS)}")
+    if unknown := set(stated["metrics"]) - set(metrics.METRIC_NAMES):
+        raise ValueError(f"{path}: no metric {sorted(unknown)[0]!r}: only {', '.join(metrics.METRIC_NAMES)}")
     try:
         return make_task_type(
             stated["head"],

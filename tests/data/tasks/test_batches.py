@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distilbert_jax.data.batches import BatchLayout
-from distilbert_jax.data.tasks.batches import TaskBatches, by_length, padded_length, stack
+from distilbert_jax.data.tasks.batches import TaskBatches, iter_longest_first, padded_length, stack_rows
 from distilbert_jax.data.tasks.task_types.base import EncodedRow
 
 
@@ -72,19 +72,19 @@ def test_a_batch_smaller_than_its_layout(batches):
 
 def test_tags_are_padded_like_tokens():
     rows = [row(length, tags=True) for length in (5, 9, 9)]
-    batch = stack(rows, np.array([0, 1]), LAYOUT, epoch=0)
+    batch = stack_rows(rows, np.array([0, 1]), LAYOUT, epoch=0)
     assert batch["labels"].shape == batch["predict_positions"].shape == (2, 4, 12)
     assert batch["prediction_weights"].sum() == 14
 
 
-def test_positions_start_anew_in_each_document():
+def test_positions_restart_in_each_document():
     one = row(6)
     one.segment_ids[3:] = 2
-    batch = stack([one], np.array([0]), LAYOUT, epoch=0)
+    batch = stack_rows([one], np.array([0]), LAYOUT, epoch=0)
     assert batch["positions"][0, 0, :6].tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_the_longest_come_first(batches):
-    chosen = np.concatenate([rows for rows, _ in by_length(batches.rows, LAYOUT)])
+    chosen = np.concatenate([rows for rows, _ in iter_longest_first(batches.rows, LAYOUT)])
     assert sorted(chosen.tolist()) == list(range(101))
     assert LENGTHS[chosen].tolist() == sorted(LENGTHS.tolist(), reverse=True)
