@@ -143,7 +143,7 @@ class TaskType(Protocol):
         """
 
     def per_example(self, examples: Sequence[Any], answers: Sequence[Any]) -> np.ndarray:
-        """Returns [examples, …]: all numbers that `compute_metrics` needs, so that a bootstrap can resample examples."""
+        """Returns [examples, …]: the numbers `compute_metrics` needs, so that a bootstrap can resample examples."""
 
     def compute_metrics(self, per_example: np.ndarray) -> dict[str, float]:
         """Returns every metric of the task in per cent, including the main metric, from what `per_example` returned."""
