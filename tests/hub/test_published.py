@@ -67,5 +67,5 @@ def test_sizes_of_files(name, parameters):
 )
 def test_published_scores(name, task_name, score, wanted, tmp_path):
     fetched(name, head=task(task_name).task_type.head)
-    got = evaluate(Pretrained(name), task(task_name), split="dev", into=tmp_path)
+    got = evaluate(Pretrained(name), task(task_name), split="dev", output_dir=tmp_path)
     assert got[score] == pytest.approx(wanted, abs=0.2)

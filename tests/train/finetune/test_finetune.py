@@ -94,7 +94,7 @@ def test_it_learns_and_says_what_it_did(whole, colors):
 
 def test_the_kept_model_is_that_of_the_best_epoch(whole, colors, tmp_path):
     _, folder, results = whole
-    got = evaluate(Pretrained(str(folder / "seed0" / "model")), colors[0], split="dev", into=tmp_path)
+    got = evaluate(Pretrained(str(folder / "seed0" / "model")), colors[0], split="dev", output_dir=tmp_path)
     assert got["accuracy"] == pytest.approx(results[0]["scores"]["dev/accuracy"])
     lines = (tmp_path / "colors-dev.tsv").read_text().splitlines()
     assert lines[0] == "index\tprediction"
