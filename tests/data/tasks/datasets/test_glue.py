@@ -111,8 +111,7 @@ def by_hand(name, y, p):
     if name == "f1":
         return 2 * both / (one + other) if one + other else 0.0
     if name == "spearman_correlation":  # ties share their mean rank
-        rank = lambda x: np.array([(x < v).sum() + ((x == v).sum() - 1) / 2 for v in x])
-        y, p = rank(y), rank(p)
+        y, p = (np.array([(x < v).sum() + ((x == v).sum() - 1) / 2 for v in x]) for x in (y, p))
     deviation = (y - y.mean(), p - p.mean())
     scale = np.sqrt((deviation[0] ** 2).sum() * (deviation[1] ** 2).sum())
     return (deviation[0] * deviation[1]).sum() / scale if scale else 0.0

@@ -35,8 +35,8 @@ def file(tmp_path, *questions, context="The cat sat on the mat."):
 
 def question(id, *answers, impossible=False):
     context = "The cat sat on the mat."
-    found = [{"text": text, "answer_start": context.find(text)} for text in answers]
-    return {"id": id, "question": "Who sat?", "answers": found} | ({"is_impossible": True} if impossible else {})
+    annotated = [{"text": text, "answer_start": context.find(text)} for text in answers]
+    return {"id": id, "question": "Who sat?", "answers": annotated} | ({"is_impossible": True} if impossible else {})
 
 
 def test_score_by_hand(tmp_path):
