@@ -44,7 +44,7 @@ def make_fill_mask(model: PretrainedModel) -> FillMaskFunction:
             ids, segment_ids=segment_ids, positions=compute_positions(segment_ids), predict_positions=position
         )
         outputs: Any = model.module.apply({"params": params}, batch)
-        return outputs.logits.dense()[0, 0]
+        return outputs.logits.to_dense()[0, 0]
 
     def predict(ids: np.ndarray, position: int) -> Array:
         if len(ids) > length:
