@@ -119,7 +119,7 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
             dataclasses.replace(load_experiment(ROOT / "experiments/quickstart.py"), name=name)
         task = registry.Task(name="mine", task_type=ChoiceSelection(), read=list)
         with pytest.raises(ValueError, match="--split .* cannot name a file"):
-            evaluate(Pretrained(str(bert_folder)), task, split=name, into=tmp_path)
+            evaluate(Pretrained(str(bert_folder)), task, split=name, output_dir=tmp_path)
     for name in ("../train-00001", "/train-00001", "train-00001/../../x", "other-00001", "train-1", "train-00001\n"):
         tried += 1
         shutil.rmtree(tmp_path / "corpus", ignore_errors=True)

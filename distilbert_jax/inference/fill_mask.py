@@ -1,4 +1,4 @@
-"""A model's best words for a gap in a sentence."""
+"""Fill-mask inference: the most probable words for a masked token."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.types import Batch
 
-MAX_TOKENS = 128  # of the compiled row; shorter texts are padded
+MAX_TEXT_TOKENS = 128  # length of the compiled row; shorter texts are padded
 
 EXAMPLE_SENTENCES = (
     "The function returns a list of [MASK].",
@@ -22,41 +22,62 @@ EXAMPLE_SENTENCES = (
 )
 
 FillMaskFunction = Callable[[np.ndarray, int], Float[Array, " v"]]
+"""(token ids of one text, position) -> logits of every token of the vocabulary at this position."""
 
 
 def make_fill_mask(model: PretrainedModel) -> FillMaskFunction:
-    """A compiled function (ids of one text, place) -> the scores of every word there."""
+    """Returns a jitted function that computes the logits at one position of one text.
+
+    Args:
+        model: a model with a masked language modeling head.
+
+    Returns:
+        The function. It raises ValueError for a text of more than 128 tokens, or of more tokens than the model has
+        positions.
+    """
     params = jax.tree.map(jnp.asarray, model.params)
-    length = min(MAX_TOKENS, model.config.max_positions)
+    length = min(MAX_TEXT_TOKENS, model.config.max_positions)
 
     @jax.jit
-    def scores(ids: Array, segments: Array, at: Array) -> Array:
+    def forward(ids: Array, segment_ids: Array, position: Array) -> Array:
         batch = Batch.from_tokens(
-            ids, segment_ids=segments, positions=compute_positions(segments), predict_positions=at
+            ids, segment_ids=segment_ids, positions=compute_positions(segment_ids), predict_positions=position
         )
         outputs: Any = model.module.apply({"params": params}, batch)
         return outputs.logits.to_dense()[0, 0]
 
-    def run(ids: np.ndarray, at: int) -> Array:
+    def predict(ids: np.ndarray, position: int) -> Array:
         if len(ids) > length:
-            raise ValueError(f"a text of {len(ids)} tokens is too long: the model reads {length}")
+            raise ValueError(f"the text has {len(ids)} tokens, but at most {length} are allowed; shorten it")
         padded = np.zeros((2, 1, length), np.int32)
         padded[0, 0, : len(ids)], padded[1, 0, : len(ids)] = ids, 1
-        return scores(padded[0], padded[1], np.array([[at]]))
+        return forward(padded[0], padded[1], np.array([[position]]))
 
-    return run
+    return predict
 
 
 def fill_mask(
     predict: FillMaskFunction, tokenizer: Tokenizer, sentence: str, *, count: int = 5
 ) -> list[tuple[str, float]]:
-    """The most probable words for the one gap of `sentence`, with their probabilities. ValueError unless it has one."""
+    """Returns the most probable words for the masked token of a sentence.
+
+    Args:
+        predict: what `make_fill_mask` returned.
+        tokenizer: the model's tokenizer.
+        sentence: a text that contains the mask token once, such as "He opened the [MASK].".
+        count: how many words to return.
+
+    Returns:
+        (word, probability), the most probable first.
+
+    Raises:
+        ValueError: the sentence does not contain exactly one mask token, or it is too long.
+    """
     ids = np.array(tokenizer.backend.encode(sentence).ids)
-    places = np.flatnonzero(ids == tokenizer.mask_id)
-    if len(places) != 1:
-        raise ValueError(
-            f"{sentence!r} has {len(places)} gaps; write one as {tokenizer.backend.id_to_token(tokenizer.mask_id)}"
-        )
-    probabilities = np.asarray(jax.nn.softmax(predict(ids, int(places[0]))))
+    masked = np.flatnonzero(ids == tokenizer.mask_id)
+    if len(masked) != 1:
+        mask_token = tokenizer.backend.id_to_token(tokenizer.mask_id)
+        raise ValueError(f"{sentence!r} contains {len(masked)} mask tokens; write {mask_token} exactly once")
+    probabilities = np.asarray(jax.nn.softmax(predict(ids, int(masked[0]))))
     order = np.argsort(-probabilities)[:count]
     return [(str(tokenizer.backend.id_to_token(int(i))), float(probabilities[i])) for i in order]

@@ -1,4 +1,4 @@
-"""A model with any head asked in Python: texts in, scores out."""
+"""Inference from Python with any task head: texts in, logits out."""
 
 from typing import Any
 
@@ -12,35 +12,48 @@ from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 
+MAX_BATCH_ROWS = 32
+
 
 def predict_logits(model: PretrainedModel, *examples: Any) -> list[np.ndarray]:
-    """The head's raw scores of each example, by what the head is for:
+    """Returns the logits of the model's head for each example.
 
-    - sequence_classification: a text or a pair of texts -> [1 v], v classes, or a number;
-    - token_classification: a list of words -> [t v], a row a token, [CLS] and [SEP] included;
-    - question_answering: (question, paragraph) -> [2 t], of every token as the first and the last of the answer; of the
-      first window where the paragraph is longer than the model's positions;
-    - multiple_choice: (text, list of choices) -> [1 c].
+    The form of an example and the shape of its logits depend on the head:
 
-    ValueError for a model without such a head; `evaluate.words` asks the masked-word head.
+    - sequence_classification: a text or a pair of texts -> [1 v] for v classes, or v = 1 for a number;
+    - token_classification: a list of words -> [t v], one row for each token, including [CLS] and [SEP];
+    - question_answering: (question, paragraph) -> [2 t], each token as the first and the last of the answer. If the
+      paragraph is longer than the model's positions, these are the logits of its first window;
+    - multiple_choice: (text, list of choices) -> [1 c] for c choices.
+
+    Args:
+        model: a model that was loaded with such a head.
+        examples: the examples.
+
+    Raises:
+        ValueError: the model has no such head. For masked words, use `inference.fill_mask`.
     """
-    form, mesh = make_task_type(model.head, labels=model.head_config.labels), make_mesh()
+    task_type, mesh = make_task_type(model.head, labels=model.head_config.labels), make_mesh()
     if not model.has_head:
-        raise ValueError(f"{model.folder} has no {model.head} head")
-    asked = [_example(model.head, example) for example in examples]
-    rows = form.encode(asked, TaskTokenizer(tokenizer=model.tokenizer, max_length=model.config.max_positions)).rows
+        raise ValueError(f"{model.folder} has no {model.head} head; load a model that was fine-tuned with this head")
+    parsed = [_parse_example(model.head, example) for example in examples]
+    task_tokenizer = TaskTokenizer(tokenizer=model.tokenizer, max_length=model.config.max_positions)
+    rows = task_type.encode(parsed, task_tokenizer).rows
     apply: Any = model.module.apply
-    layout = BatchLayout(accumulation=1, rows=-(-min(len(rows), 32) // mesh.size) * mesh.size)
-    found = predict_rows(make_predict_step(apply, mesh), model.params, rows, layout=layout, mesh=mesh, label="asking")
-    first = {row.example: i for i, row in reversed(list(enumerate(rows)))}
-    return [found[first[number]] for number in range(len(asked))]
+    # A batch needs a multiple of the number of devices; missing rows are empty.
+    layout = BatchLayout(accumulation=1, rows=-(-min(len(rows), MAX_BATCH_ROWS) // mesh.size) * mesh.size)
+    predict_step = make_predict_step(apply, mesh)
+    logits = predict_rows(predict_step, model.params, rows, layout=layout, mesh=mesh, label="predicting")
+    first_rows = {row.example: i for i, row in reversed(list(enumerate(rows)))}
+    return [logits[first_rows[number]] for number in range(len(parsed))]
 
 
-def _example(head: str, given: Any) -> Any:
+def _parse_example(head: str, example: Any) -> Any:
+    """Returns the example as the task type of the head takes it, without a label."""
     if head == "sequence_classification":
-        return Example(id="", texts=(given,) if isinstance(given, str) else tuple(given), label=None)
+        return Example(id="", texts=(example,) if isinstance(example, str) else tuple(example), label=None)
     if head == "token_classification":
-        return TaggedSentence(words=tuple(given), tags=())
+        return TaggedSentence(words=tuple(example), tags=())
     if head == "question_answering":
-        return SpanQuestion(id="", question=given[0], context=given[1], has_label=False)
-    return ChoiceQuestion(first=given[0], choices=tuple(given[1]), label=None)
+        return SpanQuestion(id="", question=example[0], context=example[1], has_label=False)
+    return ChoiceQuestion(first=example[0], choices=tuple(example[1]), label=None)

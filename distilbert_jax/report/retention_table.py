@@ -1,4 +1,7 @@
-"""The retention table as Markdown, LaTeX, JSON and a picture."""
+"""The results of fine-tuning as tables: scores for each task, and the retention table.
+
+The retention table is written as Markdown, LaTeX, JSON and a plot.
+"""
 
 import dataclasses
 import pathlib
@@ -11,13 +14,19 @@ from rich.table import Table
 
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.config.finetune import BUDGET_FIELDS
-from distilbert_jax.evaluate.retention import Results, Retention, compute_retention, load_results, mean_and_std
+from distilbert_jax.evaluate.retention import (
+    ModelTaskResults,
+    Retention,
+    compute_retention,
+    format_mean_and_std,
+    load_results,
+)
 from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console
 from distilbert_jax.performance.latency import make_single_text_call, measure_latencies
 
-PAPER = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
+PAPER_SCORES = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
     "BERT-base": {
         "cola": 56.3, "mnli": 84.7, "mrpc": 88.6, "qnli": 91.8, "qqp": 89.6, "rte": 69.3, "sst2": 92.7, "stsb": 89.0,
         "wnli": 53.5, "imdb": 93.46, "squad": 88.5,
@@ -27,143 +36,170 @@ PAPER = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
         "wnli": 56.3, "imdb": 92.82, "squad": 85.8,
     },
 }  # fmt: skip
-CLAIM = 97.0  # per cent: written only where the lower bound holds
+CLAIMED_PERCENT = 97.0  # a student's note claims this only if the lower bound of its interval reaches it
 
 
 def show_finetuning_results(results: Sequence[Mapping[str, Any]]) -> None:
-    """Mean and standard deviation over the seeds of each task, as fine-tuning gave them."""
+    """Prints the mean and standard deviation over seeds for each task.
+
+    Args:
+        results: the contents of the seedN.json files, for any number of tasks and seeds.
+    """
     table = Table("task", "score", "seeds", "best epochs")
     for task in dict.fromkeys(result["task"] for result in results):
-        of_task = [result for result in results if result["task"] == task]
+        seed_results = [result for result in results if result["task"] == task]
         table.add_row(
             task,
-            mean_and_std([result["main_score"] for result in of_task]),
-            str(len(of_task)),
-            ", ".join(str(result["best_epoch"]) for result in of_task),
+            format_mean_and_std([result["main_score"] for result in seed_results]),
+            str(len(seed_results)),
+            ", ".join(str(result["best_epoch"]) for result in seed_results),
         )
     console.print(table)
 
 
 def write_retention(
-    named: Mapping[str, pathlib.Path], into: pathlib.Path, *, tasks: Sequence[str] | None = None
+    folders: Mapping[str, pathlib.Path], output_dir: pathlib.Path, *, tasks: Sequence[str] | None = None
 ) -> Retention:
-    """Compares the results in some folders, the teacher's first, and writes retention.md, .tex, .json and .png. All
-    their tasks have to be the same, or those that are named.
+    """Compares fine-tuned models, prints the table, and writes retention.md, .tex, .json and .png.
+
+    Args:
+        folders: {model: folder that `finetune` wrote}; the teacher comes first.
+        output_dir: the folder for the four files.
+        tasks: the names of the tasks to compare; None compares all, which have to be the same for all models.
+
+    Raises:
+        ValueError: results are missing or damaged, or the models were not fine-tuned alike.
     """
-    results = {name: load_results(folder, tasks) for name, folder in named.items()}
-    retention = dataclasses.replace(compute_retention(results), milliseconds=_time(results, named))
-    into.mkdir(parents=True, exist_ok=True)
-    text = markdown(retention)
-    (into / "retention.md").write_text(text, encoding="utf-8")
-    (into / "retention.tex").write_text(latex(retention), encoding="utf-8")
-    files.write_json(into / "retention.json", as_json(retention))
-    draw(retention, into / "retention.png")
+    results = {name: load_results(folder, tasks) for name, folder in folders.items()}
+    retention = dataclasses.replace(compute_retention(results), milliseconds=_measure_latencies(results, folders))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    text = format_markdown(retention)
+    (output_dir / "retention.md").write_text(text, encoding="utf-8")
+    (output_dir / "retention.tex").write_text(format_latex(retention), encoding="utf-8")
+    files.write_json(output_dir / "retention.json", to_json(retention))
+    draw_retention(retention, output_dir / "retention.png")
     console.print(text, markup=False)
-    console.print(f"written to {into}/retention.md, .tex, .json and .png", markup=False)
+    console.print(f"written to {output_dir}/retention.md, .tex, .json and .png", markup=False)
     return retention
 
 
-def cells(retention: Retention) -> list[list[str]]:
-    """The table: a header, then a row a model; a mean ± standard deviation over seeds a task."""
-    students = tuple(retention.kept)
+def make_table_rows(retention: Retention) -> list[list[str]]:
+    """Returns the cells of the table: a header, then one row for each model, ratio, baseline and published model.
+
+    A cell of a model and a task has mean ± standard deviation over seeds.
+    """
+    students = tuple(retention.ratios)
     rows = [
         [
             "model",
             "parameters",
-            _latency(),
+            f"latency, 1 text of 128 tokens, {jax.default_backend()}",
             *retention.tasks,
             "macro",
-            "kept of the macro",
-            "kept above the commonest answer",
+            "macro retained",
+            "retained above the majority baseline",
         ]
     ]
-    for name, of_model in retention.results.items():
-        means = [statistics.mean(results.main_scores) for results in of_model.values()]
+    for name, model_results in retention.results.items():
+        means = [statistics.mean(results.main_scores) for results in model_results.values()]
         rows.append(
             [
                 name,
-                f"{max(results.parameters for results in of_model.values()):,}",
+                f"{max(results.parameters for results in model_results.values()):,}",
                 f"{retention.milliseconds[name]:.1f} ms" if name in retention.milliseconds else "",
-                *(mean_and_std(of_model[task].main_scores) for task in retention.tasks),
+                *(format_mean_and_std(model_results[task].main_scores) for task in retention.tasks),
                 f"{statistics.mean(means):.2f}",
-                str(retention.kept[name]["macro"]) if name in students else "",
-                str(retention.kept_above_floor[name]) if name in students else "",
+                str(retention.ratios[name]["macro"]) if name in students else "",
+                str(retention.ratios_above_baseline[name]) if name in students else "",
             ]
         )
     for name in students:
         rows.append(
-            [f"{name}: kept", "", "", *(str(retention.kept[name][task]) for task in retention.tasks), "", "", ""]
+            [f"{name}: retained", "", "", *(str(retention.ratios[name][task]) for task in retention.tasks), "", "", ""]
         )
-    floor = [f"{retention.majority_baseline[task]:.2f}" for task in retention.tasks]
-    rows.append(
-        ["commonest answer", "", "", *floor, f"{statistics.mean(retention.majority_baseline.values()):.2f}", "", ""]
-    )
-    for name, scores in PAPER.items():
+    baselines = [f"{retention.majority_baseline[task]:.2f}" for task in retention.tasks]
+    mean_baseline = f"{statistics.mean(retention.majority_baseline.values()):.2f}"
+    rows.append(["majority baseline", "", "", *baselines, mean_baseline, "", ""])
+    for name, scores in PAPER_SCORES.items():
         if any(task in scores for task in retention.tasks):
-            paper = [f"{scores[task]}" if task in scores else "" for task in retention.tasks]
-            rows.append([f"paper: {name}", "", "", *paper, "", "", ""])
+            published = [f"{scores[task]}" if task in scores else "" for task in retention.tasks]
+            rows.append([f"paper: {name}", "", "", *published, "", "", ""])
     return rows
 
 
-def notes(retention: Retention) -> list[str]:
-    """What has to be said beside the table."""
+def make_notes(retention: Retention) -> list[str]:
+    """Returns the paragraphs below the table: what the numbers are, the settings, and what may be claimed."""
     first = next(iter(retention.results.values()))
     seeds = sorted(
-        {len(results.main_scores) for of_model in retention.results.values() for results in of_model.values()}
+        {len(results.main_scores) for model_results in retention.results.values() for results in model_results.values()}
     )
-    lines = [
-        f"Dev scores, the epoch that is best on dev; mean ± sd over {' or '.join(map(str, seeds))} seeds, "
-        "never the best of them. "
-        "Kept: per cent of the teacher's score, with a 95 % interval (paired bootstrap over seeds and examples).",
-        "One setting a task, the same for every model; no search. "
-        + "; ".join(
-            f"{task}: {results.sizes['train']:,} training examples, {_format_budget(retention.budget[task])}"
-            for task, results in first.items()
-        )
-        + ".",
+    budgets = "; ".join(
+        f"{task}: {results.sizes['train']:,} training examples, {_format_budget(retention.budget[task])}"
+        for task, results in first.items()
+    )
+    notes = [
+        "Scores are those of the dev split after the epoch that is best on dev: mean ± standard deviation over "
+        f"{' or '.join(map(str, seeds))} seeds, never the best seed. "
+        "Retained is the score in per cent of the teacher's score, with a 95 % interval (paired bootstrap over seeds "
+        "and examples).",
+        f"Each task has one setting, the same for every model, without a search. {budgets}.",
     ]
-    for name, kept in retention.kept.items():
-        if kept["macro"].low >= CLAIM:
-            lines.append(f"{name} keeps ≥ {CLAIM:.0f} %: the lower bound is {kept['macro'].low:.1f} %.")
-    if any(row[0].startswith("paper: ") for row in cells(retention)):
-        lines.append("Rows marked paper are those of Sanh et al. (2019): other models and data, for reference only.")
-    return lines
+    for name, ratios in retention.ratios.items():
+        if ratios["macro"].low >= CLAIMED_PERCENT:
+            notes.append(f"{name} retains ≥ {CLAIMED_PERCENT:.0f} %: the lower bound is {ratios['macro'].low:.1f} %.")
+    if any(row[0].startswith("paper: ") for row in make_table_rows(retention)):
+        notes.append(
+            "Rows marked paper are those of Sanh et al. (2019). Their models and data are different, so they are for "
+            "reference only."
+        )
+    return notes
 
 
-def markdown(retention: Retention) -> str:
-    header, *rows = cells(retention)
+def format_markdown(retention: Retention) -> str:
+    """Returns the table and its notes as Markdown."""
+    header, *rows = make_table_rows(retention)
     lines = [header, ["---"] * len(header), *rows]
     table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return table + "\n\n" + "\n\n".join(notes(retention)) + "\n"
+    return table + "\n\n" + "\n\n".join(make_notes(retention)) + "\n"
 
 
-def latex(retention: Retention) -> str:
-    r"""A tabular for \usepackage{booktabs}."""
-    escape = lambda text: text.replace("%", r"\%").replace("_", r"\_").replace("±", r"$\pm$").replace("≥", r"$\geq$")
-    header, *rows = [[escape(cell) for cell in row] for row in cells(retention)]
+def format_latex(retention: Retention) -> str:
+    r"""Returns the table as a tabular for \usepackage{booktabs}, with its notes as comments."""
+
+    def escape(text: str) -> str:
+        return text.replace("%", r"\%").replace("_", r"\_").replace("±", r"$\pm$").replace("≥", r"$\geq$")
+
+    header, *rows = [[escape(cell) for cell in row] for row in make_table_rows(retention)]
     body = " \\\\\n".join(" & ".join(row) for row in rows)
+    notes = "".join(f"% {escape(note)}\n" for note in make_notes(retention))
     return (
         f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}\n\\toprule\n{' & '.join(header)} \\\\\n\\midrule\n"
-        f"{body} \\\\\n\\bottomrule\n\\end{{tabular}}\n" + "".join(f"% {escape(line)}\n" for line in notes(retention))
+        f"{body} \\\\\n\\bottomrule\n\\end{{tabular}}\n{notes}"
     )
 
 
-def as_json(retention: Retention) -> dict[str, Any]:
+def to_json(retention: Retention) -> dict[str, Any]:
+    """Returns the content of retention.json."""
     return {
         "scores": {
-            name: {task: list(results.main_scores) for task, results in of_model.items()}
-            for name, of_model in retention.results.items()
+            name: {task: list(results.main_scores) for task, results in model_results.items()}
+            for name, model_results in retention.results.items()
         },
-        "kept": {name: {task: dataclasses.asdict(k) for task, k in of.items()} for name, of in retention.kept.items()},
-        "kept_above_commonest_answer": {name: dataclasses.asdict(k) for name, k in retention.kept_above_floor.items()},
+        "kept": {
+            name: {task: dataclasses.asdict(ratio) for task, ratio in ratios.items()}
+            for name, ratios in retention.ratios.items()
+        },
+        "kept_above_commonest_answer": {
+            name: dataclasses.asdict(ratio) for name, ratio in retention.ratios_above_baseline.items()
+        },
         "commonest_answer": dict(retention.majority_baseline),
         "milliseconds": dict(retention.milliseconds),
         "budget": {task: dict(settings) for task, settings in retention.budget.items()},
     }
 
 
-def draw(retention: Retention, path: pathlib.Path) -> None:
-    """Per cent kept of each task, with its interval."""
+def draw_retention(retention: Retention, path: pathlib.Path) -> None:
+    """Draws the ratio of each student on each task with its interval, as a PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -171,13 +207,13 @@ def draw(retention: Retention, path: pathlib.Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
     names = [*retention.tasks, "macro"]
-    for number, (student, kept) in enumerate(retention.kept.items()):
-        at = [i + 0.15 * (number - (len(retention.kept) - 1) / 2) for i in range(len(names))]
-        middle = [kept[name].percent for name in names]
-        reach = [[kept[n].percent - kept[n].low for n in names], [kept[n].high - kept[n].percent for n in names]]
-        axes.errorbar(
-            at, middle, yerr=[[max(0.0, x) for x in side] for side in reach], fmt="o", capsize=3, label=student
-        )
+    for number, (student, ratios) in enumerate(retention.ratios.items()):
+        # Students are shifted sideways so that their intervals do not overlap.
+        x = [i + 0.15 * (number - (len(retention.ratios) - 1) / 2) for i in range(len(names))]
+        percent = [ratios[name].percent for name in names]
+        below = [max(0.0, ratios[name].percent - ratios[name].low) for name in names]
+        above = [max(0.0, ratios[name].high - ratios[name].percent) for name in names]
+        axes.errorbar(x, percent, yerr=[below, above], fmt="o", capsize=3, label=student)
     axes.axhline(100, color="0.5", linewidth=1)
     axes.set(xticks=range(len(names)), xticklabels=names, ylabel="per cent of the teacher's score")
     axes.legend(frameon=False)
@@ -186,17 +222,19 @@ def draw(retention: Retention, path: pathlib.Path) -> None:
     pyplot.close(figure)
 
 
-def _latency() -> str:
-    return f"latency, 1 text of 128 tokens, {jax.default_backend()}"
+def _measure_latencies(
+    results: Mapping[str, Mapping[str, ModelTaskResults]], folders: Mapping[str, pathlib.Path]
+) -> dict[str, float]:
+    """Measures the latency of one text, in milliseconds, with the model of the first task and seed.
 
-
-def _time(results: Mapping[str, Mapping[str, Results]], named: Mapping[str, pathlib.Path]) -> dict[str, float]:
-    """Milliseconds of each model whose weights are still there, on the first task, taking turns."""
-    task, of_task = next(iter(next(iter(results.values())).items()))
-    folders = {name: folder / task / "seed0" / "model" for name, folder in named.items()}
+    The models take turns, so that a change in the load of the machine affects all of them. Models whose weights are no
+    longer in their folder are left out.
+    """
+    task, task_results = next(iter(next(iter(results.values())).items()))
+    model_folders = {name: folder / task / "seed0" / "model" for name, folder in folders.items()}
     models = {
-        name: load_pretrained(Pretrained(str(folder)), head=of_task.form.head)
-        for name, folder in folders.items()
+        name: load_pretrained(Pretrained(str(folder)), head=task_results.task_type.head)
+        for name, folder in model_folders.items()
         if folder.is_dir()
     }
     return dict(
@@ -205,5 +243,5 @@ def _time(results: Mapping[str, Mapping[str, Results]], named: Mapping[str, path
 
 
 def _format_budget(settings: Mapping[str, Any]) -> str:
-    """Formats the settings that the table states, such as "epochs 3, batch 32"."""
+    """Returns the settings that the notes state, such as "epochs 3, batch_size 32"."""
     return ", ".join(f"{path.split('.')[-1]} {settings[path]}" for path in BUDGET_FIELDS)

@@ -1,4 +1,7 @@
-"""What a run came to: teacher beside student in one table, their words for a gap, and a picture of the losses."""
+"""The report of a finished run.
+
+It shows student and teacher in one table, their words for masked tokens, and a plot of the losses.
+"""
 
 import functools
 import pathlib
@@ -48,12 +51,19 @@ TEACHER_KEYS = (
 
 
 def show_report(folder: pathlib.Path) -> None:
-    """Prints the report of a finished run, and draws `losses.png` in its folder. ValueError where the run has not
-    come to its end, or where another version of the package wrote it.
+    """Prints the report of a finished run, and draws `losses.png` in its folder.
+
+    Args:
+        folder: the folder of the run.
+
+    Raises:
+        ValueError: the run has not finished, or another version of the package wrote it.
     """
     path = folder / "results.json"
     if not path.is_file():
-        raise ValueError(f"{folder} is not the folder of a finished run: it has no results.json")
+        raise ValueError(
+            f"{folder} is not the folder of a finished run: it has no results.json; run distill to the end first"
+        )
     check_run_format(folder)
     results = read_results(path)
     models = {"student": load_pretrained(Pretrained(str(folder / "export")))}
@@ -63,57 +73,72 @@ def show_report(folder: pathlib.Path) -> None:
                 Pretrained(results["teacher"]["folder"], revision=results["teacher"]["revision"])
             )
         } | models
-    asked = {name: make_fill_mask(model) for name, model in models.items()}
-    text = np.ones(8, int)  # padded: the length makes no difference
-    milliseconds = measure_latencies([functools.partial(one, text, 1) for one in asked.values()])
-    console.print(_table(models, results["final"], dict(zip(models, milliseconds, strict=True))))
+    predict = {name: make_fill_mask(model) for name, model in models.items()}
+    # Every text is padded to the same length, so which tokens are timed makes no difference.
+    text = np.ones(8, int)
+    milliseconds = measure_latencies([functools.partial(function, text, 1) for function in predict.values()])
+    console.print(_make_table(models, results["final"], dict(zip(models, milliseconds, strict=True))))
     for sentence in EXAMPLE_SENTENCES:
         console.print(sentence, markup=False)
         for name, model in models.items():
-            best = fill_mask(asked[name], model.tokenizer, sentence)
-            console.print(f"  {name:8} " + "  ".join(f"{word} {share:.0%}" for word, share in best), markup=False)
-    draw(folder)
+            words = fill_mask(predict[name], model.tokenizer, sentence)
+            console.print(
+                f"  {name:8} " + "  ".join(f"{word} {probability:.0%}" for word, probability in words), markup=False
+            )
+    draw_losses(folder)
     export = folder / "export"
     console.print(
-        f"\nlosses drawn in {folder / 'losses.png'}; the student is in {export}. In transformers:", markup=False
+        f"\nThe losses are drawn in {folder / 'losses.png'}. The student is in {export}. To use it with Transformers:",
+        markup=False,
     )
-    load = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{EXAMPLE_SENTENCES[0]}"))'
-    console.print(f"  python -c '{load}'", markup=False)
+    code = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{EXAMPLE_SENTENCES[0]}"))'
+    console.print(f"  python -c '{code}'", markup=False)
 
 
 def read_results(path: pathlib.Path) -> RunResults:
-    """Returns the results.json of a run. Raises ValueError if it is damaged."""
+    """Returns the content of results.json. Raises ValueError if it is damaged or lacks a number."""
     results: RunResults = untrusted.read_json(path, RunResults)
     needed = STUDENT_KEYS + (TEACHER_KEYS if results["teacher"] else ())
     if missing := [key.name for key in needed if key.name not in results["final"]]:
-        raise ValueError(f"{path}: final does not state {missing[0]!r}")
+        raise ValueError(f"{path}: final does not state {missing[0]!r}; run distill again")
     return results
 
 
-def _table(
+def _make_table(
     models: Mapping[str, PretrainedModel], final: Mapping[str, float], milliseconds: Mapping[str, float]
 ) -> Table:
+    """Returns the table with one column for each model.
+
+    Args:
+        models: {role: model}.
+        final: the final evaluation in results.json.
+        milliseconds: {role: latency of one text}.
+    """
     title = f"{final[log_keys.MASKED_TOKENS.name]:,.0f} masked tokens of held-out rows"
     table = Table("", *models, title=title, title_justify="left")
     accuracy = {"student": log_keys.ACCURACY, "teacher": log_keys.TEACHER_ACCURACY}
     perplexity = {"student": log_keys.PERPLEXITY, "teacher": log_keys.TEACHER_PERPLEXITY}
 
     def format_fraction(key: log_keys.LogKey) -> str:
+        """Returns a fraction and its standard error in per cent."""
         return f"{final[key.name]:.2%} ± {final[log_keys.STDERR[key].name]:.2%}"
 
-    row = lambda label, cell: table.add_row(label, *(cell(name) for name in models))
-    row("parameters", lambda name: f"{count_parameters(models[name].params):,}")
-    row("accuracy", lambda name: format_fraction(accuracy[name]))
-    row("perplexity", lambda name: f"{final[perplexity[name].name]:.1f}")
+    table.add_row("parameters", *(f"{count_parameters(model.params):,}" for model in models.values()))
+    table.add_row("accuracy", *(format_fraction(accuracy[role]) for role in models))
+    table.add_row("perplexity", *(f"{final[perplexity[role].name]:.1f}" for role in models))
     if "teacher" in models:
         agreement = format_fraction(log_keys.TEACHER_AGREEMENT)
-        row("top-1 agreement", lambda name: "" if name == "teacher" else agreement)
-    row(f"latency, 1 text, {jax.default_backend()}", lambda name: f"{milliseconds[name]:.1f} ms")
+        table.add_row("top-1 agreement", *("" if role == "teacher" else agreement for role in models))
+    table.add_row(f"latency, 1 text, {jax.default_backend()}", *(f"{milliseconds[role]:.1f} ms" for role in models))
     return table
 
 
-def draw(folder: pathlib.Path) -> None:
-    """The losses of the training rows, and the accuracy on held-out ones, over the steps."""
+def draw_losses(folder: pathlib.Path) -> None:
+    """Draws the training losses and the held-out accuracy of a run over its steps, as `losses.png` in its folder.
+
+    Raises:
+        ValueError: the log has no training steps or no evaluations.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -121,14 +146,17 @@ def draw(folder: pathlib.Path) -> None:
 
     trained, evaluated = metrics_log.read_log(folder, "train"), metrics_log.read_log(folder, "eval")
     if not trained or not evaluated:
-        raise ValueError(f"{folder / 'log.jsonl'} has no losses, or no measurements, to draw")
+        raise ValueError(
+            f"{folder / 'log.jsonl'} has {len(trained)} training entries and {len(evaluated)} evaluations; one of "
+            "each at least is needed to draw the losses"
+        )
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for name in trained[-1]:
-        if of_loss := log_keys.LOSS_MEAN.match(name):
+        if match := log_keys.LOSS_MEAN.match(name):
             left.plot(
                 [entry["step"] for entry in trained],
                 [entry.get(name, np.nan) for entry in trained],
-                label=of_loss["loss"],
+                label=match["loss"],
                 linewidth=1,
             )
     left.set(xlabel="step", title="losses, training rows", yscale="log")

@@ -355,9 +355,9 @@ def test_prepare_alone(run, tmp_path, bert_folder):
 
 TASKS = {
     "no folder": ("codah", "--task codah=FOLDER"),
-    "a folder that is not there": ("sst2=nowhere", "no such folder: nowhere"),
-    "a folder without the files": ("sst2=.", "no train.tsv"),
-    "a task of one's own without files": ("mine=.", "neither train.csv nor train.jsonl"),
+    "a folder that is not there": ("sst2=nowhere", "the folder nowhere does not exist; write --task sst2=FOLDER"),
+    "a folder without the files": ("sst2=.", "has no file train.tsv"),
+    "a task of one's own without files": ("mine=.", "contains neither train.csv nor train.jsonl"),
 }
 
 

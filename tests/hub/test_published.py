@@ -68,5 +68,5 @@ def test_sizes_of_files(name, parameters):
 )
 def test_published_scores(name, task_name, metric, expected, tmp_path):
     download_model(name, head=download_task(task_name).task_type.head)
-    scores = evaluate(Pretrained(name), download_task(task_name), split="dev", into=tmp_path)
+    scores = evaluate(Pretrained(name), download_task(task_name), split="dev", output_dir=tmp_path)
     assert scores[metric] == pytest.approx(expected, abs=0.2)

@@ -1,4 +1,4 @@
-"""Texts in, scores out: as transformers answers them with its own tokenizer."""
+"""Logits of texts equal those of Transformers with its own tokenizer."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tests.torch.test_heads import AUTO, both
 
 PAIR = ("the old dog sees a cat", "a small bird in the tree")
 WORDS = ["The", "bird", "xyz", "sleeps"]
-ASKED = {  # case: (what we are asked, what their tokenizer is given, their logits as our scores)
+EXAMPLES = {  # case: (our example, arguments of the Hub tokenizer, their output in the shape of our logits)
     "one class": (PAIR, dict(text=PAIR[0], text_pair=PAIR[1]), lambda out: out.logits),
     "several classes": (PAIR[0], dict(text=PAIR[0]), lambda out: out.logits),
     "a number": (PAIR[1], dict(text=PAIR[1]), lambda out: out.logits),
@@ -28,51 +28,51 @@ ASKED = {  # case: (what we are asked, what their tokenizer is given, their logi
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
-@pytest.mark.parametrize("case", ASKED)
-def test_scores(family, case, tmp_path):
-    theirs, ours = both(family, case)
-    folder = write(theirs, tmp_path)
-    asked, given, as_scores = ASKED[case]
-    got = distilbert_jax.predict_logits(distilbert_jax.load_pretrained(Pretrained(str(folder)), head=ours.head), asked)[
-        0
-    ]
-    inputs = transformers.AutoTokenizer.from_pretrained(folder)(**given, return_tensors="pt")
+@pytest.mark.parametrize("case", EXAMPLES)
+def test_logits(family, case, tmp_path):
+    hub_model, our_model = both(family, case)
+    folder = write(hub_model, tmp_path)
+    example, tokenizer_arguments, to_logits = EXAMPLES[case]
+    actual = distilbert_jax.predict_logits(
+        distilbert_jax.load_pretrained(Pretrained(str(folder)), head=our_model.head), example
+    )[0]
+    inputs = transformers.AutoTokenizer.from_pretrained(folder)(**tokenizer_arguments, return_tensors="pt")
     if family == "distilbert":
         inputs.pop("token_type_ids", None)
     if case == "a choice":
         inputs = {name: x[None] for name, x in inputs.items()}
     with torch.no_grad():
-        np.testing.assert_allclose(got, as_scores(theirs(**inputs)).numpy(), **EVERY)
+        np.testing.assert_allclose(actual, to_logits(hub_model(**inputs)).numpy(), **EVERY)
 
 
-def test_each_head_is_one_of_ours():
-    assert {both("bert", case)[1].head for case in ASKED} == set(AUTO)
+def test_every_head_is_covered():
+    assert {both("bert", case)[1].head for case in EXAMPLES} == set(AUTO)
 
 
 def test_several_examples_of_different_lengths(tmp_path):
-    theirs, ours = both("distilbert", "a span")
-    model = distilbert_jax.load_pretrained(Pretrained(str(write(theirs, tmp_path))), head=ours.head)
+    hub_model, our_model = both("distilbert", "a span")
+    model = distilbert_jax.load_pretrained(Pretrained(str(write(hub_model, tmp_path))), head=our_model.head)
     together = distilbert_jax.predict_logits(model, PAIR, ("who", "a cat"))
     assert together[0].shape[1] > together[1].shape[1]
     np.testing.assert_allclose(together[1], distilbert_jax.predict_logits(model, ("who", "a cat"))[0], **EVERY)
 
 
 def test_a_model_without_the_head(tmp_path):
-    theirs, _ = both("distilbert", "a span")
-    folder = write(theirs, tmp_path)
+    hub_model, _ = both("distilbert", "a span")
+    folder = write(hub_model, tmp_path)
     with pytest.raises(ValueError, match="no task has the head masked_lm: choose one of sequence_classification"):
         distilbert_jax.predict_logits(distilbert_jax.load_pretrained(Pretrained(str(folder))), "a")
 
 
 @pytest.mark.parametrize("lengths", [(30, 0), (30, 4), (4, 30), (20, 21), (21, 20), (6, 6)])
-def test_what_is_too_long_is_cut_as_transformers_cuts(lengths, tmp_path):
-    theirs, ours = both("bert", "one class")
+def test_long_texts_are_truncated_as_in_transformers(lengths, tmp_path):
+    hub_model, our_model = both("bert", "one class")
     first, second = ("a cat " * 20).split()[: lengths[0]], ("the dog " * 20).split()[: lengths[1]]
     texts = (" ".join(first), *([" ".join(second)] if second else []))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(write(theirs, tmp_path))
-    wanted = tokenizer(*texts, truncation="longest_first", max_length=24)
-    form = Classification(labels=("no", "yes"), metrics=())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(write(hub_model, tmp_path))
+    expected = tokenizer(*texts, truncation="longest_first", max_length=24)
+    task_type = Classification(labels=("no", "yes"), metrics=())
     example = Example(id="", texts=texts, label=None)
-    (row,) = form.encode([example], TaskTokenizer(tokenizer=ours.tokenizer, max_length=24)).rows
-    assert row.tokens.tolist() == wanted["input_ids"]
-    assert row.token_types.tolist() == wanted["token_type_ids"]
+    (row,) = task_type.encode([example], TaskTokenizer(tokenizer=our_model.tokenizer, max_length=24)).rows
+    assert row.tokens.tolist() == expected["input_ids"]
+    assert row.token_types.tolist() == expected["token_type_ids"]

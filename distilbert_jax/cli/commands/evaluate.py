@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
             Pretrained(args.model),
             task,
             split=args.split,
-            into=pathlib.Path(args.output_dir),
-            windows=args.window_overlap,
-            threshold=args.no_answer_threshold,
+            output_dir=pathlib.Path(args.output_dir),
+            window_overlap=args.window_overlap,
+            no_answer_threshold=args.no_answer_threshold,
         )

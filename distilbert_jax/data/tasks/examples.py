@@ -1,4 +1,4 @@
-"""The examples of every kind of task, as data sets give them and task types read them."""
+"""The examples of each kind of task, as the datasets provide them and the task types encode them."""
 
 import dataclasses
 import math
@@ -7,8 +7,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """One text or a pair, and its label: a class by number, a number, a number for each class (1 where it holds, or its
-    probability), or None where it is not known.
+    """A text or a pair of texts with its label.
+
+    Attributes:
+        id: the id in a file of predictions.
+        texts: one or two texts.
+        label: the number of a class; a number (regression); for each class its probability, or 1 if it applies and 0
+            if not (multi-label); None if the label is not known.
     """
 
     id: str
@@ -18,8 +23,15 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanQuestion:
-    """A question, the paragraph that answers it, and the answers people gave: text and first character. None where the
-    paragraph does not answer it (v2.0). `known` is whether anybody was asked: in a file, whether there are `answers`.
+    """A question about a paragraph.
+
+    Attributes:
+        id: the id in a file of predictions.
+        question: the text of the question.
+        context: the paragraph.
+        answers: the annotated answers; empty if the paragraph has no answer (v2.0) or nobody annotated the question.
+        answer_starts: the first character of each answer in the paragraph.
+        has_label: False if nobody annotated the question.
     """
 
     id: str
@@ -32,7 +44,7 @@ class SpanQuestion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaggedSentence:
-    """Its words, and a tag for each: O, B-TYPE, I-TYPE; no tags where they are not known."""
+    """The words of a sentence and their tags: O, B-TYPE or I-TYPE. There are no tags if they are not known."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
@@ -40,7 +52,7 @@ class TaggedSentence:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ChoiceQuestion:
-    """What comes first, how each choice goes on, and the number of the right one; None where it is not known."""
+    """The beginning of a text, its possible endings, and the number of the right one; None if it is not known."""
 
     first: str
     choices: tuple[str, ...]
@@ -48,7 +60,11 @@ class ChoiceQuestion:
 
 
 def parse_finite(x: Any) -> float:
-    """A label that is a number. ValueError for text that is none, and for what no loss can be of: NaN, infinity."""
+    """Returns a label as a number.
+
+    Raises:
+        ValueError: it is not a number, or it is NaN or infinite, so that no loss can use it.
+    """
     if not isinstance(x, str | int | float) or not math.isfinite(number := float(str(x))):
-        raise ValueError(f"{x!r} is not a number")
+        raise ValueError(f"{x!r} is not a finite number")
     return number

@@ -1,12 +1,15 @@
-"""What tasks are scored by, each between 0 and 1 or −1 and 1: scikit-learn's and SciPy's, with one rule for what they
-leave open. Where a correlation is not defined, since one side never changes, it is 0.
+"""The metrics of classification and regression, as fractions: scikit-learn's and SciPy's.
+
+Where labels or predictions are all equal, a correlation is not defined; it is 0 here.
+
+scikit-learn and SciPy are imported when a metric is computed, because importing them takes seconds.
 """
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-METRIC_LABELS = (
+METRIC_NAMES = (
     "accuracy",
     "f1",
     "macro_f1",
@@ -15,39 +18,44 @@ METRIC_LABELS = (
     "pearson_correlation",
     "spearman_correlation",
 )
+"""The names of all functions in this module that compute a metric."""
+
 Numbers = Sequence[int | float] | np.ndarray
 MetricFunction = Callable[[Numbers, Numbers], float]
+"""(labels, predictions) -> the metric."""
 
 
 def accuracy(labels: Numbers, predictions: Numbers) -> float:
+    """Returns the fraction of predictions that equal their label."""
     from sklearn.metrics import accuracy_score
 
     return float(accuracy_score(labels, predictions))
 
 
 def f1(labels: Numbers, predictions: Numbers) -> float:
-    """Of class 1; 0 where it neither stands nor is predicted."""
+    """Returns the F1 of class 1; 0 if it is neither a label nor a prediction."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, zero_division=0.0))
 
 
 def macro_f1(labels: Numbers, predictions: Numbers) -> float:
-    """The mean of every class's F1; also of several classes at once."""
+    """Returns the mean F1 of all classes. Takes class numbers, or [examples, classes] of 0 and 1 (multi-label)."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
 
 
 def micro_f1(labels: Numbers, predictions: Numbers) -> float:
-    """Of all yes and no of several classes at once."""
+    """Returns the F1 of all yes-or-no answers together. Takes [examples, classes] of 0 and 1 (multi-label)."""
     from sklearn.metrics import f1_score
 
     return float(f1_score(labels, predictions, average="micro", zero_division=0.0))
 
 
 def matthews_correlation(labels: Numbers, predictions: Numbers) -> float:
-    if _undefined(labels, predictions):
+    """Returns the Matthews correlation coefficient of two classes or more; 0 if it is not defined."""
+    if _has_constant_side(labels, predictions):
         return 0.0
     from sklearn.metrics import matthews_corrcoef
 
@@ -55,7 +63,8 @@ def matthews_correlation(labels: Numbers, predictions: Numbers) -> float:
 
 
 def pearson_correlation(labels: Numbers, predictions: Numbers) -> float:
-    if _undefined(labels, predictions):
+    """Returns the Pearson correlation of numbers; 0 if it is not defined."""
+    if _has_constant_side(labels, predictions):
         return 0.0
     from scipy.stats import pearsonr
 
@@ -63,13 +72,14 @@ def pearson_correlation(labels: Numbers, predictions: Numbers) -> float:
 
 
 def spearman_correlation(labels: Numbers, predictions: Numbers) -> float:
-    if _undefined(labels, predictions):
+    """Returns the Spearman rank correlation of numbers; 0 if it is not defined."""
+    if _has_constant_side(labels, predictions):
         return 0.0
     from scipy.stats import spearmanr
 
     return float(spearmanr(labels, predictions).statistic)
 
 
-def _undefined(labels: Numbers, predictions: Numbers) -> bool:
-    """Whether a correlation is: one side never changes."""
+def _has_constant_side(labels: Numbers, predictions: Numbers) -> bool:
+    """Returns True if all labels or all predictions are equal, so that a correlation is not defined."""
     return any(np.ptp(np.asarray(values, float)) == 0 for values in (labels, predictions))

@@ -1,4 +1,4 @@
-"""Every task by its name: where its files are, what it asks, and how it is commonly fine-tuned."""
+"""The registry of tasks: finds a task by name, with its files, its task type and its common settings."""
 
 import dataclasses
 import functools
@@ -18,17 +18,25 @@ from distilbert_jax.io import untrusted
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Published practice: of BERT's paper for GLUE, of the common example scripts for the rest."""
+    """The default settings of a task: those of BERT's paper for GLUE, of common example scripts for the others."""
 
     epochs: int = 3
     batch_size: int = 32
     learning_rate: float = 3e-5
-    max_length: int = 128
+    max_length: int = 128  # tokens of a document
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task whose data are at hand. `read` gives the examples of a split."""
+    """A task with its data.
+
+    Attributes:
+        name: the name of the task, which also names the folder of its results.
+        task_type: how its examples become rows, and logits become answers and metrics.
+        read: (name of a split) -> its examples. Raises ValueError if there is no such split or its file is wrong.
+        dev: the splits it is evaluated on during training.
+        recipe: its default settings.
+    """
 
     name: str
     task_type: TaskType
@@ -37,18 +45,19 @@ class Task:
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
-        untrusted.check_file_name(self.name, what="the task's name")  # of the folder of its results
+        """Raises ValueError if the name cannot be the name of a folder."""
+        untrusted.check_file_name(self.name, what="the task's name")
 
 
 _RECIPES = {
-    **{name: Recipe(epochs=5) for name in ("cola", "mrpc", "rte", "stsb", "wnli")},  # the small ones
+    **{name: Recipe(epochs=5) for name in ("cola", "mrpc", "rte", "stsb", "wnli")},  # small training sets
     **{name: Recipe(epochs=2, batch_size=12, max_length=384) for name in ("squad", "squad2")},
     **{name: Recipe(learning_rate=5e-5) for name in ("conll2003", "wnut17")},
     **{name: Recipe(batch_size=16, learning_rate=5e-5) for name in ("swag", "codah", "piqa")},
     "imdb": Recipe(learning_rate=2e-5, max_length=512),
 }
 
-_FILES: Mapping[str, Mapping[str, str]] = {
+_SPLIT_FILES: Mapping[str, Mapping[str, str]] = {
     "squad": {"train": "train-v1.1.json", "dev": "dev-v1.1.json"},
     "squad2": {"train": "train-v2.0.json", "dev": "dev-v2.0.json"},
     "conll2003": {"train": "train.txt", "dev": "valid.txt", "test": "test.txt"},
@@ -57,49 +66,79 @@ _FILES: Mapping[str, Mapping[str, str]] = {
     "codah": {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv"},
     "piqa": {"train": "train.jsonl", "dev": "valid.jsonl", "test": "tests.jsonl"},
 }
+"""{task: {split: file name}} of the tasks with one file for each split."""
 
-TASK_NAMES = (*glue.TASKS, *_FILES, "imdb")
+_CHOICE_READERS = {
+    "swag": multiple_choice.read_swag,
+    "codah": multiple_choice.read_codah,
+    "piqa": multiple_choice.read_piqa,
+}
+
+TASK_NAMES = (*glue.TASKS, *_SPLIT_FILES, "imdb")
+"""The names of all tasks with published data. Every other name is a custom task."""
 
 
 def find_task(name: str, folder: pathlib.Path) -> Task:
-    """The task `name` with its files in `folder`; a name that is none of NAMES is a task of one's own (`own`).
+    """Returns a task whose files are in a folder.
 
-    Raises ValueError where the folder or what is needed of it is missing.
+    Args:
+        name: one of TASK_NAMES, or any other name for a custom task (see `datasets.custom`).
+        folder: the folder of its files. For GLUE tasks, also the folder that contains the task's folder.
+
+    Raises:
+        ValueError: the folder does not exist, or a file that the task type depends on is missing or wrong.
     """
     untrusted.check_file_name(name, what="the task's name")
     if not folder.is_dir():
-        raise ValueError(f"task {name}: no such folder: {folder}")
-    form: TaskType
+        raise ValueError(f"task {name}: the folder {folder} does not exist; write --task {name}=FOLDER")
     if name in glue.TASKS:
-        task = glue.TASKS[name]
-        inner = folder / task.folder if (folder / task.folder).is_dir() else folder
-        return _task(name, task.make_task_type, functools.partial(task.read, inner))
+        glue_task = glue.TASKS[name]
+        inner = folder / glue_task.folder if (folder / glue_task.folder).is_dir() else folder
+        return _make_task(name, glue_task.task_type, functools.partial(glue_task.read, inner))
     if name == "imdb":
-        return _task(name, imdb.TASK_TYPE, functools.partial(imdb.read, folder))
+        return _make_task(name, imdb.TASK_TYPE, functools.partial(imdb.read, folder))
     if name in ("squad", "squad2"):
-        return _task(name, SpanExtraction(no_answer=name == "squad2"), _reader(name, folder, squad.read))
+        return _make_task(name, SpanExtraction(no_answer=name == "squad2"), _split_reader(name, folder, squad.read))
     if name in ("conll2003", "wnut17"):
-        read = _reader(name, folder, ner.read)
-        return _task(name, Tagging(labels=entity_metrics.list_labels([*read("train"), *read("dev")])), read)
-    if name in ("swag", "codah", "piqa"):
-        return _task(name, ChoiceSelection(), _reader(name, folder, getattr(multiple_choice, name)))
-    form = custom.infer_task_type(folder)
-    return _task(name, form, functools.partial(custom.read, folder, labels=form.labels))
+        read = _split_reader(name, folder, ner.read)
+        return _make_task(name, Tagging(labels=entity_metrics.list_labels([*read("train"), *read("dev")])), read)
+    if name in _CHOICE_READERS:
+        return _make_task(name, ChoiceSelection(), _split_reader(name, folder, _CHOICE_READERS[name]))
+    task_type = custom.infer_task_type(folder)
+    return _make_task(name, task_type, functools.partial(custom.read, folder, labels=task_type.labels))
 
 
 def find_tfds_task(name: str, *, data_dir: str | None = None) -> Task:
-    """The task `name` from TensorFlow Datasets. ValueError where these do not have it."""
+    """Returns a task from TensorFlow Datasets.
+
+    Args:
+        name: one of TASK_NAMES.
+        data_dir: the folder of TFDS; None is its default.
+
+    Raises:
+        ValueError: TFDS does not have this task.
+    """
     if name not in tfds.DATASETS:
-        raise ValueError(f"TFDS does not have the task {name}: where are its files? --task {name}=FOLDER")
+        raise ValueError(f"TFDS does not have the task {name}: name the folder of its files with --task {name}=FOLDER")
     dataset = tfds.DATASETS[name]
-    form = dataset.task_type(dataset.builder(data_dir).info.features)
-    return _task(name, form, functools.partial(dataset.read, data_dir=data_dir))
+    task_type = dataset.make_task_type(dataset.load_builder(data_dir).info.features)
+    return _make_task(name, task_type, functools.partial(dataset.read, data_dir=data_dir))
 
 
 def make_task_type(
     head: str, *, labels: Sequence[str] = (), problem_type: str | None = None, metric_names: Sequence[str] = ()
 ) -> TaskType:
-    """The form whose questions a head answers. ValueError for a head that answers none."""
+    """Returns the task type whose predictions a head makes.
+
+    Args:
+        head: the name of the head.
+        labels: the names of classes or tags.
+        problem_type: the `problem_type` of the Hub's config.json, for sequence classification.
+        metric_names: names from `metrics.METRIC_NAMES`, for sequence classification.
+
+    Raises:
+        ValueError: no task type uses this head.
+    """
     if head == "sequence_classification":
         return Classification(
             labels=tuple(labels),
@@ -116,20 +155,24 @@ def make_task_type(
     return SpanExtraction() if head == "question_answering" else ChoiceSelection()
 
 
-def _task(name: str, form: TaskType, read: Callable[[str], Sequence[Any]]) -> Task:
+def _make_task(name: str, task_type: TaskType, read: Callable[[str], Sequence[Any]]) -> Task:
+    """Returns a task with its dev splits and recipe. IMDb has no dev split and is evaluated on its test split."""
     dev = glue.TASKS[name].dev if name in glue.TASKS else ("test",) if name == "imdb" else ("dev",)
-    return Task(name=name, task_type=form, read=read, dev=dev, recipe=_RECIPES.get(name, Recipe()))
+    return Task(name=name, task_type=task_type, read=read, dev=dev, recipe=_RECIPES.get(name, Recipe()))
 
 
-def _reader(
-    name: str, folder: pathlib.Path, read: Callable[[pathlib.Path], Sequence[Any]]
+def _split_reader(
+    name: str, folder: pathlib.Path, read_file: Callable[[pathlib.Path], Sequence[Any]]
 ) -> Callable[[str], Sequence[Any]]:
-    def of_split(split: str) -> Sequence[Any]:
-        if split not in _FILES[name]:
-            raise ValueError(f"{name} has no split {split!r}: choose one of {', '.join(_FILES[name])}")
-        path = folder / _FILES[name][split]
-        if not path.is_file():
-            raise ValueError(f"{name}: no {path.name} in {folder}")
-        return read(path)
+    """Returns the function `Task.read` of a task with one file for each split."""
 
-    return of_split
+    def read_split(split: str) -> Sequence[Any]:
+        """Returns the examples of a split. Raises ValueError if there is no such split or file."""
+        if split not in _SPLIT_FILES[name]:
+            raise ValueError(f"{name} has no split {split!r}: choose one of {', '.join(_SPLIT_FILES[name])}")
+        path = folder / _SPLIT_FILES[name][split]
+        if not path.is_file():
+            raise ValueError(f"{name}: the file {path.name} is missing in {folder}")
+        return read_file(path)
+
+    return read_split

@@ -1,4 +1,4 @@
-"""Batches of a task: every row once an epoch, little padding, few shapes."""
+"""Task batches: every row once in each epoch, little padding, few shapes."""
 
 import dataclasses
 
@@ -6,21 +6,21 @@ import numpy as np
 import pytest
 
 from distilbert_jax.data.batches import BatchLayout
-from distilbert_jax.data.tasks.batches import TaskBatches, by_length, padded_length, stack
+from distilbert_jax.data.tasks.batches import TaskBatches, iter_longest_first, padded_length, stack_rows
 from distilbert_jax.data.tasks.task_types.base import EncodedRow
 
 
 def row(length, *, tags=False):
-    questions = length if tags else 1
+    num_predictions = length if tags else 1
     return EncodedRow(
         example=0,
         tokens=np.full(length, 7, np.int32),
         segment_ids=np.ones(length, np.int32),
         token_types=np.zeros(length, np.int32),
-        predict_positions=np.arange(questions, dtype=np.int32),
-        prediction_weights=np.ones(questions, np.float32),
-        label_weights=np.ones(questions, np.float32),
-        labels=np.ones(questions, np.int32),
+        predict_positions=np.arange(num_predictions, dtype=np.int32),
+        prediction_weights=np.ones(num_predictions, np.float32),
+        label_weights=np.ones(num_predictions, np.float32),
+        labels=np.ones(num_predictions, np.int32),
     )
 
 
@@ -33,14 +33,16 @@ def batches():
     return TaskBatches(rows=[row(length) for length in LENGTHS], seed=0, batch_size=8, layout=LAYOUT)
 
 
-def test_every_row_once_an_epoch(batches):
+def test_every_row_once_in_each_epoch(batches):
     seen = [batch["row_ids"][batch["label_weights"][..., 0] > 0] for batch in batches.epoch(0)]
     assert len(seen) == len(batches) == 13
     assert sorted(np.concatenate(seen).tolist()) == list(range(101))
 
 
-def test_an_epoch_is_a_function_of_seed_and_number(batches):
-    order = lambda batches, epoch: np.concatenate([batch["row_ids"].ravel() for batch in batches.epoch(epoch)]).tolist()
+def test_the_order_depends_on_seed_and_epoch(batches):
+    def order(batches, epoch):
+        return np.concatenate([batch["row_ids"].ravel() for batch in batches.epoch(epoch)]).tolist()
+
     assert order(batches, 1) == order(batches, 1)
     assert order(batches, 0) != order(batches, 1)
     assert order(batches, 0) != order(TaskBatches(rows=batches.rows, seed=1, batch_size=8, layout=LAYOUT), 0)
@@ -55,7 +57,7 @@ def test_lengths_are_few_and_padding_small(batches):
     assert real / sum(batch["tokens"].size for batch in batches.epoch(0)) > 0.75
 
 
-def test_empty_rows_ask_nothing(batches):
+def test_empty_rows_have_no_weight(batches):
     (last,) = [batch for batch in batches.epoch(0) if (batch["segment_ids"].max(-1) == 0).any()]
     empty = last["segment_ids"].max(-1) == 0
     assert empty.sum() == 3
@@ -63,28 +65,31 @@ def test_empty_rows_ask_nothing(batches):
 
 
 def test_a_batch_smaller_than_its_layout(batches):
-    """The devices do not divide it: the same rows as on one device, and empty ones."""
+    """If the number of devices does not divide the batch, it has the same rows as on one device, and empty ones."""
     few = dataclasses.replace(batches, batch_size=6)
     assert len(few) == 17
-    order = lambda batches: [sorted(b["row_ids"][b["label_weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
-    assert order(few) == order(dataclasses.replace(few, layout=BatchLayout(accumulation=1, rows=6)))
+
+    def row_ids(batches):
+        return [sorted(b["row_ids"][b["label_weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
+
+    assert row_ids(few) == row_ids(dataclasses.replace(few, layout=BatchLayout(accumulation=1, rows=6)))
 
 
 def test_tags_are_padded_like_tokens():
     rows = [row(length, tags=True) for length in (5, 9, 9)]
-    batch = stack(rows, np.array([0, 1]), LAYOUT, epoch=0)
+    batch = stack_rows(rows, np.array([0, 1]), LAYOUT, epoch=0)
     assert batch["labels"].shape == batch["predict_positions"].shape == (2, 4, 12)
     assert batch["prediction_weights"].sum() == 14
 
 
-def test_positions_start_anew_in_each_document():
+def test_positions_restart_in_each_document():
     one = row(6)
     one.segment_ids[3:] = 2
-    batch = stack([one], np.array([0]), LAYOUT, epoch=0)
+    batch = stack_rows([one], np.array([0]), LAYOUT, epoch=0)
     assert batch["positions"][0, 0, :6].tolist() == [0, 1, 2, 0, 1, 2]
 
 
 def test_the_longest_come_first(batches):
-    chosen = np.concatenate([rows for rows, _ in by_length(batches.rows, LAYOUT)])
+    chosen = np.concatenate([rows for rows, _ in iter_longest_first(batches.rows, LAYOUT)])
     assert sorted(chosen.tolist()) == list(range(101))
     assert LENGTHS[chosen].tolist() == sorted(LENGTHS.tolist(), reverse=True)

@@ -93,7 +93,7 @@ def test_it_learns_and_reports_what_it_did(uninterrupted, colors):
 
 def test_the_saved_model_is_that_of_the_best_epoch(uninterrupted, colors, tmp_path):
     _, folder, results = uninterrupted
-    scores = evaluate(Pretrained(str(folder / "seed0" / "model")), colors[0], split="dev", into=tmp_path)
+    scores = evaluate(Pretrained(str(folder / "seed0" / "model")), colors[0], split="dev", output_dir=tmp_path)
     assert scores["accuracy"] == pytest.approx(results[0]["scores"]["dev/accuracy"])
     lines = (tmp_path / "colors-dev.tsv").read_text().splitlines()
     assert lines[0] == "index\tprediction"

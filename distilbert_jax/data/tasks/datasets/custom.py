@@ -1,12 +1,14 @@
-"""A task of one's own, without code: train.csv and dev.csv, or .jsonl, with a column `text`, perhaps a second text
-`text_pair`, and the answer. How its column is named says what it is:
+"""Custom tasks: the user's own text classification or regression data, described by the columns of its files.
+
+The folder contains train.csv and dev.csv, or the same as .jsonl. Each line has a column `text`, an optional second text
+`text_pair`, and at most one of these columns for the label:
 
     label           one class, by name
-    score           a number
-    labels          several classes at once: a list in JSONL, a|b in CSV
-    probabilities   soft labels made elsewhere: {"name": p, …} in JSONL; a column `probability:NAME` a class in CSV
+    score           a number (regression)
+    labels          any number of classes (multi-label): a list in JSONL, a|b in CSV
+    probabilities   soft labels: {"name": p, …} in JSONL; one column `probability:NAME` for each class in CSV
 
-Where there is none, or it is empty, the text has no label: only a teacher can say something of it.
+A line without any of them has no label; only a teacher can train on it.
 """
 
 import dataclasses
@@ -19,12 +21,12 @@ from distilbert_jax.data.tasks.examples import Example, parse_finite
 from distilbert_jax.data.tasks.task_types.classification import Classification
 from distilbert_jax.io import untrusted
 
-_ANSWERS = ("label", "score", "labels", "probabilities")
-_PROBABILITY = "probability:"
+_LABEL_COLUMNS = ("label", "score", "labels", "probabilities")
+_PROBABILITY_PREFIX = "probability:"
 
 
-class Line(TypedDict, total=False):
-    """A line of JSONL."""
+class CustomLine(TypedDict, total=False):
+    """A line of a JSONL file."""
 
     text: str
     text_pair: str | None
@@ -35,115 +37,145 @@ class Line(TypedDict, total=False):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Record:
-    """A line of a file: where it stands, its texts, and its answer as it is written."""
+class CustomRecord:
+    """A checked line of a file."""
 
-    where: str
+    location: str  # file and line, for error messages
     texts: tuple[str, ...]
-    kind: str | None  # one of the four columns; None where none is filled in
-    answer: Any
+    column: str | None  # the label column that is filled in; None if the line has no label
+    value: Any  # str (label), float (score), tuple of str (labels), dict of str to float (probabilities) or None
 
 
 def infer_task_type(folder: pathlib.Path) -> Classification:
-    """What the training file asks for: every class in it, in alphabetical order; the dev file, where the training file
-    has no answers at all.
+    """Infers the task type and its classes from the labels of the training file.
+
+    If the training file has no labels at all, they are taken from the dev file. The classes are in alphabetical order.
+
+    Raises:
+        ValueError: there are no labels, they are in different columns, or there are too few classes to learn anything.
     """
-    found = records(folder, "train")
-    if not any(record.kind for record in found):
-        found = records(folder, "dev")
-    kinds = {record.kind for record in found if record.kind}
-    if not kinds:
-        raise ValueError(f"{folder}: neither train nor dev has answers: no column {', '.join(_ANSWERS)} is filled in")
-    if len(kinds) > 1 and kinds != {"label", "probabilities"}:
-        raise ValueError(f"{folder}: the answers stand in more than one column: {', '.join(sorted(kinds))}")
-    if kinds == {"score"}:
+    records = read_records(folder, "train")
+    if not any(record.column for record in records):
+        records = read_records(folder, "dev")
+    columns = {record.column for record in records if record.column}
+    if not columns:
+        raise ValueError(
+            f"{folder}: neither the train nor the dev file has labels; fill in one of the columns "
+            f"{', '.join(_LABEL_COLUMNS)}"
+        )
+    if len(columns) > 1 and columns != {"label", "probabilities"}:
+        raise ValueError(
+            f"{folder}: the labels are in more than one column: {', '.join(sorted(columns))}; keep only one of them"
+        )
+    if columns == {"score"}:
         return Classification(labels=(), metrics=(metrics.pearson_correlation, metrics.spearman_correlation))
     names = {
         name
-        for record in found
-        if record.kind
-        for name in ([record.answer] if record.kind == "label" else record.answer)
+        for record in records
+        if record.column
+        for name in ([record.value] if record.column == "label" else record.value)
     }
     if not names:
-        raise ValueError(f"{folder}: the training file names no class in its column labels")
-    if len(names) < 2 and kinds != {"labels"}:
-        raise ValueError(f"{folder}: the training file has a single class, {names.pop()!r}: there is nothing to learn")
-    several = kinds == {"labels"}
+        raise ValueError(f"{folder}: the column labels is empty on every line of the training file; name the classes")
+    if len(names) < 2 and columns != {"labels"}:
+        raise ValueError(
+            f"{folder}: all labels of the training file are {names.pop()!r}; training needs at least two classes"
+        )
+    multi_label = columns == {"labels"}
     return Classification(
         labels=tuple(sorted(names)),
-        metrics=(metrics.micro_f1, metrics.macro_f1) if several else (metrics.accuracy, metrics.macro_f1),
-        multi_label=several,
+        metrics=(metrics.micro_f1, metrics.macro_f1) if multi_label else (metrics.accuracy, metrics.macro_f1),
+        multi_label=multi_label,
     )
 
 
 def read(folder: pathlib.Path, split: str, *, labels: Sequence[str]) -> list[Example]:
-    """The examples of a split. ValueError, naming the line, for an answer that is none of `labels`."""
+    """Returns the examples of a split.
+
+    Args:
+        folder: the folder of the task.
+        split: the file name without suffix, such as "train" or "dev".
+        labels: the classes of the task; their order gives their numbers.
+
+    Raises:
+        ValueError: a file is missing or a line is wrong; the message names file and line.
+    """
     return [
-        Example(id=str(number), texts=record.texts, label=_label(record, labels))
-        for number, record in enumerate(records(folder, split))
+        Example(id=str(number), texts=record.texts, label=_encode_label(record, labels))
+        for number, record in enumerate(read_records(folder, split))
     ]
 
 
-def records(folder: pathlib.Path, split: str) -> list[Record]:
-    """The lines of SPLIT.csv or SPLIT.jsonl. ValueError, naming file and line, where one is not as it should be."""
+def read_records(folder: pathlib.Path, split: str) -> list[CustomRecord]:
+    """Returns the lines of SPLIT.csv or SPLIT.jsonl.
+
+    Raises:
+        ValueError: not exactly one of the two files exists, or a line is wrong; the message names file and line.
+    """
     paths = [folder / f"{split}{suffix}" for suffix in (".csv", ".jsonl") if (folder / f"{split}{suffix}").is_file()]
     if len(paths) != 1:
         raise ValueError(
-            f"{folder}: {'both' if paths else 'neither'} {split}.csv {'and' if paths else 'nor'} {split}.jsonl"
+            f"{folder} contains {'both' if paths else 'neither'} {split}.csv {'and' if paths else 'nor'} "
+            f"{split}.jsonl; exactly one of them is needed"
         )
-    found = [_record(f"{paths[0]}, line {line}", row) for line, row in _lines(paths[0])]
-    if not found:
-        raise ValueError(f"{paths[0]}: no examples")
-    if len({len(record.texts) for record in found}) > 1:
-        raise ValueError(f"{paths[0]}: some lines have a text_pair, others none")
-    return found
+    records = [_parse_record(f"{paths[0]}, line {line}", row) for line, row in _iter_lines(paths[0])]
+    if not records:
+        raise ValueError(f"{paths[0]}: the file has no examples")
+    if len({len(record.texts) for record in records}) > 1:
+        raise ValueError(f"{paths[0]}: some lines have a text_pair and others do not; give all lines one, or none")
+    return records
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _iter_lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number, {column: value}); the probability columns of a CSV file become one dictionary."""
     if path.suffix == ".csv":
         for line, row in untrusted.read_table(path):
-            names = [name for name in row if name.startswith(_PROBABILITY) and row[name] != ""]
-            soft = {name.removeprefix(_PROBABILITY): row.pop(name) for name in names}
-            yield line, row | ({"probabilities": soft} if soft else {})
+            names = [name for name in row if name.startswith(_PROBABILITY_PREFIX) and row[name] != ""]
+            probabilities = {name.removeprefix(_PROBABILITY_PREFIX): row.pop(name) for name in names}
+            yield line, row | ({"probabilities": probabilities} if probabilities else {})
         return
     for number, text in enumerate(untrusted.read_text(path).split("\n"), 1):
         if text.strip():
-            yield number, untrusted.parse_json(text, Line, where=f"{path}, line {number}")
+            yield number, untrusted.parse_json(text, CustomLine, where=f"{path}, line {number}")
 
 
-def _record(where: str, row: Mapping[str, Any]) -> Record:
+def _parse_record(location: str, row: Mapping[str, Any]) -> CustomRecord:
+    """Checks one line and converts its label. Raises ValueError with the location if it is wrong."""
     if not isinstance(row.get("text"), str):
-        raise ValueError(f"{where}: no column `text`, only {', '.join(row)}")
+        raise ValueError(f"{location}: there is no column `text`, only {', '.join(row)}")
     texts = (row["text"],) if row.get("text_pair") is None else (row["text"], row["text_pair"])
-    filled = [kind for kind in _ANSWERS if row.get(kind) not in (None, "")]
+    filled = [column for column in _LABEL_COLUMNS if row.get(column) not in (None, "")]
     if len(filled) > 1:
-        raise ValueError(f"{where}: {' and '.join(filled)} are both filled in")
-    kind = filled[0] if filled else None
-    answer: Any = row[kind] if kind else None
-    if kind == "label":
-        answer = str(answer)
-    if kind == "labels":
-        answer = tuple(answer.split("|") if isinstance(answer, str) else map(str, answer))
-    if kind in ("score", "probabilities"):
+        raise ValueError(f"{location}: {' and '.join(filled)} are both filled in; keep only one of them")
+    column = filled[0] if filled else None
+    value: Any = row[column] if column else None
+    if column == "label":
+        value = str(value)
+    if column == "labels":
+        value = tuple(value.split("|") if isinstance(value, str) else map(str, value))
+    if column in ("score", "probabilities"):
         try:
-            answer = parse_finite(answer) if kind == "score" else {name: parse_finite(p) for name, p in answer.items()}
+            value = parse_finite(value) if column == "score" else {name: parse_finite(p) for name, p in value.items()}
         except (ValueError, AttributeError):
-            wanted = "a number" if kind == "score" else "a number for each class"
-            raise ValueError(f"{where}: {kind} {answer!r} is not {wanted}") from None
-    if kind == "probabilities" and (not answer or min(answer.values()) < 0 or abs(sum(answer.values()) - 1) > 1e-3):
-        raise ValueError(f"{where}: the probabilities add up to {sum(answer.values()):g}, or one is below 0")
-    return Record(where=where, texts=texts, kind=kind, answer=answer)
+            expected = "a finite number" if column == "score" else "a finite number for each class"
+            raise ValueError(f"{location}: {column} {value!r} is not {expected}") from None
+    if column == "probabilities" and (not value or min(value.values()) < 0 or abs(sum(value.values()) - 1) > 1e-3):
+        raise ValueError(
+            f"{location}: the probabilities add up to {sum(value.values()):g}; they must be at least 0 and add up to 1"
+        )
+    return CustomRecord(location=location, texts=texts, column=column, value=value)
 
 
-def _label(record: Record, labels: Sequence[str]) -> int | float | tuple[float, ...] | None:
-    if record.kind in (None, "score"):
-        return record.answer
-    named = [record.answer] if record.kind == "label" else list(record.answer)
-    unknown = [name for name in named if name not in labels]
+def _encode_label(record: CustomRecord, labels: Sequence[str]) -> int | float | tuple[float, ...] | None:
+    """Returns the label as `Example.label`. Raises ValueError if it names a class that is not in `labels`."""
+    if record.column in (None, "score"):
+        return record.value
+    names = [record.value] if record.column == "label" else list(record.value)
+    unknown = [name for name in names if name not in labels]
     if unknown:
-        raise ValueError(f"{record.where}: the label {unknown[0]!r} is none of {', '.join(labels)}")
-    if record.kind == "label":
-        return list(labels).index(record.answer)
-    if record.kind == "labels":
-        return tuple(float(name in record.answer) for name in labels)
-    return tuple(record.answer.get(name, 0.0) for name in labels)
+        raise ValueError(f"{record.location}: the label {unknown[0]!r} is not one of {', '.join(labels)}")
+    if record.column == "label":
+        return list(labels).index(record.value)
+    if record.column == "labels":
+        return tuple(float(name in record.value) for name in labels)
+    return tuple(record.value.get(name, 0.0) for name in labels)

@@ -1,5 +1,6 @@
-"""IMDb film reviews (Maas et al., 2011), from the folder aclImdb: a review a file, in pos/, neg/ and, unlabelled,
-unsup/.
+"""IMDb movie reviews (Maas et al., 2011): a reader for the folder aclImdb.
+
+Each review is a file of its own in pos/, neg/ or, without a label, unsup/.
 """
 
 import pathlib
@@ -13,15 +14,22 @@ TASK_TYPE = Classification(labels=("neg", "pos"), metrics=(metrics.accuracy,), m
 
 
 def read(folder: pathlib.Path, split: str) -> list[Example]:
-    """The reviews of "train" or "test", or those without a label, "unsup"; as they are, <br /> marks included.
+    """Returns the reviews of a split, unchanged, including their <br /> tags.
 
-    Raises ValueError where the folder has no such reviews.
+    Args:
+        folder: the folder aclImdb.
+        split: "train", "test", or "unsup" for the reviews without a label.
+
+    Raises:
+        ValueError: the folder has no such reviews.
     """
-    kinds: dict[str, int | None] = {"unsup": None} if split == "unsup" else {"neg": 0, "pos": 1}
-    base = folder / ("train" if split == "unsup" else split)
-    paths = [(path, label) for kind, label in kinds.items() for path in sorted((base / kind).glob("*.txt"))]
+    labels: dict[str, int | None] = {"unsup": None} if split == "unsup" else {"neg": 0, "pos": 1}
+    split_folder = folder / ("train" if split == "unsup" else split)
+    paths = [(path, label) for name, label in labels.items() for path in sorted((split_folder / name).glob("*.txt"))]
     if not paths:
-        raise ValueError(f"{base}: no {' or '.join(f'{kind}/*.txt' for kind in kinds)}: not the folder aclImdb")
+        raise ValueError(
+            f"{split_folder} has no {' or '.join(f'{name}/*.txt' for name in labels)}; name the folder aclImdb"
+        )
     return [
         Example(id=f"{path.parent.name}/{path.stem}", texts=(untrusted.read_text(path),), label=label)
         for path, label in paths

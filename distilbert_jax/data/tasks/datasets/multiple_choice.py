@@ -1,5 +1,6 @@
-"""Which ending fits: SWAG (Zellers et al., 2018), CODAH (Chen et al., 2019), PIQA (Bisk et al., 2020), from their files
-as they were released.
+"""Readers for the released files of three multiple choice datasets.
+
+SWAG (Zellers et al., 2018), CODAH (Chen et al., 2019) and PIQA (Bisk et al., 2020).
 """
 
 import pathlib
@@ -9,26 +10,33 @@ from typing import TypedDict
 from distilbert_jax.data.tasks.examples import ChoiceQuestion
 from distilbert_jax.io import untrusted
 
+_SWAG_COLUMNS = ("sent1", "sent2", "ending0", "ending1", "ending2", "ending3")
 
-class Piqa(TypedDict):
-    """A line of PIQA: what is to be done, and two ways."""
+
+class PiqaLine(TypedDict):
+    """A line of a PIQA file: a goal and two ways to reach it."""
 
     goal: str
     sol1: str
     sol2: str
 
 
-def swag(path: pathlib.Path) -> list[ChoiceQuestion]:
-    """train.csv, val.csv or test.csv of the regular layout: the sentence before, then the started one with each of
-    four endings.
+def read_swag(path: pathlib.Path) -> list[ChoiceQuestion]:
+    """Reads train.csv, val.csv or test.csv of SWAG's regular layout.
+
+    The question is the first sentence; each choice is the beginning of the second sentence with one of four endings.
+
+    Raises:
+        ValueError: the file does not have this layout, or a label is not a number from 0 to 3.
     """
     rows = list(untrusted.read_table(path))
-    wanted = ("sent1", "sent2", "ending0", "ending1", "ending2", "ending3")
-    missing = [name for name in wanted if not rows or name not in rows[0][1]]
+    missing = [name for name in _SWAG_COLUMNS if not rows or name not in rows[0][1]]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r}; it is not SWAG's regular layout, or it is empty")
+        raise ValueError(
+            f"{path}: there is no column {missing[0]!r}; the file is empty or not in SWAG's regular layout"
+        )
     return [
-        _checked(
+        _make_question(
             path,
             number,
             first=row["sent1"],
@@ -39,44 +47,56 @@ def swag(path: pathlib.Path) -> list[ChoiceQuestion]:
     ]
 
 
-def codah(path: pathlib.Path) -> list[ChoiceQuestion]:
-    """A tsv of CODAH: kind, prompt, four endings, the number of the right one. No header, and quotes mean nothing."""
+def read_codah(path: pathlib.Path) -> list[ChoiceQuestion]:
+    """Reads a .tsv file of CODAH: category, prompt, four endings and the number of the right one, without a header.
+
+    Raises:
+        ValueError: a line has more or fewer columns, or a label is not a number from 0 to 3.
+    """
     return [
-        _checked(path, number, first=cells[1], choices=tuple(cells[2:6]), label=cells[6])
-        for number, cells in _rows(path, columns=7)
+        _make_question(path, number, first=cells[1], choices=tuple(cells[2:6]), label=cells[6])
+        for number, cells in _iter_tsv_rows(path, num_columns=7)
     ]
 
 
-def piqa(path: pathlib.Path) -> list[ChoiceQuestion]:
-    """A jsonl of PIQA; the right ones stand in `NAME-labels.lst` beside it, if they are known."""
+def read_piqa(path: pathlib.Path) -> list[ChoiceQuestion]:
+    """Reads a .jsonl file of PIQA. Its labels are in `NAME-labels.lst` in the same folder, if they are known.
+
+    Raises:
+        ValueError: a line is not a question of PIQA, or there are more or fewer labels than questions.
+    """
     lines = untrusted.read_text(path).rstrip("\n").split("\n") if path.stat().st_size else []
-    beside = path.with_name(f"{path.stem}-labels.lst")
-    labels = untrusted.read_text(beside).split() if beside.is_file() else [None] * len(lines)
+    labels_path = path.with_name(f"{path.stem}-labels.lst")
+    labels = untrusted.read_text(labels_path).split() if labels_path.is_file() else [None] * len(lines)
     if len(labels) != len(lines):
-        raise ValueError(f"{beside} has {len(labels)} labels, {path.name} has {len(lines)} questions")
+        raise ValueError(f"{labels_path} has {len(labels)} labels, but {path.name} has {len(lines)} questions")
     questions = []
     for number, (line, label) in enumerate(zip(lines, labels, strict=True), 1):
-        row: Piqa = untrusted.parse_json(line, Piqa, where=f"{path}, line {number}", what="a question of PIQA")
-        questions.append(_checked(path, number, first=row["goal"], choices=(row["sol1"], row["sol2"]), label=label))
+        row: PiqaLine = untrusted.parse_json(line, PiqaLine, where=f"{path}, line {number}", what="a question of PIQA")
+        questions.append(
+            _make_question(path, number, first=row["goal"], choices=(row["sol1"], row["sol2"]), label=label)
+        )
     if not questions:
-        raise ValueError(f"{path}: no questions")
+        raise ValueError(f"{path}: the file has no questions")
     return questions
 
 
-def _rows(path: pathlib.Path, *, columns: int) -> Iterator[tuple[int, list[str]]]:
+def _iter_tsv_rows(path: pathlib.Path, *, num_columns: int) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line number, cells). Quotes have no meaning."""
     lines = [line for line in untrusted.read_text(path).split("\n") if line.strip()]
     if not lines:
-        raise ValueError(f"{path}: no questions")
+        raise ValueError(f"{path}: the file has no questions")
     for number, line in enumerate(lines, 1):
         cells = line.rstrip("\r").split("\t")
-        if len(cells) != columns:
-            raise ValueError(f"{path}, line {number}: {len(cells)} columns, not {columns}")
+        if len(cells) != num_columns:
+            raise ValueError(f"{path}, line {number}: {len(cells)} columns, but {num_columns} are needed")
         yield number, cells
 
 
-def _checked(
+def _make_question(
     path: pathlib.Path, line: int, *, first: str, choices: tuple[str, ...], label: str | None
 ) -> ChoiceQuestion:
+    """Returns a question. Raises ValueError if its label is not the number of a choice."""
     numbers = [str(i) for i in range(len(choices))]
     if label is not None and label not in numbers:
         raise ValueError(f"{path}, line {line}: the label {label!r} is not one of {', '.join(numbers)}")

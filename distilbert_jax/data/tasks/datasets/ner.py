@@ -1,6 +1,7 @@
-"""Named entities in CoNLL's columns: a word a line, its tag in the last column, a blank line between sentences.
+"""Named entity recognition: a reader for CoNLL's column format.
 
-CoNLL-2003 (Tjong Kim Sang and De Meulder, 2003) has four columns, WNUT-17 (Derczynski et al., 2017) two.
+Each line has a word, and its tag in the last column; a blank line ends a sentence. CoNLL-2003 (Tjong Kim Sang and De
+Meulder, 2003) has four columns, WNUT-17 (Derczynski et al., 2017) has two.
 """
 
 import pathlib
@@ -8,34 +9,41 @@ import pathlib
 from distilbert_jax.data.tasks.examples import TaggedSentence
 from distilbert_jax.io import untrusted
 
-_DOCUMENT = "-DOCSTART-"  # CoNLL-2003 writes one in front of each article
+_DOCUMENT_MARK = "-DOCSTART-"  # CoNLL-2003 has a line with this in front of each article
 
 
 def read(path: pathlib.Path) -> list[TaggedSentence]:
-    """The sentences of a file; one whose lines are a word alone has no tags. Raises ValueError, naming the line, where
-    only some words have one, or a tag is none.
+    """Returns the sentences of a file. A sentence whose lines have only one column has no tags.
+
+    Raises:
+        ValueError: only some words of a sentence have a tag, or a tag is not O, B-TYPE or I-TYPE; the message names
+            the line.
     """
     sentences: list[TaggedSentence] = []
-    lines: list[list[str]] = []  # of a sentence: the word, and the tag where there is one
+    current: list[list[str]] = []  # the lines of the current sentence: [word] or [word, tag]
 
-    def end() -> None:
-        if lines:
-            words, *tags = zip(*lines, strict=True)
+    def end_sentence() -> None:
+        """Appends the current sentence, if it has words, and begins the next."""
+        if current:
+            words, *tags = zip(*current, strict=True)
             sentences.append(TaggedSentence(words=words, tags=tags[0] if tags else ()))
-        lines.clear()
+        current.clear()
 
     for number, line in enumerate(untrusted.read_text(path).split("\n"), 1):
         columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
-        if not line.strip() or columns[0] == _DOCUMENT:
-            end()
+        if not line.strip() or columns[0] == _DOCUMENT_MARK:
+            end_sentence()
             continue
         word, tags = columns[0], [column.strip() for column in columns[1:][-1:]]
-        if not word or (lines and len(tags) != len(lines[0]) - 1):
-            raise ValueError(f"{path}, line {number}: {line!r} is not a word and a tag, as the lines before it")
+        if not word or (current and len(tags) != len(current[0]) - 1):
+            raise ValueError(
+                f"{path}, line {number}: {line!r} does not have the same columns as the lines before; each line of a "
+                "sentence needs a word and a tag, or a word alone"
+            )
         if tags and tags[0] != "O" and tags[0][:2] not in ("B-", "I-"):
             raise ValueError(f"{path}, line {number}: the tag {tags[0]!r} is not O, B-TYPE or I-TYPE")
-        lines.append([word, *tags])
-    end()
+        current.append([word, *tags])
+    end_sentence()
     if not sentences:
-        raise ValueError(f"{path}: no sentences")
+        raise ValueError(f"{path}: the file has no sentences")
     return sentences

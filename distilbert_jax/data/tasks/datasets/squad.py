@@ -1,4 +1,4 @@
-"""SQuAD v1.1 and v2.0 (Rajpurkar et al., 2016, 2018): questions about a paragraph."""
+"""SQuAD v1.1 and v2.0 (Rajpurkar et al., 2016, 2018): a reader for files of questions about paragraphs."""
 
 import collections
 import pathlib
@@ -7,80 +7,89 @@ from typing import NotRequired, TypedDict
 from distilbert_jax.data.tasks.examples import SpanQuestion
 from distilbert_jax.io import untrusted
 
-MOST = 2**28  # bytes of a file
+MAX_SQUAD_BYTES = 2**28  # of one file
 
 
-class Answer(TypedDict):
-    """Of the official layout, from here on: what somebody marked."""
+class SquadAnswer(TypedDict):
+    """An annotated answer in the official file layout."""
 
     text: str
     answer_start: int
 
 
-class Asked(TypedDict):
-    """A question. Without `answers`, nobody was asked."""
+class SquadQuestion(TypedDict):
+    """A question in the official file layout. Without `answers`, nobody annotated it."""
 
     id: str
     question: str
-    answers: NotRequired[list[Answer]]
+    answers: NotRequired[list[SquadAnswer]]
     is_impossible: NotRequired[bool]
 
 
-class Paragraph(TypedDict):
-    """A text and what is asked of it."""
+class SquadParagraph(TypedDict):
+    """A paragraph and its questions in the official file layout."""
 
     context: str
-    qas: list[Asked]
+    qas: list[SquadQuestion]
 
 
-class Article(TypedDict):
-    """A page of Wikipedia."""
+class SquadArticle(TypedDict):
+    """A Wikipedia article in the official file layout."""
 
-    paragraphs: list[Paragraph]
+    paragraphs: list[SquadParagraph]
 
 
-class File(TypedDict):
-    """The whole."""
+class SquadFile(TypedDict):
+    """A file in the official layout."""
 
-    data: list[Article]
+    data: list[SquadArticle]
 
 
 def read(path: pathlib.Path) -> list[SpanQuestion]:
-    """The questions of a file in the official layout. Raises ValueError, naming the question, where an answer does not
-    stand where the file says.
+    """Returns the questions of a file in the official layout.
+
+    Raises:
+        ValueError: the file has another layout, an id is not unique, or an answer is not found at its position in the
+            paragraph; the message names the question.
     """
-    content = untrusted.read_json(path, File, what="a file in SQuAD's layout", max_bytes=MOST)
+    content = untrusted.read_json(path, SquadFile, what="a file in SQuAD's layout", max_bytes=MAX_SQUAD_BYTES)
     try:
         questions = [
-            _question(asked, paragraph["context"])
+            _make_question(question, paragraph["context"])
             for article in content["data"]
             for paragraph in article["paragraphs"]
-            for asked in paragraph["qas"]
+            for question in paragraph["qas"]
         ]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     if not questions:
-        raise ValueError(f"{path}: no questions")
-    repeated = [id for id, count in collections.Counter(q.id for q in questions).items() if count > 1]
+        raise ValueError(f"{path}: the file has no questions")
+    counts = collections.Counter(question.id for question in questions)
+    repeated = [question_id for question_id, count in counts.items() if count > 1]
     if repeated:
-        raise ValueError(f"{path}: {len(repeated)} ids stand twice, such as {repeated[0]!r}")
+        raise ValueError(
+            f"{path}: {len(repeated)} question ids occur more than once, such as {repeated[0]!r}; make each unique"
+        )
     return questions
 
 
-def _question(asked: Asked, context: str) -> SpanQuestion:
-    impossible = asked.get("is_impossible", False)
-    answers = [] if impossible else asked.get("answers", [])
+def _make_question(question: SquadQuestion, context: str) -> SpanQuestion:
+    """Returns one question. Raises ValueError if an answer is not at its position in the paragraph."""
+    is_impossible = question.get("is_impossible", False)
+    # Impossible questions of v2.0 may list plausible answers, which are wrong.
+    answers = [] if is_impossible else question.get("answers", [])
     for answer in answers:
         start, text = answer["answer_start"], answer["text"]
         if start < 0 or context[start : start + len(text)] != text:
             raise ValueError(
-                f"question {asked['id']!r}: the answer {text!r} does not stand at character {start} of its paragraph"
+                f"question {question['id']!r}: the answer {text!r} is not at character {start} of its paragraph; "
+                "correct answer_start"
             )
     return SpanQuestion(
-        id=asked["id"],
-        question=asked["question"],
+        id=question["id"],
+        question=question["question"],
         context=context,
         answers=tuple(answer["text"] for answer in answers),
         answer_starts=tuple(answer["answer_start"] for answer in answers),
-        has_label=impossible or "answers" in asked,
+        has_label=is_impossible or "answers" in question,
     )

@@ -1,5 +1,6 @@
-"""The form of a task: how its examples become rows of questions, and scores become answers. Classes, tags, spans and
-choices are the four there are.
+"""The interface of task types: how examples become token rows, and how logits become answers and metrics.
+
+There are four task types: classification, tagging, span extraction and choice selection.
 """
 
 import dataclasses
@@ -13,9 +14,12 @@ from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedRow:
-    """One row of tokens and what is asked of it, as `types.Batch` has it but ragged."""
+    """One row of tokens and its predictions, with the fields of `types.Batch` but without padding.
 
-    example: int  # which one it was made of; a long one may have made several rows
+    t is the number of tokens, n of positions the model answers at, p of predictions and v of possible answers.
+    """
+
+    example: int  # index of the example; a long example may have several rows
     tokens: np.ndarray  # [t]
     segment_ids: np.ndarray  # [t]
     token_types: np.ndarray  # [t]
@@ -24,19 +28,19 @@ class EncodedRow:
     label_weights: np.ndarray  # [p]
     labels: np.ndarray  # [p] or [p v]
     allowed_answers: np.ndarray | None = None  # [p v]
-    origin: np.ndarray | None = None  # where in the example the tokens come from, for the form that made the row
+    origin: np.ndarray | None = None  # where in the example each token comes from; the task type defines its meaning
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncodedExamples:
-    """The rows of some examples, and what did not fit."""
+    """The rows of a list of examples, and how much text was cut off."""
 
     rows: list[EncodedRow]
-    cut_examples: int = 0
-    cut_tokens: int = 0
+    cut_examples: int = 0  # examples that lost tokens
+    cut_tokens: int = 0  # tokens lost in all of them
 
     def format_truncation(self) -> str:
-        """What a user should know of the rows."""
+        """Returns the number of rows and tokens, and of the tokens cut off, as text for the console."""
         tokens = sum(len(row.tokens) for row in self.rows)
         cut = f"; {self.cut_tokens:,} tokens of {self.cut_examples:,} examples cut off" if self.cut_tokens else ""
         return f"{len(self.rows):,} rows, {tokens:,} tokens{cut}"
@@ -44,40 +48,60 @@ class EncodedExamples:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskTokenizer:
-    """How text becomes tokens: at most `max_length` a document; what is longer is cut, or read in windows that share
-    `overlap` tokens.
+    """A tokenizer with the rules for texts that are too long for one document.
+
+    Attributes:
+        tokenizer: the model's tokenizer.
+        max_length: the most tokens of a document, [CLS] and [SEP] included.
+        window_overlap: tokens that neighbouring windows of a long text share. None cuts long texts instead.
     """
 
     tokenizer: Tokenizer
     max_length: int
-    window_overlap: int | None = None  # cut, where it is left out
+    window_overlap: int | None = None
 
-    def ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Each text's tokens, without [CLS] and [SEP]."""
-        return [np.array(one.ids, np.int32) for one in self.tokenizer.encode(texts)]
+    def encode_texts(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Returns the token ids of each text, without [CLS] and [SEP]."""
+        return [np.array(encoding.ids, np.int32) for encoding in self.tokenizer.encode(texts)]
 
-    def document(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """(tokens, token types): [CLS], then each part with a [SEP] after it, the second part of type 1."""
+    def join_parts(self, parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Joins the token ids of one text or a pair into a document: [CLS] part [SEP], or [CLS] part [SEP] part [SEP].
+
+        Returns:
+            (token ids [t], token types [t]); the second part has type 1.
+        """
         tokens, types = [np.array([self.tokenizer.cls_id], np.int32)], [np.zeros(1, np.int32)]
         for number, part in enumerate(parts):
             tokens += [part, np.array([self.tokenizer.sep_id], np.int32)]
             types.append(np.full(len(part) + 1, number, np.int32))
         return np.concatenate(tokens), np.concatenate(types)
 
-    def shortened(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The parts cut at their ends to fit one document, the longest first."""
+    def truncate(self, parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the parts cut at their ends so that they fit one document; the longest part is cut first."""
         room, kept = self.max_length - 1 - len(parts), np.zeros(len(parts), int)
         shortest_first = np.argsort([len(part) for part in parts], kind="stable").tolist()
+        # Each part may use an equal share of the room; what a short part does not need is left for the longer ones.
         for done, i in enumerate(shortest_first):
             kept[i] = min(len(parts[i]), room // (len(parts) - done))
             room -= kept[i]
         return [part[:length] for part, length in zip(parts, kept, strict=True)]
 
 
-def windows(length: int, *, room: int, overlap: int) -> Iterator[slice]:
-    """Slices of a text of `length` tokens, each of at most `room`; neighbours share `overlap`."""
+def iter_windows(length: int, *, room: int, overlap: int) -> Iterator[slice]:
+    """Yields slices that together cover a text; neighbours share `overlap` tokens.
+
+    Args:
+        length: tokens of the text.
+        room: the most tokens of a window.
+        overlap: tokens that neighbouring windows share.
+
+    Raises:
+        ValueError: `overlap` is not smaller than `room`.
+    """
     if overlap >= room:
-        raise ValueError(f"windows of {room} tokens cannot share {overlap}: raise max_length, or lower windows")
+        raise ValueError(
+            f"windows of {room} tokens cannot share {overlap} tokens: raise max_length or lower window_overlap"
+        )
     start = 0
     while True:
         yield slice(start, min(start + room, length))
@@ -88,35 +112,41 @@ def windows(length: int, *, room: int, overlap: int) -> Iterator[slice]:
 
 @runtime_checkable
 class TaskType(Protocol):
-    """What the four forms have in common."""
+    """The interface of the four task types. The type of an example and of an answer depends on the task type."""
 
     @property
     def head(self) -> str:
-        """The file in `heads/` that answers such questions."""
+        """The name of the head in `heads/` that makes these predictions."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The names of classes or tags, by number; none where answers have no names."""
+        """The names of the classes or tags in the order of their numbers; empty if answers have no names."""
 
     @property
     def problem_type(self) -> str | None:
-        """Of sequence classification, in the Hub's words."""
+        """The `problem_type` of the Hub's config.json for sequence classification; None for other heads."""
 
     @property
     def main_metric(self) -> str:
-        """The score that stands in tables: the mean of several where the benchmark takes one."""
+        """The metric that tables show: the mean of several if the benchmark defines it so."""
 
-    def encode(self, examples: Sequence[Any], reading: TaskTokenizer) -> EncodedExamples:
-        """The examples as rows."""
+    def encode(self, examples: Sequence[Any], task_tokenizer: TaskTokenizer) -> EncodedExamples:
+        """Returns the examples as rows of tokens."""
 
-    def decode(self, examples: Sequence[Any], rows: Sequence[EncodedRow], scores: Sequence[np.ndarray]) -> list[Any]:
-        """One answer an example from the scores [p v] of each row."""
+    def decode(self, examples: Sequence[Any], rows: Sequence[EncodedRow], logits: Sequence[np.ndarray]) -> list[Any]:
+        """Returns one answer for each example.
+
+        Args:
+            examples: the examples that were encoded.
+            rows: their rows.
+            logits: raw model output for each row, [p v].
+        """
 
     def per_example(self, examples: Sequence[Any], answers: Sequence[Any]) -> np.ndarray:
-        """[examples, …] numbers, all that `measure` needs of each example: so that a bootstrap can draw examples."""
+        """Returns [examples, …]: the numbers `compute_metrics` needs, so that a bootstrap can resample examples."""
 
-    def compute_metrics(self, units: np.ndarray) -> dict[str, float]:
-        """Every score of the task, in per cent, the headline among them."""
+    def compute_metrics(self, per_example: np.ndarray) -> dict[str, float]:
+        """Returns every metric of the task in per cent, including the main metric, from what `per_example` returned."""
 
     def format_submission(self, examples: Sequence[Any], answers: Sequence[Any]) -> tuple[str, str]:
-        """(suffix, text) of the answers as a file in the task's own format."""
+        """Returns (file suffix, content) of a predictions file in the format that the task's own scorer reads."""

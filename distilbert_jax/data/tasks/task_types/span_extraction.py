@@ -1,4 +1,4 @@
-"""Where a paragraph answers a question: its first and its last token."""
+"""Span extraction: the first and the last token of the answer to a question in a paragraph."""
 
 import dataclasses
 import json
@@ -9,16 +9,22 @@ import numpy as np
 
 from distilbert_jax.data.tasks import span_metrics
 from distilbert_jax.data.tasks.examples import SpanQuestion
-from distilbert_jax.data.tasks.task_types.base import EncodedExamples, EncodedRow, TaskTokenizer, windows
+from distilbert_jax.data.tasks.task_types.base import EncodedExamples, EncodedRow, TaskTokenizer, iter_windows
 
-LONGEST_QUESTION = 64  # tokens
-LONGEST_ANSWER = 30  # tokens
-BEST = 20  # starts and ends that are looked at in each window
-OVERLAP = 128  # tokens of the paragraph that neighbouring windows share; half a window where that is less
+MAX_QUESTION_TOKENS = 64
+MAX_ANSWER_TOKENS = 30
+NUM_CANDIDATES = 20  # the best starts and the best ends of each window, of which all pairs are compared
+DEFAULT_OVERLAP_TOKENS = 128  # of neighbouring windows of a paragraph; half a window if that is less
 
 
 class PredictedSpan(NamedTuple):
-    """The best span, and by how much [CLS] scores higher than it in the window that most speaks against an answer."""
+    """The answer to a question.
+
+    Attributes:
+        text: the best span of all windows.
+        margin: the logit of "no answer" minus that of the best span. "No answer" takes the lowest [CLS] logit of all
+            windows.
+    """
 
     text: str
     margin: float
@@ -26,11 +32,20 @@ class PredictedSpan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpanExtraction:
-    """Two questions a row, over its tokens. Only the paragraph and [CLS] may be answers: [CLS] says that the window
-    does not hold the answer.
+    """The task type of extractive question answering (SQuAD).
 
-    A paragraph is always read in windows. `no_answer` allows "" (SQuAD v2.0): it is given where [CLS] scores higher
-    than the best span by more than `threshold`. The scores then say which threshold were best on the examples at hand.
+    A row has two predictions over its tokens: where the answer starts and where it ends. Only tokens of the paragraph
+    and [CLS] are allowed; [CLS] means that the window does not contain the answer. A paragraph that is too long is
+    always read in windows.
+
+    Attributes:
+        no_answer: True if a question may have no answer (SQuAD v2.0), which is written "".
+        threshold: "" is predicted if the margin of the best span exceeds this. The metrics include the threshold that
+            would have been best for the evaluated examples.
+        head: the head that makes the predictions.
+        main_metric: F1 over the words of the answer.
+        labels: empty, because answers have no names.
+        problem_type: None, because only sequence classification has one.
     """
 
     no_answer: bool = False
@@ -40,85 +55,106 @@ class SpanExtraction:
     labels: tuple[str, ...] = ()
     problem_type: None = None
 
-    def encode(self, examples: Sequence[SpanQuestion], reading: TaskTokenizer) -> EncodedExamples:
-        questions = reading.ids([example.question for example in examples])
-        contexts = reading.tokenizer.encode([e.context for e in examples], offsets=True)
+    def encode(self, examples: Sequence[SpanQuestion], task_tokenizer: TaskTokenizer) -> EncodedExamples:
+        """Returns one row for each window of each paragraph. Questions are cut to 64 tokens."""
+        questions = task_tokenizer.encode_texts([example.question for example in examples])
+        contexts = task_tokenizer.tokenizer.encode([example.context for example in examples], offsets=True)
         rows: list[EncodedRow] = []
         cut_examples = cut_tokens = 0
         for number, (example, question, context) in enumerate(zip(examples, questions, contexts, strict=True)):
-            if cut := max(0, len(question) - LONGEST_QUESTION):
+            if cut := max(0, len(question) - MAX_QUESTION_TOKENS):
                 cut_examples, cut_tokens = cut_examples + 1, cut_tokens + cut
-            question = question[:LONGEST_QUESTION]
+            question = question[:MAX_QUESTION_TOKENS]
             ids, offsets = np.array(context.ids, np.int32), np.array(context.offsets, np.int32).reshape(-1, 2)
-            answer = _tokens_of(example, offsets)
-            room = reading.max_length - 3 - len(question)
-            overlap = min(OVERLAP, room // 2) if reading.window_overlap is None else reading.window_overlap
+            answer = _find_answer_tokens(example, offsets)
+            room = task_tokenizer.max_length - 3 - len(question)
+            overlap = task_tokenizer.window_overlap
+            if overlap is None:
+                overlap = min(DEFAULT_OVERLAP_TOKENS, room // 2)
             rows += [
-                _row(
+                _encode_window(
                     number,
                     question,
                     ids[window],
                     offsets[window],
-                    answer=_within(answer, window),
-                    known=example.has_label,
-                    reading=reading,
+                    answer=_shift_into_window(answer, window),
+                    has_label=example.has_label,
+                    task_tokenizer=task_tokenizer,
                 )
-                for window in windows(len(ids), room=room, overlap=overlap)
+                for window in iter_windows(len(ids), room=room, overlap=overlap)
             ]
         return EncodedExamples(rows=rows, cut_examples=cut_examples, cut_tokens=cut_tokens)
 
     def decode(
-        self, examples: Sequence[SpanQuestion], rows: Sequence[EncodedRow], scores: Sequence[np.ndarray]
+        self, examples: Sequence[SpanQuestion], rows: Sequence[EncodedRow], logits: Sequence[np.ndarray]
     ) -> list[PredictedSpan]:
+        """Returns the best span of all windows of each question, and its margin."""
         best = [(-np.inf, "")] * len(examples)
-        nothing = np.full(len(examples), np.inf)
-        for row, z in zip(rows, scores, strict=True):
+        no_answer_logits = np.full(len(examples), np.inf)
+        for row, row_logits in zip(rows, logits, strict=True):
             assert row.origin is not None
-            nothing[row.example] = min(nothing[row.example], z[0, 0] + z[1, 0])
-            score, start, end = _best_span(z, row.origin[:, 0] >= 0)
-            if score > best[row.example][0]:
+            no_answer_logits[row.example] = min(no_answer_logits[row.example], row_logits[0, 0] + row_logits[1, 0])
+            span_logit, start, end = _find_best_span(row_logits, row.origin[:, 0] >= 0)
+            if span_logit > best[row.example][0]:
                 text = examples[row.example].context[row.origin[start, 0] : row.origin[end, 1]]
-                best[row.example] = (score, text)
-        return [PredictedSpan(text, float(none - score)) for (score, text), none in zip(best, nothing, strict=True)]
+                best[row.example] = (span_logit, text)
+        return [
+            PredictedSpan(text, float(no_answer_logit - span_logit))
+            for (span_logit, text), no_answer_logit in zip(best, no_answer_logits, strict=True)
+        ]
 
     def per_example(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> np.ndarray:
-        """Those of SQuAD; where there may be no answer also the exact match and the F1 of each span, and its margin."""
-        units = span_metrics.per_example(examples, self._said(examples, answers))
-        if not self.no_answer:
-            return units
-        spans = span_metrics.per_example(
-            examples, {e.id: found.text for e, found in zip(examples, answers, strict=True)}
-        )
-        return np.column_stack([units, spans[:, :2], [found.margin for found in answers]])
+        """Returns the numbers that the metrics need.
 
-    def compute_metrics(self, units: np.ndarray) -> dict[str, float]:
-        return span_metrics.compute_metrics(units[:, :3]) | (_best_threshold(units) if units.shape[1] > 3 else {})
+        Returns:
+            [questions, 3]: exact match, F1, and whether the question has an answer. With `no_answer` [questions, 6]:
+            also exact match and F1 of the best span, whatever the threshold says, and its margin.
+        """
+        values = span_metrics.per_example(examples, self._texts_by_id(examples, answers))
+        if not self.no_answer:
+            return values
+        spans = span_metrics.per_example(
+            examples, {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
+        )
+        return np.column_stack([values, spans[:, :2], [answer.margin for answer in answers]])
+
+    def compute_metrics(self, per_example: np.ndarray) -> dict[str, float]:
+        """Returns SQuAD's metrics in per cent; with `no_answer` also the best threshold and the F1 that it gives."""
+        official = span_metrics.compute_metrics(per_example[:, :3])
+        return official | (_find_best_threshold(per_example) if per_example.shape[1] > 3 else {})
 
     def format_submission(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> tuple[str, str]:
-        """SQuAD's: one JSON object, the answer of each id."""
-        return ".json", json.dumps(self._said(examples, answers), ensure_ascii=False) + "\n"
+        """Returns a file in SQuAD's format: one JSON object with the answer of each question id."""
+        return ".json", json.dumps(self._texts_by_id(examples, answers), ensure_ascii=False) + "\n"
 
-    def _said(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> dict[str, str]:
-        pairs = zip(examples, answers, strict=True)
-        silent = lambda found: self.no_answer and found.margin > self.threshold
-        return {example.id: "" if silent(found) else found.text for example, found in pairs}
+    def _texts_by_id(self, examples: Sequence[SpanQuestion], answers: Sequence[PredictedSpan]) -> dict[str, str]:
+        """Returns the final answer of each question by id; "" if the margin is above the threshold."""
+
+        def final_text(answer: PredictedSpan) -> str:
+            return "" if self.no_answer and answer.margin > self.threshold else answer.text
+
+        return {example.id: final_text(answer) for example, answer in zip(examples, answers, strict=True)}
 
 
-def _best_threshold(units: np.ndarray) -> dict[str, float]:
-    """The F1 in per cent with the threshold that is best on these very questions, as the official scorer gives it, and
-    the threshold: −∞ where it is best never to answer.
+def _find_best_threshold(per_example: np.ndarray) -> dict[str, float]:
+    """Finds the threshold with the highest F1 on the evaluated questions, as the official scorer does.
+
+    Returns:
+        That F1 in per cent, and the threshold; −∞ if it is best to never answer.
     """
-    silent, spans, margins = 1 - units[:, 2], units[:, 4], units[:, 5]
+    no_answer_f1, span_f1, margins = 1 - per_example[:, 2], per_example[:, 4], per_example[:, 5]
+    # Start with "" for every question, then replace it by the span in the order of the margins.
     order = np.argsort(margins, kind="stable")
-    totals = silent.sum() + np.concatenate([[0.0], np.cumsum((spans - silent)[order])])
+    totals = no_answer_f1.sum() + np.concatenate([[0.0], np.cumsum((span_f1 - no_answer_f1)[order])])
     thresholds = np.concatenate([[-np.inf], margins[order]])
-    between_equals = np.append(thresholds[1:] == thresholds[:-1], False)  # no threshold tells these apart
-    best = int(np.where(between_equals, -np.inf, totals).argmax())
-    return {"best_f1": 100 * totals[best] / len(units), "threshold_of_best_f1": float(thresholds[best])}
+    # No threshold lies between equal margins, so only the last of them is a possible choice.
+    is_tied = np.append(thresholds[1:] == thresholds[:-1], False)
+    best = int(np.where(is_tied, -np.inf, totals).argmax())
+    return {"best_f1": 100 * totals[best] / len(per_example), "threshold_of_best_f1": float(thresholds[best])}
 
 
-def _tokens_of(example: SpanQuestion, offsets: np.ndarray) -> tuple[int, int] | None:
-    """(first, last) token of the first answer people gave."""
+def _find_answer_tokens(example: SpanQuestion, offsets: np.ndarray) -> tuple[int, int] | None:
+    """Returns (first, last) token of the first annotated answer, or None if there is none."""
     if not example.answers:
         return None
     start, end = example.answer_starts[0], example.answer_starts[0] + len(example.answers[0])
@@ -126,51 +162,67 @@ def _tokens_of(example: SpanQuestion, offsets: np.ndarray) -> tuple[int, int] | 
     return (int(inside[0]), int(inside[-1])) if len(inside) else None
 
 
-def _within(answer: tuple[int, int] | None, window: slice) -> tuple[int, int] | None:
-    """The answer counted from the window's start; None where the window does not hold all of it."""
+def _shift_into_window(answer: tuple[int, int] | None, window: slice) -> tuple[int, int] | None:
+    """Returns the answer counted from the window's start, or None if the window does not contain all of it."""
     if answer is None or answer[0] < window.start or answer[1] >= window.stop:
         return None
     return answer[0] - window.start, answer[1] - window.start
 
 
-def _row(
+def _encode_window(
     number: int,
     question: np.ndarray,
     ids: np.ndarray,
     offsets: np.ndarray,
     *,
     answer: tuple[int, int] | None,
-    known: bool,
-    reading: TaskTokenizer,
+    has_label: bool,
+    task_tokenizer: TaskTokenizer,
 ) -> EncodedRow:
-    tokens, types = reading.document([question, ids])
+    """Returns the row of one window.
+
+    Args:
+        number: index of the question.
+        question: its token ids.
+        ids: token ids of the window.
+        offsets: first and last + 1 character of each of these tokens in the paragraph, [t, 2].
+        answer: first and last token of the answer in the window; None labels [CLS].
+        has_label: False if nobody annotated the question, so that it has no label at all.
+        task_tokenizer: adds [CLS] and [SEP].
+    """
+    tokens, types = task_tokenizer.join_parts([question, ids])
     begin = 2 + len(question)
     origin = np.full((len(tokens), 2), -1, np.int32)
     origin[begin : begin + len(ids)] = offsets
     allowed = origin[:, 0] >= 0
     allowed[0] = True
-    both = np.ones(2, np.float32)
+    weights = np.ones(2, np.float32)
     return EncodedRow(
         example=number,
         tokens=tokens,
         segment_ids=np.ones_like(tokens),
         token_types=types,
         predict_positions=np.zeros(1, np.int32),
-        prediction_weights=both,
-        label_weights=both * known,
+        prediction_weights=weights,
+        label_weights=weights * has_label,
         labels=np.array((0, 0) if answer is None else (begin + answer[0], begin + answer[1]), np.int32),
         allowed_answers=np.stack([allowed, allowed]),
         origin=origin,
     )
 
 
-def _best_span(z: np.ndarray, context: np.ndarray) -> tuple[float, int, int]:
-    """(score, first, last) of the best span in the paragraph, among the best starts and ends."""
-    inside = np.flatnonzero(context)
-    starts, ends = (inside[np.argsort(-z[side][inside], kind="stable")[:BEST]] for side in (0, 1))
-    fits = (ends[None] >= starts[:, None]) & (ends[None] < starts[:, None] + LONGEST_ANSWER)
-    scores = np.where(fits, z[0][starts][:, None] + z[1][ends][None], -np.inf)
-    if not len(inside) or not fits.any():
+def _find_best_span(logits: np.ndarray, in_paragraph: np.ndarray) -> tuple[float, int, int]:
+    """Returns (logit, first, last) of the best span in the paragraph, among the best starts and ends.
+
+    Args:
+        logits: of starts and ends, [2 t].
+        in_paragraph: True for tokens of the paragraph, [t].
+    """
+    inside = np.flatnonzero(in_paragraph)
+    starts, ends = (inside[np.argsort(-logits[side][inside], kind="stable")[:NUM_CANDIDATES]] for side in (0, 1))
+    is_valid = (ends[None] >= starts[:, None]) & (ends[None] < starts[:, None] + MAX_ANSWER_TOKENS)
+    span_logits = np.where(is_valid, logits[0][starts][:, None] + logits[1][ends][None], -np.inf)
+    if not len(inside) or not is_valid.any():
         return -np.inf, 0, 0
-    i, j = np.unravel_index(int(scores.argmax()), scores.shape)
-    return float(scores[i, j]), int(starts[i]), int(ends[j])
+    i, j = np.unravel_index(int(span_logits.argmax()), span_logits.shape)
+    return float(span_logits[i, j]), int(starts[i]), int(ends[j])

@@ -1,4 +1,4 @@
-"""Tasks of one's own and IMDb: what a file says, and what is wrong with it."""
+"""Custom tasks and IMDb: labels of each kind, and errors in the files."""
 
 import json
 
@@ -56,20 +56,29 @@ def test_soft_labels(tmp_path):
 
 GOOD = "text,label\na,x\nb,y\n"
 BAD = {
-    "a class the training file has not": (dict(dev_csv="text,label\na,z\n"), "line 2: the label 'z' is none of x, y"),
+    "a class that is not in the training file": (
+        dict(dev_csv="text,label\na,z\n"),
+        "line 2: the label 'z' is not one of x, y",
+    ),
     "unequal columns": (dict(dev_csv="text,label\na\n"), "line 2: its columns"),
-    "no text": (dict(dev_csv="words,label\na,x\n"), "no column `text`, only words, label"),
-    "empty": (dict(dev_csv="text,label\n"), "no examples"),
-    "missing": ({}, "neither dev.csv nor dev.jsonl"),
-    "two": (dict(dev_csv=GOOD, dev_jsonl="{}"), "both dev.csv and dev.jsonl"),
-    "no JSON": (dict(dev_jsonl="{'text'"), "line 1: not JSON"),
-    "no object": (dict(dev_jsonl="[1]"), "line 1: not a JSON object"),
-    "two answers": (dict(dev_csv="text,label,score\na,x,1\n"), "label and score are both filled in"),
-    "no number": (dict(dev_csv="text,score\na,much\n"), "score 'much' is not a number"),
-    "no probabilities": (dict(dev_jsonl=jsonl({"text": "a", "probabilities": {"x": 0.9, "y": 0.9}})), "add up to 1.8"),
-    "a pair now and then": (
+    "no text": (dict(dev_csv="words,label\na,x\n"), "there is no column `text`, only words, label"),
+    "empty": (dict(dev_csv="text,label\n"), "the file has no examples"),
+    "missing": ({}, "contains neither dev.csv nor dev.jsonl; exactly one of them is needed"),
+    "two": (dict(dev_csv=GOOD, dev_jsonl="{}"), "contains both dev.csv and dev.jsonl; exactly one of them is needed"),
+    "not JSON": (dict(dev_jsonl="{'text'"), "line 1: not JSON"),
+    "not an object": (dict(dev_jsonl="[1]"), "line 1: not a JSON object"),
+    "two answers": (
+        dict(dev_csv="text,label,score\na,x,1\n"),
+        "label and score are both filled in; keep only one of them",
+    ),
+    "not a number": (dict(dev_csv="text,score\na,much\n"), "score 'much' is not a finite number"),
+    "not probabilities": (
+        dict(dev_jsonl=jsonl({"text": "a", "probabilities": {"x": 0.9, "y": 0.9}})),
+        "add up to 1.8; they must be at least 0 and add up to 1",
+    ),
+    "pairs on some lines only": (
         dict(dev_jsonl=jsonl({"text": "a"}, {"text": "a", "text_pair": "b"})),
-        "some lines have a text_pair",
+        "some lines have a text_pair and others do not",
     ),
 }
 
@@ -86,9 +95,12 @@ def test_bad_files(case, tmp_path):
 @pytest.mark.parametrize(
     "train, message",
     [
-        ("text\na\n", "neither train nor dev has answers"),
-        ("text,label\na,x\nb,x\n", "a single class, 'x'"),
-        ("text,label,score\na,x,\nb,,1\n", "in more than one column: label, score"),
+        (
+            "text\na\n",
+            "neither the train nor the dev file has labels; fill in one of the columns label, score",
+        ),
+        ("text,label\na,x\nb,x\n", "all labels of the training file are 'x'; training needs at least two classes"),
+        ("text,label,score\na,x,\nb,,1\n", "in more than one column: label, score; keep only one of them"),
     ],
 )
 def test_bad_training_files(train, message, tmp_path):
@@ -97,7 +109,7 @@ def test_bad_training_files(train, message, tmp_path):
         registry.find_task("mine", folder)
 
 
-def test_classes_come_from_dev_where_no_training_text_has_one(tmp_path):
+def test_classes_come_from_dev_if_the_training_file_has_no_labels(tmp_path):
     task = registry.find_task("mine", write(tmp_path, train_csv="text\na\nb\n", dev_csv="text,label\na,x\nb,y\n"))
     assert task.task_type.labels == ("x", "y")
     assert [example.label for example in task.read("train")] == [None, None]
@@ -109,15 +121,15 @@ def test_imdb():
     assert {e.label for e in train} == {0, 1}
     assert all(e.id.startswith("pos" if e.label else "neg") for e in train)
     assert {e.label for e in task.read("unsup")} == {None}
-    with pytest.raises(ValueError, match="not the folder aclImdb"):
+    with pytest.raises(ValueError, match="name the folder aclImdb"):
         task.read("dev")
 
 
-def test_folders_that_are_not_there(tmp_path):
-    with pytest.raises(ValueError, match="no such folder"):
+def test_missing_folders_and_files(tmp_path):
+    with pytest.raises(ValueError, match="nowhere does not exist; write --task sst2=FOLDER"):
         registry.find_task("sst2", tmp_path / "nowhere")
     for name in ("squad", "swag", "conll2003"):
-        with pytest.raises(ValueError, match=f"{name}: no train"):
+        with pytest.raises(ValueError, match=f"{name}: the file train.* is missing in"):
             registry.find_task(name, tmp_path).read("train")
     with pytest.raises(ValueError, match="squad has no split 'sideways'"):
         registry.find_task("squad", tmp_path).read("sideways")

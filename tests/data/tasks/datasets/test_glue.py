@@ -1,4 +1,4 @@
-"""GLUE's files with all their quirks, and its metrics where they are easy to get wrong."""
+"""The irregularities of GLUE's files, and the metrics in their special cases."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from distilbert_jax.data.tasks.datasets import glue
 from distilbert_jax.data.tasks.examples import Example
 from tests.conftest import shared
 
-SIZES = {  # of the files that are here: (train, dev)
+SIZES = {  # of the files in the repository's data: (train, dev)
     "cola": (8_551, 1_043),
     "sst2": (67_349, 872),
     "mrpc": (3_668, 408),
@@ -64,10 +64,10 @@ def test_mrpcs_byte_order_mark(tmp_path):
 
 def test_mrpcs_dev_pairs_are_no_training_pairs():
     folder = shared("data/rows/glue/mrpc/MRPC")
-    sides = [{example.texts for example in glue.TASKS["mrpc"].read(folder, split)} for split in ("train", "dev")]
-    assert not sides[0] & sides[1]
-    assert sides[1]
-    assert any('"' in text for side in sides for texts in side for text in texts)  # stray quotes mean nothing
+    splits = [{example.texts for example in glue.TASKS["mrpc"].read(folder, split)} for split in ("train", "dev")]
+    assert not splits[0] & splits[1]
+    assert splits[1]
+    assert any('"' in text for split in splits for texts in split for text in texts)  # stray quotes mean nothing
 
 
 def test_the_diagnostic_set():
@@ -76,12 +76,12 @@ def test_the_diagnostic_set():
 
 
 BAD = {
-    "a label that is none": ("sentence\tlabel\nfine\t1\nodd\tmaybe\n", "line 3: the label 'maybe' is not one of neg"),
+    "an unknown label": ("sentence\tlabel\nfine\t1\nodd\tmaybe\n", "line 3: the label 'maybe' is not one of neg"),
     "a label too many": ("sentence\tlabel\nfine\t2\n", "line 2: the label '2' is not one of negative, positive"),
     "a label below": ("sentence\tlabel\nfine\t-1\n", "the label '-1' is not one of negative, positive"),
-    "unequal columns": ("sentence\tlabel\nfine\t1\tmore\n", "line 2: 3 columns, the header has 2"),
-    "no column": ("text\tlabel\nfine\t1\n", "no column 'sentence', only text, label"),
-    "empty": ("sentence\tlabel\n", "no examples"),
+    "unequal columns": ("sentence\tlabel\nfine\t1\tmore\n", "line 2: 3 columns, but the header has 2"),
+    "no column": ("text\tlabel\nfine\t1\n", "there is no column 'sentence', only text, label"),
+    "empty": ("sentence\tlabel\n", "the file has no examples"),
 }
 
 
@@ -92,11 +92,11 @@ def test_bad_files(tmp_path, name):
     with pytest.raises(ValueError, match=message) as caught:
         glue.TASKS["sst2"].read(tmp_path, "dev")
     assert str(tmp_path / "dev.tsv") in str(caught.value)
-    with pytest.raises(ValueError, match=r"no train\.tsv"):
+    with pytest.raises(ValueError, match=r"has no file train\.tsv"):
         glue.TASKS["sst2"].read(tmp_path, "train")
 
 
-def test_qqps_broken_rows_are_left_out_as_everywhere(tmp_path):
+def test_broken_rows_of_qqp_are_left_out(tmp_path):
     lines = ["id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate", "1\t2\t3\ta\tb\t1", "1\t2\tbroken"]
     (tmp_path / "train.tsv").write_text("\n".join(lines))
     assert [example.texts for example in glue.TASKS["qqp"].read(tmp_path, "train")] == [("a", "b")]
@@ -111,8 +111,7 @@ def by_hand(name, y, p):
     if name == "f1":
         return 2 * both / (one + other) if one + other else 0.0
     if name == "spearman_correlation":  # ties share their mean rank
-        rank = lambda x: np.array([(x < v).sum() + ((x == v).sum() - 1) / 2 for v in x])
-        y, p = rank(y), rank(p)
+        y, p = (np.array([(x < v).sum() + ((x == v).sum() - 1) / 2 for v in x]) for x in (y, p))
     deviation = (y - y.mean(), p - p.mean())
     scale = np.sqrt((deviation[0] ** 2).sum() * (deviation[1] ** 2).sum())
     return (deviation[0] * deviation[1]).sum() / scale if scale else 0.0
@@ -137,9 +136,9 @@ def test_metrics(name, kind):
     assert getattr(metrics, name)(y.tolist(), p.tolist()) == pytest.approx(by_hand(name, y, p), abs=1e-12)
 
 
-def test_macro_says_what_it_is_the_mean_of():
+def test_macro_average_needs_every_task():
     every = {name: float(i) for i, name in enumerate(name for name in glue.TASKS if name != "ax")}
-    assert glue.macro(every, wnli=True) == 4.0
-    assert glue.macro({k: v for k, v in every.items() if k != "wnli"}, wnli=False) == 3.5
-    with pytest.raises(ValueError, match="no macro average without wnli"):
-        glue.macro({k: v for k, v in every.items() if k != "wnli"}, wnli=True)
+    assert glue.compute_macro_average(every, wnli=True) == 4.0
+    assert glue.compute_macro_average({k: v for k, v in every.items() if k != "wnli"}, wnli=False) == 3.5
+    with pytest.raises(ValueError, match="the macro average needs the score of wnli"):
+        glue.compute_macro_average({k: v for k, v in every.items() if k != "wnli"}, wnli=True)

@@ -58,11 +58,11 @@ def test_sentences_without_tags(tmp_path):
 
 
 BAD = {
-    "no tag": ("Bonn\tO\nam\n", "line 2: 'am' is not a word and a tag"),
-    "a tag too many": ("Bonn\nam\tO\n", r"line 2: 'am\\tO' is not a word and a tag"),
-    "no word": ("Bonn\tO\n\tO\n", r"line 2: '\\tO' is not a word and a tag"),
+    "no tag": ("Bonn\tO\nam\n", "line 2: 'am' does not have the same columns as the lines before"),
+    "a tag too many": ("Bonn\nam\tO\n", r"line 2: 'am\\tO' does not have the same columns as the lines before"),
+    "no word": ("Bonn\tO\n\tO\n", r"line 2: '\\tO' does not have the same columns as the lines before"),
     "another tag": ("Bonn LOC\n", "line 1: the tag 'LOC' is not O, B-TYPE or I-TYPE"),
-    "empty": ("\n\n", "no sentences"),
+    "empty": ("\n\n", "the file has no sentences"),
 }
 
 
@@ -75,17 +75,17 @@ def test_bad_files(tmp_path, name):
 
 def entities(tags):
     """{(type, first, last)}, straight from the definition, where tags begin with B-."""
-    found, start = set(), None
+    actual, start = set(), None
     for i, tag in enumerate([*tags, "O"]):
         if start is not None and tag != f"I-{tags[start][2:]}":
-            found.add((tags[start][2:], start, i))
+            actual.add((tags[start][2:], start, i))
             start = None
         if tag.startswith("B-"):
             start = i
-    return found
+    return actual
 
 
-@pytest.mark.parametrize("kind", ["random", "no entities found", "no entities there", "neither"])
+@pytest.mark.parametrize("kind", ["random", "no entities predicted", "no entities annotated", "neither"])
 def test_score_against_the_definition(kind):
     random = np.random.default_rng(0)
 
@@ -98,15 +98,16 @@ def test_score_against_the_definition(kind):
         return tuple(made[:12])
 
     empty = ("O",) * 12
-    wanted = [empty if kind in ("no entities there", "neither") else tags() for _ in range(40)]
-    found = [
-        empty if kind in ("no entities found", "neither") else (tags() if i % 2 else w) for i, w in enumerate(wanted)
+    expected = [empty if kind in ("no entities annotated", "neither") else tags() for _ in range(40)]
+    actual = [
+        empty if kind in ("no entities predicted", "neither") else (tags() if i % 2 else w)
+        for i, w in enumerate(expected)
     ]
     got = entity_metrics.compute_metrics(
-        entity_metrics.per_example([TaggedSentence(words=("w",) * 12, tags=w) for w in wanted], found)
+        entity_metrics.per_example([TaggedSentence(words=("w",) * 12, tags=w) for w in expected], actual)
     )
-    a = {(i, *e) for i, w in enumerate(wanted) for e in entities(w)}
-    b = {(i, *e) for i, f in enumerate(found) for e in entities(f)}
+    a = {(i, *e) for i, w in enumerate(expected) for e in entities(w)}
+    b = {(i, *e) for i, f in enumerate(actual) for e in entities(f)}
     precision, recall = (len(a & b) / len(x) if x else 0.0 for x in (b, a))
     assert got["precision"] == pytest.approx(100 * precision)
     assert got["recall"] == pytest.approx(100 * recall)
@@ -114,16 +115,16 @@ def test_score_against_the_definition(kind):
 
 
 def test_any_tags_against_seqeval():
-    """Tags in no order at all: I- after O, of another type, at the start."""
+    """Compares tags in random order: I- after O, after another type and at the start."""
     metrics = pytest.importorskip("seqeval.metrics")
     random = np.random.default_rng(1)
     tags = lambda: random.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], 15).tolist()
-    wanted, found = ([tags() for _ in range(200)] for _ in range(2))
+    expected, actual = ([tags() for _ in range(200)] for _ in range(2))
     got = entity_metrics.compute_metrics(
-        entity_metrics.per_example([TaggedSentence(words=("w",) * 15, tags=tuple(w)) for w in wanted], found)
+        entity_metrics.per_example([TaggedSentence(words=("w",) * 15, tags=tuple(w)) for w in expected], actual)
     )
     for name in ("precision", "recall", "f1"):
-        assert got[name] == pytest.approx(100 * getattr(metrics, f"{name}_score")(wanted, found), abs=1e-9)
+        assert got[name] == pytest.approx(100 * getattr(metrics, f"{name}_score")(expected, actual), abs=1e-9)
 
 
 def test_one_tag_a_word():

@@ -1,4 +1,4 @@
-"""Tasks of TFDS, with its own features and a few records made here."""
+"""Tasks from TFDS, with its own features and one record made in each test."""
 
 import importlib
 import sys
@@ -66,7 +66,7 @@ def test_a_record_is_an_example(prepared, name):
 
 
 def test_labels_are_in_the_released_order():
-    """Their numbers are ours."""
+    """TFDS numbers the labels in the same order as the released files."""
     from distilbert_jax.data.tasks.datasets import glue
 
     for name, task in glue.TASKS.items():
@@ -76,6 +76,6 @@ def test_labels_are_in_the_released_order():
             assert tuple(stated) == task.labels, name
 
 
-def test_what_tfds_has_not():
+def test_a_task_that_tfds_does_not_have():
     with pytest.raises(ValueError, match="TFDS does not have the task codah"):
         registry.find_tfds_task("codah")
