@@ -25,8 +25,8 @@ class AdamW:
     def make_schedule(self, steps: int) -> optax.Schedule:
         """Returns the function from the index of a step, 0 to `steps` - 1, to its learning rate.
 
-        Step n of the warmup has (n + 1) / warmup steps of the highest learning rate, so that the first step already
-        changes the parameters.
+        During the warmup, step n has (n + 1) / warmup_steps of the highest learning rate, so that the first step
+        already changes the parameters.
         """
         warmup_steps = max(1, round(self.warmup_ratio * steps))
         warmup = optax.linear_schedule(self.learning_rate / warmup_steps, self.learning_rate, max(1, warmup_steps - 1))
