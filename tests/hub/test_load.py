@@ -121,7 +121,7 @@ BAD_CONFIGS = {
     "left out": ({"hidden_size": None}, "does not state 'hidden_size'"),
     "text for a number": ({"hidden_size": "many"}, "hidden_size"),
     "negative": ({"num_hidden_layers": -1}, "num_layers must be a positive whole number, not -1"),
-    "heads": ({"num_attention_heads": 5}, "hidden_size 24 does not divide by num_heads 5"),
+    "heads": ({"num_attention_heads": 5}, "hidden_size is 24 and num_heads is 5"),
 }
 
 
