@@ -109,9 +109,9 @@ def test_learned_positions_win_over_a_config_that_says_sinusoidal(distilbert_fol
 
 
 BAD_CONFIGS = {
-    "unknown family": ({"model_type": "llama"}, "model_type 'llama' is not supported: only bert, distilbert"),
+    "unknown family": ({"model_type": "llama"}, "model_type 'llama' is not supported. Use one of bert, distilbert"),
     "no family": ({"model_type": None}, "model_type None is not supported"),
-    "activation": ({"hidden_act": "relu"}, "activation 'relu' is not supported: only gelu"),
+    "activation": ({"hidden_act": "relu"}, "activation 'relu' is not supported. Use a model with one of gelu"),
     "positions": (
         {"position_embedding_type": "relative_key"},
         "position_embedding_type 'relative_key' is not supported",
@@ -152,7 +152,7 @@ def test_broken_weights(folder):
 def test_missing_and_left_over_tensors_name_the_folder(folder):
     tensors = weights(folder)
     save(folder, tensors | {"surprise": np.zeros(1)})
-    with pytest.raises(ValueError, match=f"{folder}: 1 tensors are unknown"):
+    with pytest.raises(ValueError, match=f"{folder}: 1 tensor is unknown"):
         load(folder)
 
 
