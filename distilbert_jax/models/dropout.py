@@ -46,5 +46,5 @@ def random_uint16(key: Key[Array, ""], shape: tuple[int, ...]) -> UInt16[Array, 
     """
     first, size = shape[0], math.prod(shape[1:])
     counts = jnp.arange(first * -(-size // 2), dtype=jnp.uint32).reshape(first, -1)
-    words = jax.vmap(lambda counts: threefry_2x32(jax.random.key_data(key), counts))(counts)
-    return jax.lax.bitcast_convert_type(words, jnp.uint16).reshape(first, -1)[:, :size].reshape(shape)
+    uint32s = jax.vmap(lambda counts: threefry_2x32(jax.random.key_data(key), counts))(counts)
+    return jax.lax.bitcast_convert_type(uint32s, jnp.uint16).reshape(first, -1)[:, :size].reshape(shape)

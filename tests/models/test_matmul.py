@@ -54,8 +54,10 @@ def find_products(f, *arguments):
     bodies = dict(zip(parts[::2], parts[1::2], strict=True))
 
     def per_function(name):
-        found = re.findall(r"stablehlo\.dot_general.*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\)", bodies[name])
-        return found + [types for called in re.findall(r"call @(\w+)", bodies[name]) for types in per_function(called)]
+        products = re.findall(r"stablehlo\.dot_general.*: \(tensor<[\dx]*x(\w+)>, tensor<[\dx]*x(\w+)>\)", bodies[name])
+        return products + [
+            types for called in re.findall(r"call @(\w+)", bodies[name]) for types in per_function(called)
+        ]
 
     return per_function("main")
 
@@ -68,9 +70,9 @@ def test_every_product_of_a_step_has_bfloat16_operands():
     def loss(params):
         return Transformer(config).apply({"params": params}, batch).hidden_states[-1].astype(jnp.float32).sum()
 
-    found = find_products(jax.grad(loss), params)
-    assert len(found) == config.num_layers * (6 + 2) * 3  # each once forward and twice backward
-    assert set(found) == {("bf16", "bf16")}
+    products = find_products(jax.grad(loss), params)
+    assert len(products) == config.num_layers * (6 + 2) * 3  # each once forward and twice backward
+    assert set(products) == {("bf16", "bf16")}
 
     def mixed(a, b):
         return jnp.dot(a, b, preferred_element_type=jnp.float32).sum()
