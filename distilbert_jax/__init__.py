@@ -1,11 +1,12 @@
-"""Distil small encoders from large ones, in JAX. The public names, loaded when they are first used: `import
-distilbert_jax` costs nothing.
+"""Distils small encoders from large ones, in JAX.
+
+This module holds the public names. Each is imported when it is first used, so that `import distilbert_jax` is fast.
 """
 
 import importlib
 from typing import Any
 
-_HOME = {
+_MODULES = {
     "distill": "distilbert_jax.train.distill.loop",
     "load_experiment": "distilbert_jax.config.experiment_file",
     "describe": "distilbert_jax.config.experiment_file",
@@ -15,10 +16,11 @@ _HOME = {
     "load_pretrained": "distilbert_jax.hub.load",
     "predict_logits": "distilbert_jax.inference.predict",
 }
-__all__ = list(_HOME)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    """Imports a public name when it is first used."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Every number that a run logs, with its key, its unit and its meaning.
+"""Defines every number that a run logs: its key, its unit and its meaning.
 
 These are the keys of the lines of log.jsonl, of the scalars in TensorBoard, and of the two evaluations in results.json.
 Code that writes or reads such a number takes its key from here. docs/log_keys.md shows them as a table, which
@@ -14,8 +14,8 @@ class LogKey:
     """The key of one logged number."""
 
     name: str
-    unit: str
-    meaning: str
+    unit: str  # "" if the number has none
+    meaning: str  # one sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +26,8 @@ class LogKeyFamily:
     """
 
     pattern: str
-    unit: str
-    meaning: str
+    unit: str  # "" if the numbers have none
+    meaning: str  # one sentence
 
     def name(self, **parts: str) -> str:
         """Returns the key of one number: `LOSS_MEAN.name(loss="soft")` is "loss/soft"."""
@@ -35,8 +35,8 @@ class LogKeyFamily:
 
     def match(self, key: str) -> dict[str, str] | None:
         """Returns the parts of a key of this family, or None if `key` belongs to another one."""
-        found = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", self.pattern), key)
-        return found.groupdict() if found else None
+        matched = re.fullmatch(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", self.pattern), key)
+        return matched.groupdict() if matched else None
 
 
 # A training step
@@ -194,21 +194,21 @@ def format_log_keys() -> str:
     lines = [_PREAMBLE]
     for title, keys in _SECTIONS.items():
         lines += [f"## {title}\n", "| key | unit | meaning |", "|---|---|---|"]
-        lines += [f"| `{_shown_name(key)}` | {key.unit or '—'} | {key.meaning} |" for key in keys]
+        lines += [f"| `{_format_name(key)}` | {key.unit or '—'} | {key.meaning} |" for key in keys]
         lines.append("")
     return "\n".join(lines)
 
 
 def find(key: str, keys: tuple[LogKey | LogKeyFamily, ...]) -> LogKey | LogKeyFamily | None:
-    """Returns the one of `keys` that a key in a log belongs to, or None."""
-    for one in keys:
-        if one.name == key if isinstance(one, LogKey) else one.match(key):
-            return one
+    """Returns the definition among `keys` that a key in a log belongs to, or None."""
+    for candidate in keys:
+        if candidate.name == key if isinstance(candidate, LogKey) else candidate.match(key):
+            return candidate
     return None
 
 
-def _shown_name(key: LogKey | LogKeyFamily) -> str:
-    """Returns a key as the table shows it, with the parts that differ in capitals: loss/LOSS."""
+def _format_name(key: LogKey | LogKeyFamily) -> str:
+    """Returns a key as the table shows it, with the fields of a family in capitals: loss/LOSS."""
     if isinstance(key, LogKey):
         return key.name
     return re.sub(r"\{(\w+)\}", lambda part: part[1].upper(), key.pattern)

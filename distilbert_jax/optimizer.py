@@ -1,4 +1,4 @@
-"""AdamW with warm-up and linear decay (Loshchilov and Hutter, 2019), as DistilBERT was trained."""
+"""The optimizer: AdamW (Loshchilov and Hutter, 2019) with linear warmup and linear decay."""
 
 import dataclasses
 
@@ -8,30 +8,33 @@ import optax
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AdamW:
-    """The released settings. `warmup` is the share of all steps in which the rate rises to `learning_rate`; from there it
-    falls to 0 at the last step.
+    """The settings of AdamW. The defaults are those of the released DistilBERT.
 
-    Weight decay spares biases and LayerNorms. Gradients are clipped to the global norm `max_grad_norm`.
+    The learning rate rises linearly from 0 to `learning_rate` in the first `warmup_ratio` of all steps, and then falls
+    linearly to 0.
     """
 
-    learning_rate: float = 5e-4
-    warmup_ratio: float = 0.05
-    weight_decay: float = 0.0
-    max_grad_norm: float = 5.0
-    b1: float = 0.9
-    b2: float = 0.98
-    eps: float = 1e-6
+    learning_rate: float = 5e-4  # the highest learning rate
+    warmup_ratio: float = 0.05  # fraction of all steps
+    weight_decay: float = 0.0  # not applied to biases and LayerNorms
+    max_grad_norm: float = 5.0  # gradients are clipped to this global L2 norm
+    b1: float = 0.9  # decay rate of the first moment
+    b2: float = 0.98  # decay rate of the second moment
+    eps: float = 1e-6  # added to the denominator
 
     def make_schedule(self, steps: int) -> optax.Schedule:
-        """The learning rate of update n, 0 ≤ n < `steps`. The first update already moves: (n + 1) / rise of the
-        peak.
+        """Returns the function from the index of a step, 0 to `steps` - 1, to its learning rate.
+
+        During the warmup, step n has (n + 1) / warmup_steps of the highest learning rate, so that the first step
+        already changes the parameters.
         """
-        rise = max(1, round(self.warmup_ratio * steps))
-        up = optax.linear_schedule(self.learning_rate / rise, self.learning_rate, max(1, rise - 1))
-        down = optax.linear_schedule(self.learning_rate, 0.0, max(1, steps - rise))
-        return optax.join_schedules([up, down], [rise])
+        warmup_steps = max(1, round(self.warmup_ratio * steps))
+        warmup = optax.linear_schedule(self.learning_rate / warmup_steps, self.learning_rate, max(1, warmup_steps - 1))
+        decay = optax.linear_schedule(self.learning_rate, 0.0, max(1, steps - warmup_steps))
+        return optax.join_schedules([warmup, decay], [warmup_steps])
 
     def make_transformation(self, steps: int) -> optax.GradientTransformation:
+        """Returns the optax transformation for a run of `steps` steps: clipping, then AdamW."""
         adamw = optax.adamw(
             self.make_schedule(steps),
             b1=self.b1,
@@ -44,5 +47,5 @@ class AdamW:
 
 
 def make_decay_mask(params: optax.Params) -> optax.Params:
-    """True for the weights that decay: kernels and embeddings."""
+    """Returns the tree of `params` with True for the weights that decay: kernels and embeddings."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in {"kernel", "embedding"}, params)

@@ -1,10 +1,17 @@
-"""Shared shapes and containers.
+"""Containers that the packages share, and the letters of all shapes.
 
-Dimension names used everywhere, in annotations, in `einsum` and in comments:
+A *row* is one sequence of fixed length, in which one or more documents are packed. A *position* is a place in a row. A
+*prediction* is an answer that the model must give. *Logits* are its raw output, before a softmax.
 
-    b  rows          t  tokens        p  questions asked     n  places looked at
-    d  hidden size   h  heads         k  head size           v  answers to choose from: words of the vocabulary
-    f  MLP size      l  layers
+Every dimension has one letter, the same in annotations, in `einsum` and in comments:
+
+    b  rows of a batch     d  hidden size       p  predictions of a row
+    t  tokens of a row     f  MLP size          n  positions of a row whose hidden states a head reads
+    l  layers              h  attention heads   v  possible answers to one prediction, such as the vocabulary
+                           k  size of one head
+
+In a shape, "b t" is an array with one value for each token of each row, and " b" is an array with one value for each
+row. Field names are also paths in saved checkpoints, so a field of `TrainState` or `LossScale` keeps its name.
 """
 
 from collections.abc import Callable
@@ -15,41 +22,52 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 RowKeys = Key[Array, " b"]
-"""One random key a row: all that dropout and masking may depend on."""
+"""One random key for each row. Dropout and masking depend on nothing else, so a row gets the same random numbers in any
+batch, on any number of devices.
+"""
 
 
 @flax.struct.dataclass
 class PackedRows:
-    """Token rows as the corpus has them, before anything is asked."""
+    """Rows as the corpus stores them, before any token is masked.
 
-    row_ids: Int[Array, " b"]  # index in the corpus: with `epochs` it keys everything random about the row
-    epochs: Int[Array, " b"]
-    tokens: Int[Array, "b t"]
-    segment_ids: Int[Array, "b t"]  # 0 = padding; packed documents 1, 2, …
+    The random keys of a row are made from its `row_ids` and `epochs`.
+    """
+
+    row_ids: Int[Array, " b"]  # index of the row in the corpus
+    epochs: Int[Array, " b"]  # number of the pass over the corpus, from 0
+    tokens: Int[Array, "b t"]  # token ids
+    segment_ids: Int[Array, "b t"]  # 1, 2, … for the documents packed in the row, 0 for padding
 
 
 @flax.struct.dataclass
 class Batch:
-    """Token rows, and what a model is asked about them.
+    """The input of a model, and the predictions that it must make.
 
-    Masked words: n = p places, v words. A text's class: n = p = 1, [CLS]. Tags: n = p = t. A span: p = 2, v = t. One of
-    c choices, each a packed document: n = v = c, p = 1.
+    The head decides what n, p and v are:
 
-    `asked` is 1 where a question is real (soft targets may use it), `weights` where it also has a label (hard targets
-    use it): two masks, always, so that "soft on every token, hard on the masked ones" can be said.
+        masked tokens        n = p positions, v = the vocabulary
+        class of a text      n = p = 1, the [CLS] token; v classes
+        tag of each token    n = p = t; v tags
+        answer span          p = 2, its first and last token; v = t
+        one of c choices     p = 1; n = v = c, the [CLS] token of each choice, which is a packed document of its own
+
+    A batch has two weights for each prediction. `prediction_weights` is 1 wherever the prediction is not padding, and
+    `label_weights` only where there is also a label. Soft targets can therefore use every token while hard targets use
+    the masked tokens of the same batch.
     """
 
-    row_ids: Int[Array, " b"]
-    epochs: Int[Array, " b"]
-    tokens: Int[Array, "b t"]
-    segment_ids: Int[Array, "b t"]
-    positions: Int[Array, "b t"]  # within the document
-    token_types: Int[Array, "b t"]
-    predict_positions: Int[Array, "b n"]
-    prediction_weights: Float[Array, "b p"]
-    label_weights: Float[Array, "b p"]
-    labels: Int[Array, "b p"] | Float[Array, "b p"] | Float[Array, "b p v"]  # classes; numbers; several at once
-    allowed_answers: Bool[Array, "b p v"] | None = None  # the answers a task permits, where it does not permit all
+    row_ids: Int[Array, " b"]  # as in PackedRows
+    epochs: Int[Array, " b"]  # as in PackedRows
+    tokens: Int[Array, "b t"]  # token ids, some of them [MASK]
+    segment_ids: Int[Array, "b t"]  # 1, 2, … for the documents packed in the row, 0 for padding
+    positions: Int[Array, "b t"]  # position within the document, from 0
+    token_types: Int[Array, "b t"]  # 0 or 1 for the first or second text of a pair
+    predict_positions: Int[Array, "b n"]  # positions in the row whose hidden states the head reads
+    prediction_weights: Float[Array, "b p"]  # 1 for a prediction, 0 for padding
+    label_weights: Float[Array, "b p"]  # 1 for a prediction with a label, else 0
+    labels: Int[Array, "b p"] | Float[Array, "b p"] | Float[Array, "b p v"]  # one class, a number, or several classes
+    allowed_answers: Bool[Array, "b p v"] | None = None  # the answers that the task allows; None if it allows all
 
     @classmethod
     def from_tokens(
@@ -60,13 +78,14 @@ class Batch:
         positions: Int[Array, "b t"] | None = None,
         predict_positions: Int[Array, "b n"] | None = None,
     ) -> Self:
-        """Returns a batch for inference: a forward pass without dropout, masks, labels or token types.
+        """Returns a batch for inference, with labels and token types of 0.
 
         Args:
             tokens: the token ids, [b, t].
-            segment_ids: [b, t], 0 = padding. If it is None, every row is one document without padding.
-            positions: [b, t], within the document. If it is None, 0 to t - 1 in every row.
-            predict_positions: [b, n], where the model answers. If it is None, at the first token, n = 1.
+            segment_ids: [b, t], 0 for padding. If it is None, every row is one document without padding.
+            positions: [b, t], within the document. If it is None, they are 0 to t - 1 in every row.
+            predict_positions: [b, n], positions whose hidden states the head reads. If it is None, it reads the first
+                token only, n = 1.
         """
         rows, length = tokens.shape
         if positions is None:
@@ -89,20 +108,23 @@ class Batch:
 
     @property
     def token_mask(self) -> Bool[Array, "b t"]:
-        """Where a token stands, and not padding."""
+        """True for a token and False for padding."""
         return self.segment_ids > 0
 
 
 @flax.struct.dataclass
 class FactoredLogits:
-    """Scores over a vocabulary, before the one product that would make them large."""
+    """Logits over the vocabulary as the factors of `features · embeddingᵀ + bias`.
 
-    features: Float[Array, "b p d"]
-    embedding: Float[Array, "v d"]
-    bias: Float[Array, " v"]
+    The product has b · p · v values, far more than its factors, so losses compute it block by block.
+    """
+
+    features: Float[Array, "b p d"]  # output of the head's last LayerNorm
+    embedding: Float[Array, "v d"]  # the encoder's word embeddings
+    bias: Float[Array, " v"]  # output bias
 
     def to_dense(self) -> Float[Array, "b p v"]:
-        """The scores themselves, accumulated in float32 whatever the type of the factors."""
+        """Returns the logits in float32. The product is accumulated in float32 for every dtype of the factors."""
         return (
             jnp.einsum("bpd,vd->bpv", self.features, self.embedding, preferred_element_type=jnp.float32)
             + self.bias[None, None]
@@ -111,46 +133,52 @@ class FactoredLogits:
 
 @flax.struct.dataclass
 class ModelOutputs:
-    """All a loss may look at, with the batch it answers. `jit` prunes what no loss reads, so nothing here costs
-    anything until it is used.
+    """Everything that a loss may read of a model's forward pass.
+
+    `jit` removes what no loss reads, so an output costs nothing until a loss uses it.
     """
 
-    batch: Batch
-    logits: FactoredLogits | Float[Array, "b p v"] | None
-    hidden_states: tuple[Float[Array, "b t d"], ...]  # l + 1 entries, embeddings first
-    q: tuple[Float[Array, "b t h k"], ...]  # as they enter the dot product
-    k: tuple[Float[Array, "b t h k"], ...]
-    v: tuple[Float[Array, "b t h k"], ...]
-    attention_mask: Bool[Array, "b t t"]  # who attends to whom
+    batch: Batch  # the input
+    logits: FactoredLogits | Float[Array, "b p v"] | None  # output of the head; None without a head
+    hidden_states: tuple[Float[Array, "b t d"], ...]  # l + 1 entries: the embeddings, then the output of each layer
+    q: tuple[Float[Array, "b t h k"], ...]  # l entries: the queries of each layer, before scaling
+    k: tuple[Float[Array, "b t h k"], ...]  # l entries: the keys
+    v: tuple[Float[Array, "b t h k"], ...]  # l entries: the values
+    attention_mask: Bool[Array, "b t t"]  # True where a query (first t) may attend to a key (second t)
 
     @property
     def hidden_at_predictions(self) -> Float[Array, "b n d"]:
-        """The last hidden state where something is asked."""
+        """The hidden states of the last layer at `batch.predict_positions`."""
         return jnp.take_along_axis(self.hidden_states[-1], self.batch.predict_positions[..., None], axis=1)
 
 
 Apply = Callable[..., ModelOutputs]
-"""The forward pass of a model: apply({"params": params}, batch, keys=…) -> Outputs."""
+"""The forward pass of a model: `apply({"params": params}, batch, keys=keys)` returns `ModelOutputs`. Dropout is applied
+if `keys` are given.
+"""
 
 Metrics = dict[str, Array]
-"""Logged numbers by name."""
+"""Scalars by their log key."""
 
 
 @flax.struct.dataclass
 class LossScale:
-    """What losses are multiplied by in float16, so that small gradients exist there."""
+    """The factor that losses are multiplied by in float16, so that small gradients do not become 0."""
 
     value: Float[Array, ""]
-    steps_since_change: Int[Array, ""]  # updates, since it last changed
-    num_overflows: Int[Array, ""]  # updates left out because the scale was too large
+    steps_since_change: Int[Array, ""]  # steps since `value` last changed
+    num_overflows: Int[Array, ""]  # steps skipped because `value` was too large
 
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds. Teachers are no part of it: they are an argument of the step."""
+    """The state of training, which a checkpoint saves.
 
-    step: Int[Array, ""]
+    Teachers are not part of it, because training does not change them. They are an argument of the step.
+    """
+
+    step: Int[Array, ""]  # number of finished steps
     params: dict[str, Any]  # {"student": …, "losses": {name: …}}
-    opt_state: Any
-    nonfinite_steps: Int[Array, ""]  # updates that were skipped because they were not finite
+    opt_state: Any  # state of the optimizer
+    nonfinite_steps: Int[Array, ""]  # steps skipped because a loss, a metric or the gradient was not finite
     loss_scale: LossScale | None = None  # in float16 only

@@ -215,8 +215,8 @@ def test_files_that_are_too_large_or_no_files(tmp_path):
 def test_a_shape_that_no_weights_have_is_refused_before_memory_is_taken(bert_folder, tmp_path):
     for number, (changes, said) in enumerate(
         [
-            ({"vocab_size": 10**12}, "vocab_size is 1,000,000,000,000, and at most"),
-            ({"num_hidden_layers": 10**9}, "num_layers is 1,000,000,000, and at most"),
+            ({"vocab_size": 10**12}, "vocab_size must be at most 16,777,216, not 1,000,000,000,000"),
+            ({"num_hidden_layers": 10**9}, "num_layers must be at most 256, not 1,000,000,000"),
             ({"num_hidden_layers": 250}, "states 250 layers"),
             ({"vocab_size": 2**24}, "but config.json asks for"),
             ({"hidden_dropout_prob": float("nan")}, "dropout must be a number from 0 to below 1, not nan"),

@@ -1,6 +1,4 @@
-"""The masked-word head: a transform of the last hidden state, scored against the word embeddings (Devlin et al.,
-2018).
-"""
+"""The head of masked language modeling, which BERT and DistilBERT are pretrained with (Devlin et al., 2018)."""
 
 import dataclasses
 
@@ -18,13 +16,28 @@ from distilbert_jax.types import Batch, ModelOutputs, RowKeys
 
 
 class MaskedLM(nn.Module):
-    """An encoder that answers which word stands at `batch.predict_positions`."""
+    """The encoder with the masked LM head, which predicts the token at each of `batch.predict_positions`.
+
+    The head transforms the last hidden state of these positions, and multiplies it by the word embeddings:
+
+        x = LayerNorm(GELU(hidden W + b))
+        logits = x · embeddingᵀ + bias
+
+    The logits are [b, p, v] with n = p predictions and v tokens of the vocabulary. They are returned as
+    `FactoredLogits`, because the product may be too large for memory.
+    """
 
     config: TransformerConfig
-    head: HeadConfig = HeadConfig()  # it has nothing to say here
+    head: HeadConfig = HeadConfig()  # not used: this head has no settings
 
     @nn.compact
     def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> ModelOutputs:
+        """Returns the outputs of the model.
+
+        Args:
+            batch: the input.
+            keys: the random keys of the rows for dropout, or None in evaluation.
+        """
         config = self.config
         encoder = Transformer(config, name="encoder")
         outputs = encoder(batch, keys=keys)

@@ -1,4 +1,4 @@
-"""The class of a text, several classes at once, or a number."""
+"""The head of tasks with one result for a text: classification with one or several labels, and regression."""
 
 import dataclasses
 
@@ -10,14 +10,18 @@ from distilbert_jax.types import Batch, ModelOutputs, RowKeys
 
 
 class SequenceClassification(nn.Module):
-    """Scores [b 1 v] from [CLS], which `batch.predict_positions` points to: v classes, or numbers."""
+    """The encoder with logits [b, 1, v] for v classes, or v numbers.
+
+    They are computed from the [CLS] token, at `batch.predict_positions`.
+    """
 
     config: TransformerConfig
     head: HeadConfig
 
     @nn.compact
     def __call__(self, batch: Batch, *, keys: RowKeys | None = None) -> ModelOutputs:
+        """Returns the outputs of the model. Dropout is applied if `keys` are given, one for each row."""
         outputs = Transformer(self.config, name="encoder")(batch, keys=keys)
         x = pool_cls(self.config, self.head, outputs.hidden_at_predictions)
-        scores = output_logits(self.config, self.head, x, num_outputs=len(self.head.labels), keys=keys)
-        return dataclasses.replace(outputs, logits=scores)
+        logits = output_logits(self.config, self.head, x, num_outputs=len(self.head.labels), keys=keys)
+        return dataclasses.replace(outputs, logits=logits)

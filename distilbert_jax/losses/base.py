@@ -1,9 +1,13 @@
-"""What a loss is, and how losses are added up.
+"""The base classes of losses, and the sum of losses that training minimizes.
 
-A loss gives unreduced values and, apart from them, their weights. The weights see the batch alone, so the step sums
-them over the whole global batch before the first forward pass: a mean is then exact over devices and micro-batches, Σ /
-Σ, and every loss's gradient coefficient is a known constant. Averaging, weighting and logging happen here, once, so no
-loss can forget a mask.
+A loss returns one value for each row, token or prediction, and separately the weights of these values. It does not
+average. This module computes, for all losses alike,
+
+    objective = Σ_loss loss.weight · Σ (weights · values) / Σ weights
+
+where the inner sums run over the global batch: all devices and all micro-batches. The weights depend on the batch only,
+so the step computes Σ weights before the first forward pass. The mean is then exact however the batch is divided, the
+factor of each value's gradient is known in advance, and no loss can forget to leave padding out.
 """
 
 import dataclasses
@@ -19,11 +23,14 @@ from distilbert_jax.losses import blockwise_logits
 from distilbert_jax.types import Batch, FactoredLogits, ModelOutputs
 
 Params = Any
-Means = dict[str, Float[Array, ""]]
+"""The parameters of one loss, a tree of arrays; {} if it has none."""
 
-LOSS_PARAMS_KEY = 2  # what a seed is for; 0 and 1 are masks and dropout
+Means = dict[str, Float[Array, ""]]
+"""One scalar for each loss and each extra metric, by its name."""
+
+LOSS_PARAMS_KEY = 2  # folded into the seed; token masking has 0 and dropout 1
 FORBIDDEN_LOGIT = -1e30
-"""The score of an answer that is not permitted: finite, so that no difference of two becomes NaN."""
+"""The logit of an answer that the task does not allow. It is finite, so that the difference of two is not NaN."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,18 +43,46 @@ class ModelSizes:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Loss:
-    """Base of all losses. A subclass is final: it defines its fields, `weights`, `values`, and `init` if it learns.
+    """The base class of all losses.
 
-    `weight` multiplies the loss's mean in the objective; `teacher` names the model it compares with, None where it
-    needs none.
+    A loss is a frozen dataclass whose fields are its settings. It defines two methods: `values` returns what is
+    averaged, and `weights` returns how much each value counts. If it has parameters of its own, it also defines
+    `init_params`, and if it cannot compare any two models, `check_models`. A loss that reads logits is a subclass of
+    `LogitLoss` instead.
+
+    For example, the L1 distance of the last hidden states, averaged over all tokens except padding:
+
+        @dataclasses.dataclass(frozen=True, kw_only=True)
+        class HiddenL1(Loss):
+            teacher: str | None = "teacher"
+
+            def weights(self, batch):
+                return batch.token_mask.astype(jnp.float32)  # [b, t]
+
+            def values(self, params, student, teacher):
+                difference = student.hidden_states[-1] - teacher.hidden_states[-1]  # [b, t, d]
+                return jnp.mean(jnp.abs(difference.astype(jnp.float32)), axis=-1)  # [b, t]
+
+    An experiment uses it as `losses={"soft": SoftTargets(weight=5.0), "l1": HiddenL1(weight=0.5)}`. The class can be
+    written in the file of the experiment or in a file of this folder. Training logs its mean as "loss/l1".
+
+    Attributes:
+        weight: the factor of the loss's mean in the objective.
+        teacher: the name of the model that the loss compares the student with, or None if it needs no teacher.
     """
 
     weight: float = 1.0
     teacher: str | None = None
 
     def init_params(self, key: Array, *, student_size: int, teacher_size: int | None) -> Params:
-        """Parameters of the loss itself (a projection, say) for models of these hidden sizes; none by default. They
-        never reach an exported student.
+        """Returns the initial parameters of the loss itself, such as a projection. By default it has none.
+
+        They are trained with the student and are not exported with it.
+
+        Args:
+            key: the random key of this loss.
+            student_size: the hidden size of the student.
+            teacher_size: the hidden size of the teacher, or None if the run has no teacher.
         """
         del key, student_size, teacher_size
         return {}
@@ -57,36 +92,63 @@ class Loss:
         del student, teacher
 
     def weights(self, batch: Batch) -> Float[Array, "b ..."]:
-        """How much each value counts. Sees no outputs."""
+        """Returns the weight of each value, in the shape of `values`: [b], [b, t] or [b, p].
+
+        A weight of 0 leaves a value out. The weights must not depend on the models.
+        """
         raise NotImplementedError
 
     def values(self, params: Params, student: ModelOutputs, teacher: ModelOutputs | None) -> Float[Array, "b ..."]:
-        """One value for each weight, not reduced."""
+        """Returns the values of the loss, not averaged, in the shape of `weights`.
+
+        Args:
+            params: what `init_params` returned, as trained so far.
+            student: the outputs of the student, through which gradients flow.
+            teacher: the outputs of the model named by the field `teacher`, or None if that is None.
+        """
         raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogitLoss(Loss):
-    """A loss of whole score rows. It never says how the rows come to be: `losses/vocabulary.py` hands them out block
-    by block.
+    """The base class of losses that read the logits of one prediction at a time.
+
+    A subclass defines `weights` and `values_from_logits`, and not `values`. The logits over a vocabulary may be too
+    large for memory, so `losses/blockwise_logits.py` calls `values_from_logits` for one block of predictions after
+    another.
     """
 
     @property
     def needs_all_positions(self) -> bool:
-        """Whether it reads rows of scores at tokens that have no label."""
+        """Whether the loss also reads the logits of predictions without a label. If no loss of a run does, only the
+        logits of the labelled ones are computed.
+        """
         return False
 
     def values_from_logits(
-        self, z_s: Float[Array, "b p v"], z_t: Float[Array, "b p v"] | None, labels: Array
+        self, student_logits: Float[Array, "b p v"], teacher_logits: Float[Array, "b p v"] | None, labels: Array
     ) -> Float[Array, "b p"]:
-        """One value for each row of scores: the student's, the teacher's, and the right answer."""
+        """Returns the value of each prediction, [b, p].
+
+        Args:
+            student_logits: [b, p, v] in float32.
+            teacher_logits: [b, p, v] in float32, or None if the field `teacher` is None.
+            labels: the labels of the batch, [b, p] or [b, p, v].
+        """
         raise NotImplementedError
 
 
 def init_loss_params(
     losses: Mapping[str, Loss], *, seed: int, student_size: int, teacher_size: int | None
 ) -> dict[str, Params]:
-    """The parameters of each loss before the first update. `teacher_size` is None where there is no teacher."""
+    """Returns the initial parameters of each loss, by its name.
+
+    Args:
+        losses: the losses of the run.
+        seed: the seed of the run.
+        student_size: the hidden size of the student.
+        teacher_size: the hidden size of the teacher, or None if the run has no teacher.
+    """
     root = jax.random.fold_in(jax.random.key(seed), LOSS_PARAMS_KEY)
     keys = zip(losses.items(), jax.random.split(root, len(losses)), strict=True)
     return {
@@ -95,7 +157,7 @@ def init_loss_params(
 
 
 def sum_weights(losses: Mapping[str, Loss], batches: Batch) -> Means:
-    """Each loss's normaliser over a global batch of [accumulation, b, …] leaves."""
+    """Returns the sum of each loss's weights over `batches`, whose leaves are [accumulation, b, …]."""
     return {name: jnp.sum(jax.vmap(loss.weights)(batches)) for name, loss in losses.items()}
 
 
@@ -109,57 +171,77 @@ def total_loss(
     *,
     scale: Float[Array, ""] | float = 1.0,
 ) -> tuple[Float[Array, ""], Means]:
-    """This micro-batch's share of the objective, and of the global mean of each loss and of each of `watched`, which
-    are not learned from.
+    """Returns what one micro-batch adds to the objective, and to the mean of each loss and each extra metric.
 
-    `sums` are the normalisers of all of them; everything is multiplied by `scale`, before it is differentiated.
+    Summed over all micro-batches and devices, these are the objective and the means over the global batch. A sum of
+    weights below 1 counts as 1, so a global batch without any labelled prediction gives 0 and not NaN.
+
+    Args:
+        losses: the losses of the objective, by name.
+        extra_metrics: numbers that are computed from the same logits for the log. They have no gradient.
+        params: the parameters of each loss, by name.
+        student: the student's outputs for the micro-batch.
+        teachers: the outputs of each teacher for the same micro-batch, by name.
+        weight_sums: the sum of the weights over the global batch, for each loss and each extra metric.
+        scale: a factor of everything that is returned, applied before differentiation: the loss scale of float16.
     """
     batch = student.batch
-    over_words = {name: loss for name, loss in losses.items() if isinstance(loss, LogitLoss)}
-    share = {
+    logit_losses = {name: loss for name, loss in losses.items() if isinstance(loss, LogitLoss)}
+    normalized_weights = {
         name: scale * loss.weights(batch) / jnp.maximum(weight_sums[name], 1.0)
         for name, loss in {**losses, **extra_metrics}.items()
     }
     objective = jnp.zeros(())
     means: Means = {}
-    if over_words or extra_metrics:
-        assert student.logits is not None, "a loss of score rows, but a model without a head"
-        in_one_pass: Any = blockwise_logits.blockwise_total
+    # Everything that reads logits is computed together, so that each block of logits is computed once.
+    if logit_losses or extra_metrics:
+        assert student.logits is not None, "a loss reads logits, but the model has no head"
+        compute_total: Any = blockwise_logits.blockwise_total
         if not isinstance(student.logits, FactoredLogits):
-            in_one_pass = functools.partial(_dense_total, batch.allowed_answers)
-        objective, means = in_one_pass(
-            {name: functools.partial(_answer, loss) for name, loss in {**over_words, **extra_metrics}.items()},
-            {name: loss.weight for name, loss in over_words.items()},
+            compute_total = functools.partial(_dense_total, batch.allowed_answers)
+        objective, means = compute_total(
+            {
+                name: functools.partial(_compute_values, loss)
+                for name, loss in {**logit_losses, **extra_metrics}.items()
+            },
+            {name: loss.weight for name, loss in logit_losses.items()},
             student.logits,
             {name: teacher.logits for name, teacher in teachers.items() if teacher.logits is not None},
             batch.labels,
-            share,
+            normalized_weights,
         )
-    for name in losses.keys() - over_words.keys():
+    for name in losses.keys() - logit_losses.keys():
         loss = losses[name]
         values = loss.values(params[name], student, None if loss.teacher is None else teachers[loss.teacher])
-        means[name] = jnp.sum(values * share[name])
+        means[name] = jnp.sum(values * normalized_weights[name])
         objective += loss.weight * means[name]
     return objective, means
 
 
 def _dense_total(
-    allowed: Array | None,
-    answers: Mapping[str, blockwise_logits.LogitFunction],
+    allowed_answers: Array | None,
+    functions: Mapping[str, blockwise_logits.LogitFunction],
     coefficients: Mapping[str, float],
     student: Array,
     teachers: Mapping[str, Array],
     labels: Array,
     weights: Mapping[str, Array],
 ) -> tuple[Array, Means]:
-    """As `vocabulary.total`, for scores few enough to stand in memory. An answer the task does not permit has no share
-    in any probability, the student's or a teacher's.
+    """Returns the same as `blockwise_logits.blockwise_total`, for logits that fit into memory.
+
+    An answer that the task does not allow gets a probability of 0 from the student and from every teacher.
     """
-    if allowed is not None:
-        student, teachers = jax.tree.map(lambda z: jnp.where(allowed, z, FORBIDDEN_LOGIT), (student, dict(teachers)))
-    means = {name: jnp.sum(weights[name] * answer(student, teachers, labels)) for name, answer in answers.items()}
+    if allowed_answers is not None:
+        student, teachers = jax.tree.map(
+            lambda logits: jnp.where(allowed_answers, logits, FORBIDDEN_LOGIT), (student, dict(teachers))
+        )
+    means = {name: jnp.sum(weights[name] * compute(student, teachers, labels)) for name, compute in functions.items()}
     return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 
 
-def _answer(loss: LogitLoss, z_s: Array, z_t: Mapping[str, Array], labels: Array) -> Array:
-    return loss.values_from_logits(z_s, None if loss.teacher is None else z_t[loss.teacher], labels)
+def _compute_values(
+    loss: LogitLoss, student_logits: Array, teacher_logits: Mapping[str, Array], labels: Array
+) -> Array:
+    """Returns the values of `loss`, given the logits of its own teacher among those of all teachers."""
+    own_teacher_logits = None if loss.teacher is None else teacher_logits[loss.teacher]
+    return loss.values_from_logits(student_logits, own_teacher_logits, labels)

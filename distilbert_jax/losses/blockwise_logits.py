@@ -1,9 +1,12 @@
-"""All losses over a vocabulary in one pass, block by block, gradient included: the [b p v] matrix never stands in
-memory.
+"""Computes all losses that read logits over a vocabulary in one pass, block by block, with their gradient.
 
-Blocks are cut along p inside each row, never along b, which is sharded. Because every coefficient is known beforehand,
-a block's gradient is made while its scores are at hand; the backward pass only multiplies by the incoming cotangent.
-Any `Answer` works: it is differentiated, not derived by hand.
+The logits of a batch, [b, p, v], would not fit into memory. They are computed for one block of predictions at a time,
+and each block is reduced to a few sums before the next one. Blocks are cut along p inside each row, and not along b,
+which is sharded over devices.
+
+The factor of every loss in the objective is known in advance (see `losses/base.py`). The forward pass can therefore
+compute the gradient of a block while its logits exist, and the backward pass only multiplies it by the incoming
+cotangent. JAX differentiates the losses, so any `LogitFunction` works.
 """
 
 import functools
@@ -17,15 +20,17 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from distilbert_jax.types import FactoredLogits
 
-Scores = Float[Array, "b p v"]
-LogitFunction = Callable[[Scores, Mapping[str, Scores], Int[Array, "b p"]], Float[Array, "b p"]]
-"""(student's scores, scores of each teacher, labels) -> one value for each place."""
+Logits = Float[Array, "b p v"]
+LogitFunction = Callable[[Logits, Mapping[str, Logits], Int[Array, "b p"]], Float[Array, "b p"]]
+"""(student's logits, logits of each teacher by name, labels) -> one value for each prediction."""
 
 
 def rows_per_block(platform: str, dtype: Any) -> int:
-    """Rows of scores that stand in memory at once on a device of this platform. Every block reads the table and adds to
-    its gradient in memory, so it should be worth it; more than these would take more than some 3 % of what 32 × 512
-    rows do. A CPU has scores of bfloat16 in float32, too.
+    """Returns how many predictions, each a row of v logits, are computed at once on a device of this platform.
+
+    Every block reads the embedding and adds to its gradient, so small blocks cost memory traffic, and large ones cost
+    memory: these need at most about 3 % of what a batch of 32 × 512 tokens needs. The CPU has a smaller block for
+    bfloat16, because it computes these logits in float32, too.
     """
     if jnp.dtype(dtype) == jnp.float32:
         return 256
@@ -40,31 +45,47 @@ def blockwise_total(
     labels: Int[Array, "b p"],
     weights: Mapping[str, Float[Array, "b p"]],
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Returns (Σ coefficient · mean, {name: mean}), where a mean is Σ weight · value and `weights` are already divided
-    by their global sum.
+    """Returns (Σ coefficient · mean, {name: mean}), where the mean of a function is Σ weight · value.
 
-    Answers without a coefficient are looked at, not learned from. The gradient reaches the student's factors and
-    nothing else.
+    The gradient of the first result reaches `student` only.
+
+    Args:
+        functions: what to compute from the logits, by name.
+        coefficients: the factor of each function in the total. A function without one is only reported.
+        student: the student's logits, as factors.
+        teachers: the logits of each teacher, as factors, by name.
+        labels: the labels, [b, p].
+        weights: the weights of each function's values, already divided by their sum over the global batch.
     """
-    heads = {name: (head.embedding, head.bias) for name, head in teachers.items()}
-    features = {name: head.features for name, head in teachers.items()}
-    asked = (labels, {name: weights[name] for name in functions})
+    teacher_heads = {name: (teacher.embedding, teacher.bias) for name, teacher in teachers.items()}
+    teacher_features = {name: teacher.features for name, teacher in teachers.items()}
+    targets = (labels, {name: weights[name] for name in functions})
 
-    def of_block(features_s, shared, features_t, heads, asked):
-        labels, weights = asked
-        z_s = FactoredLogits(features_s, *shared).to_dense()
-        z_t = {name: FactoredLogits(features_t[name], *head).to_dense() for name, head in heads.items()}
-        means = {name: jnp.sum(weights[name] * answer(z_s, z_t, labels)) for name, answer in functions.items()}
+    def per_block(features, head, teacher_features, teacher_heads, targets):
+        labels, weights = targets
+        student_logits = FactoredLogits(features, *head).to_dense()
+        teacher_logits = {
+            name: FactoredLogits(teacher_features[name], *teacher_head).to_dense()
+            for name, teacher_head in teacher_heads.items()
+        }
+        means = {
+            name: jnp.sum(weights[name] * compute(student_logits, teacher_logits, labels))
+            for name, compute in functions.items()
+        }
         return sum((c * means[name] for name, c in coefficients.items()), jnp.zeros(())), means
 
     zeros = (jnp.zeros(()), {name: jnp.zeros(()) for name in functions})
-    return _sum_over_blocks(of_block, zeros)(
-        student.features, (student.embedding, student.bias), features, heads, asked
+    return _sum_over_blocks(per_block, zeros)(
+        student.features, (student.embedding, student.bias), teacher_features, teacher_heads, targets
     )
 
 
-def _cut(x: Shaped[Array, "b p *rest"], rows: int) -> Shaped[Array, "blocks b size *rest"]:
-    """Even blocks of at most so many rows of scores; zeros past the end: their weight is 0."""
+def _split_into_blocks(x: Shaped[Array, "b p *rest"], rows: int) -> Shaped[Array, "blocks b size *rest"]:
+    """Returns `x` in blocks of equal size.
+
+    A block has `size` predictions of every row of the batch, together at most `rows` or else `size` is 1. The last
+    block is padded with zeros, weights included, so the padding adds nothing to the sums.
+    """
     b, p, *rest = x.shape
     blocks = -(-p // max(1, rows // b))
     size = -(-p // blocks)
@@ -72,58 +93,83 @@ def _cut(x: Shaped[Array, "b p *rest"], rows: int) -> Shaped[Array, "blocks b si
     return jnp.moveaxis(x.reshape(b, blocks, size, *rest), 1, 0)
 
 
-def _joined(x: Shaped[Array, "blocks b size *rest"], p: int) -> Shaped[Array, "b p *rest"]:
-    """Back again."""
+def _join_blocks(x: Shaped[Array, "blocks b size *rest"], p: int) -> Shaped[Array, "b p *rest"]:
+    """Returns the blocks in one array, without padding: the inverse of `_split_into_blocks`."""
     blocks, b, size, *rest = x.shape
     return jnp.moveaxis(x, 0, 1).reshape(b, blocks * size, *rest)[:, :p]
 
 
-def _sum_over_blocks(of_block: Callable[..., Any], zeros: Any) -> Callable[..., Any]:
-    """(features, shared, features_t, heads, asked) -> Σ of_block over the blocks; differentiable in the first two,
-    once.
+def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[..., Any]:
+    """Returns the function (features, head, teacher_features, teacher_heads, targets) -> Σ `per_block` over all blocks.
+
+    It can be differentiated once, with respect to `features` and `head`.
+
+    Args:
+        per_block: a function of one block with the same arguments, which returns (total, means).
+        zeros: the result of `per_block` for no predictions, where the sum starts.
     """
-    add = lambda a, b: jax.tree.map(jnp.add, a, b)
 
-    def values(rows, features, shared, features_t, heads, asked):
-        body = lambda carry, xs: (add(carry, of_block(xs[0], shared, xs[1], heads, xs[2])), None)
-        cut = jax.tree.map(lambda x: _cut(x, rows), (features, features_t, asked))
-        return jax.lax.scan(body, zeros, cut)[0]
+    def add(a, b):
+        return jax.tree.map(jnp.add, a, b)
 
-    def gradients(rows, features, shared, features_t, heads, asked):
-        def body(carry, xs):
-            value, (g_features, g_shared) = jax.value_and_grad(of_block, (0, 1), has_aux=True)(
-                xs[0], shared, xs[1], heads, xs[2]
+    def split(rows, *trees):
+        return jax.tree.map(lambda x: _split_into_blocks(x, rows), trees)
+
+    def compute_values(rows, features, head, teacher_features, teacher_heads, targets):
+        """Returns the sum alone, for a call that is not differentiated."""
+
+        def body(carry, block):
+            block_features, block_teacher_features, block_targets = block
+            value = per_block(block_features, head, block_teacher_features, teacher_heads, block_targets)
+            return add(carry, value), None
+
+        return jax.lax.scan(body, zeros, split(rows, features, teacher_features, targets))[0]
+
+    def compute_gradients(rows, features, head, teacher_features, teacher_heads, targets):
+        """Returns the sum and its gradients with respect to `features` and `head`."""
+
+        def body(carry, block):
+            block_features, block_teacher_features, block_targets = block
+            value, (features_grad, head_grad) = jax.value_and_grad(per_block, (0, 1), has_aux=True)(
+                block_features, head, block_teacher_features, teacher_heads, block_targets
             )
-            return add(carry, (value, g_shared)), g_features
+            return add(carry, (value, head_grad)), features_grad
 
-        start = (zeros, jax.tree.map(jnp.zeros_like, shared))
-        cut = jax.tree.map(lambda x: _cut(x, rows), (features, features_t, asked))
-        (value, g_shared), g_features = jax.lax.scan(body, start, cut)
-        return value, _joined(g_features, features.shape[1]), g_shared
+        start = (zeros, jax.tree.map(jnp.zeros_like, head))
+        blocks = split(rows, features, teacher_features, targets)
+        (value, head_grad), features_grad = jax.lax.scan(body, start, blocks)
+        return value, _join_blocks(features_grad, features.shape[1]), head_grad
 
     @jax.custom_vjp
     def run(*inputs):
-        return _by_platform(values, *inputs)
+        return _with_rows_of_platform(compute_values, *inputs)
 
     def forward(*inputs):
-        value, g_features, g_shared = _by_platform(gradients, *inputs)
-        return value, (g_features, g_shared, inputs[2:])
+        value, features_grad, head_grad = _with_rows_of_platform(compute_gradients, *inputs)
+        return value, (features_grad, head_grad, inputs[2:])
 
     def backward(saved, cotangents):
-        g_features, g_shared, rest = saved
-        scale = lambda x: (cotangents[0] * x).astype(x.dtype)  # the means are for the log
-        return scale(g_features), jax.tree.map(scale, g_shared), *jax.tree.map(_no_tangent, rest)
+        features_grad, head_grad, other_inputs = saved
+
+        # Only the cotangent of the total counts: the means are for the log.
+        def scale(x):
+            return (cotangents[0] * x).astype(x.dtype)
+
+        return scale(features_grad), jax.tree.map(scale, head_grad), *jax.tree.map(_zero_cotangent, other_inputs)
 
     run.defvjp(forward, backward)
     return run
 
 
-def _by_platform(f: Callable[..., Any], features: Array, *rest: Any) -> Any:
-    """`f` with the rows of the platform that it is compiled for."""
-    on = lambda platform: functools.partial(f, rows_per_block(platform, features.dtype))
-    return jax.lax.platform_dependent(features, *rest, cpu=on("cpu"), default=on("default"))
+def _with_rows_of_platform(function: Callable[..., Any], features: Array, *rest: Any) -> Any:
+    """Returns `function(rows, features, *rest)`, with the block size of the platform that it is compiled for."""
+
+    def on_platform(platform):
+        return functools.partial(function, rows_per_block(platform, features.dtype))
+
+    return jax.lax.platform_dependent(features, *rest, cpu=on_platform("cpu"), default=on_platform("default"))
 
 
-def _no_tangent(x: Array) -> Any:
-    """What custom_vjp wants for an argument without gradient."""
+def _zero_cotangent(x: Array) -> Any:
+    """Returns what `jax.custom_vjp` requires as the cotangent of an argument without gradient."""
     return jnp.zeros_like(x) if jnp.issubdtype(x.dtype, jnp.floating) else np.zeros(x.shape, jax.dtypes.float0)

@@ -1,4 +1,4 @@
-"""Cosine distance of the last hidden states (Sanh et al., 2019)."""
+"""The cosine distance between the last hidden states of student and teacher (Sanh et al., 2019)."""
 
 import dataclasses
 
@@ -10,24 +10,30 @@ from distilbert_jax.losses.base import Loss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HiddenCosine(Loss):
-    """1 − cos(h_s, h_t) after the last LayerNorm, averaged over every real token. Both models must be of one hidden
-    size.
+    """The cosine distance between the outputs of the last layers, averaged over all tokens except padding:
+
+        1 − cos(h_s, h_t)
+
+    Both models must have the same hidden size.
     """
 
     teacher: str | None = "teacher"
 
     def check_models(self, student, teacher):
+        """Raises ValueError if the hidden sizes differ."""
         if student.hidden_size != teacher.hidden_size:
             raise ValueError(
-                f"Cosine compares hidden states of one size; the teacher has {teacher.hidden_size}, the student "
-                f"{student.hidden_size}"
+                f"HiddenCosine compares hidden states of one size, but hidden_size is {student.hidden_size} in the "
+                f"student and {teacher.hidden_size} in the teacher. Use HiddenMSE, which learns a projection."
             )
 
     def weights(self, batch):
+        """Returns 1 for each token and 0 for padding, [b, t]."""
         return batch.token_mask.astype(jnp.float32)
 
     def values(self, params, student, teacher):
+        """Returns the cosine distance at each token, [b, t]."""
         del params
-        return optax.cosine_distance(
-            student.hidden_states[-1].astype(jnp.float32), teacher.hidden_states[-1].astype(jnp.float32), epsilon=1e-12
-        )
+        student_hidden = student.hidden_states[-1].astype(jnp.float32)
+        teacher_hidden = teacher.hidden_states[-1].astype(jnp.float32)
+        return optax.cosine_distance(student_hidden, teacher_hidden, epsilon=1e-12)

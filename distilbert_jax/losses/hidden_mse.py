@@ -1,4 +1,4 @@
-"""Mean squared error of hidden states, layer by layer (TinyBERT: Jiao et al., 2020)."""
+"""The mean squared error between hidden states, layer by layer (TinyBERT: Jiao et al., 2020)."""
 
 import dataclasses
 
@@ -10,47 +10,65 @@ from distilbert_jax.losses.base import Loss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HiddenMSE(Loss):
-    """mean_d (h_s W − h_t)² after each layer of the student, averaged over layers and over every real token. W is
-    learned where the hidden sizes differ; there is none where they are the same.
+    """The mean squared error between each layer of the student and a layer of the teacher:
 
-    `layers` names the teacher's layer for each of the student's, counted from 1; evenly spaced where left out, so that
-    the last meets the last.
+        mean_d (h_s W − h_t)²
+
+    averaged over the layers of the student and over all tokens except padding. If the hidden sizes differ, W is a
+    learned projection that all layers share; otherwise the loss has no W.
+
+    Attributes:
+        layers: the teacher's layer for each layer of the student, counted from 1. If it is None, they are evenly
+            spaced and the last layer of the student is compared with the last one of the teacher.
     """
 
     teacher: str | None = "teacher"
     layers: tuple[int, ...] | None = None
 
     def init_params(self, key, *, student_size, teacher_size):
+        """Returns W as {"kernel": [student_size, teacher_size]}, or {} if both sizes are the same."""
         if student_size == teacher_size:
             return {}
         return {"kernel": jax.nn.initializers.lecun_normal()(key, (student_size, teacher_size))}
 
     def teacher_layers(self, *, student_layers: int, teacher_layers: int) -> tuple[int, ...]:
-        """The teacher's layer for each of the student's. ValueError where `layers` does not fit the two."""
+        """Returns the teacher's layer for each layer of the student, counted from 1.
+
+        Raises:
+            ValueError: the field `layers` has the wrong length or names a layer that the teacher does not have.
+        """
         if self.layers is None:
             return tuple(round((i + 1) * teacher_layers / student_layers) for i in range(student_layers))
-        wrong = [layer for layer in self.layers if not 1 <= layer <= teacher_layers]
-        if wrong or len(self.layers) != student_layers:
+        invalid = [layer for layer in self.layers if not 1 <= layer <= teacher_layers]
+        if invalid or len(self.layers) != student_layers:
             raise ValueError(
-                f"HiddenMSE.layers is {self.layers}: write one of the teacher's layers, 1 to {teacher_layers}, for "
-                f"each of the student's {student_layers}"
+                f"HiddenMSE.layers is {self.layers}, which does not fit the models. Write one of the teacher's layers, "
+                f"1 to {teacher_layers}, for each of the student's {student_layers} layers."
             )
         return self.layers
 
     def check_models(self, student, teacher):
+        """Raises ValueError if the field `layers` does not fit the models."""
         self.teacher_layers(student_layers=student.num_layers, teacher_layers=teacher.num_layers)
 
     def weights(self, batch):
+        """Returns 1 for each token and 0 for padding, [b, t]."""
         return batch.token_mask.astype(jnp.float32)
 
     def values(self, params, student, teacher):
-        ours, theirs = student.hidden_states[1:], teacher.hidden_states[1:]
-        layers = self.teacher_layers(student_layers=len(ours), teacher_layers=len(theirs))
-        errors = [self._error(params, h_s, theirs[layer - 1]) for h_s, layer in zip(ours, layers, strict=True)]
+        """Returns the squared error at each token, averaged over d and over layers, [b, t]."""
+        # Entry 0 of the hidden states is the embeddings, which are not compared.
+        num_student_layers, num_teacher_layers = len(student.hidden_states) - 1, len(teacher.hidden_states) - 1
+        layers = self.teacher_layers(student_layers=num_student_layers, teacher_layers=num_teacher_layers)
+        errors = [
+            self._squared_error(params, student_hidden, teacher.hidden_states[layer])
+            for student_hidden, layer in zip(student.hidden_states[1:], layers, strict=True)
+        ]
         return sum(errors) / len(errors)
 
-    def _error(self, params, h_s, h_t):
-        h_s, h_t = h_s.astype(jnp.float32), h_t.astype(jnp.float32)
+    def _squared_error(self, params, student_hidden, teacher_hidden):
+        """Returns the squared error of one layer at each token, averaged over d, [b, t]."""
+        student_hidden, teacher_hidden = student_hidden.astype(jnp.float32), teacher_hidden.astype(jnp.float32)
         if params:
-            h_s = h_s @ params["kernel"]
-        return jnp.mean(jnp.square(h_s - h_t), axis=-1)
+            student_hidden = student_hidden @ params["kernel"]
+        return jnp.mean(jnp.square(student_hidden - teacher_hidden), axis=-1)

@@ -1,5 +1,6 @@
-"""The teacher's raw scores as numbers: for a regression, or several classes at once, where there is no softmax to
-soften (Ba and Caruana, 2014).
+"""The mean squared error between the logits of student and teacher (Ba and Caruana, 2014).
+
+It distils tasks without a softmax: regression, and classification with several labels for one text.
 """
 
 import dataclasses
@@ -11,17 +12,23 @@ from distilbert_jax.losses.base import LogitLoss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LogitMSE(LogitLoss):
-    """The mean over v of (z_s − z_t)², averaged over all questions asked, labelled or not."""
+    """The squared error between the logits, averaged over all predictions, with or without a label:
+
+    mean_v (student_logits − teacher_logits)²
+    """
 
     teacher: str | None = "teacher"
 
     @property
     def needs_all_positions(self):
+        """True: predictions without a label count, too."""
         return True
 
     def weights(self, batch):
+        """Returns 1 for each prediction, [b, p]."""
         return batch.prediction_weights
 
-    def values_from_logits(self, z_s, z_t, labels):
+    def values_from_logits(self, student_logits, teacher_logits, labels):
+        """Returns the mean squared error of each prediction, [b, p]."""
         del labels
-        return jnp.mean(jnp.square(z_s - z_t), axis=-1)
+        return jnp.mean(jnp.square(student_logits - teacher_logits), axis=-1)

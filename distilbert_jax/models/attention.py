@@ -1,4 +1,4 @@
-"""Scaled dot-product attention (Vaswani et al., 2017) among the tokens of one packed document."""
+"""Computes scaled dot-product attention (Vaswani et al., 2017) within each packed document."""
 
 from typing import Literal
 
@@ -10,10 +10,11 @@ from distilbert_jax.models.dropout import apply_dropout
 from distilbert_jax.models.matmul import einsum
 from distilbert_jax.types import RowKeys
 
-PROBABILITIES_SITE = 0  # the dropout site
+PROBABILITIES_SITE = 0  # number of the dropout site; see the others in models/transformer.py
 AttentionKernel = Literal["xla", "cudnn"]
-"""Who computes it: XLA, with [b h t t] probabilities in memory; or cuDNN's fused kernel, which keeps none, knows no
-dropout, and runs on NVIDIA GPUs in 16 bits. `models/attention_kernel.py` chooses.
+"""What computes attention. "xla" is the code below, with the probabilities, [b, h, t, t], in memory. "cudnn" is a fused
+kernel that does not store the probabilities and has no dropout; it runs on NVIDIA GPUs in bfloat16 and float16.
+`models/attention_kernel.py` chooses between them.
 """
 
 
@@ -27,14 +28,29 @@ def attend(
     dropout: float,
     kernel: AttentionKernel = "xla",
 ) -> Float[Array, "b t h k"]:
-    """softmax(q·k / √k)·v, the softmax in float32. With keys, dropout falls on the probabilities, as in BERT.
+    """Returns softmax(q kᵀ / √(head size)) v, with the softmax in float32.
 
-    A token that sees nobody (padding) gets the plain mean of `v`: finite, and read by no loss. ValueError for dropout
-    with a kernel that applies none.
+    A padding token may attend to no token. Its result is the mean of all values, which is finite and which no loss
+    reads.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        attention_mask: True where a query (first t) may attend to a key (second t).
+        keys: the random keys of the rows, or None for no dropout.
+        dropout: the rate of dropout on the probabilities.
+        kernel: what computes the result.
+
+    Raises:
+        ValueError: `kernel` is "cudnn" and dropout is asked for.
     """
     if kernel == "cudnn":
         if keys is not None and dropout:
-            raise ValueError(f"cuDNN's attention applies no dropout, and attention_dropout is {dropout}")
+            raise ValueError(
+                f"cuDNN's attention kernel has no dropout, but attention_dropout is {dropout}. Use attention='xla' or "
+                "set attention_dropout to 0."
+            )
         return jax.nn.dot_product_attention(q, k, v, mask=attention_mask[:, None], implementation="cudnn")
     scores = einsum("bthk,buhk->bhtu", q, k, q.dtype) * q.shape[-1] ** -0.5
     probabilities = jax.nn.softmax(jnp.where(attention_mask[:, None], scores, jnp.finfo(scores.dtype).min))
@@ -42,6 +58,10 @@ def attend(
     return einsum("bhtu,buhk->bthk", probabilities, v, v.dtype).astype(v.dtype)
 
 
-def segment_mask(segments: Int[Array, "b t"]) -> Bool[Array, "b t t"]:
-    """Who attends to whom: tokens to those of their own document. 0 is padding."""
-    return (segments[:, :, None] == segments[:, None, :]) & (segments > 0)[:, None]
+def segment_mask(segment_ids: Int[Array, "b t"]) -> Bool[Array, "b t t"]:
+    """Returns the attention mask: a token may attend to the tokens of its own document, and never to padding.
+
+    Args:
+        segment_ids: the number of each token's document in its row, and 0 for padding.
+    """
+    return (segment_ids[:, :, None] == segment_ids[:, None, :]) & (segment_ids > 0)[:, None]

@@ -1,12 +1,16 @@
-"""Weights by another name: a family's tables of names, read in both directions.
+"""Converts weights between checkpoints of the Hub and our parameters, by the tables of names in `families/`.
 
-The encoder is strict. A head is read whole or not at all (then the caller creates it, and says so). Tensors of other
-heads are listed, a tied weight that differs from its twin and a name no table knows are errors: nothing is ever dropped
-in silence.
+No tensor of a checkpoint is left out without a report:
+
+    - Every tensor of the encoder must be there.
+    - The head must be complete, or its output layer or all of it must be missing. The caller then initializes it.
+    - Tensors of other heads are not read, but listed in `ConvertedWeights.unused`.
+    - A tied weight must equal the weight that it is tied to.
+    - A name that is in no table is an error.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
@@ -16,16 +20,21 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from distilbert_jax.models.transformer import TransformerConfig
 
 Tensors = Mapping[str, np.ndarray]
+"""The tensors of a checkpoint, by their names on the Hub."""
+
+
+_LOAD_ADVICE = "Check that the weights are complete and that config.json belongs to them."
+_SAVE_ADVICE = "Add them to the tables of the family, or choose another family for the export."
 
 
 class _TensorMap(Protocol):
+    """A function from a tensor and the number of attention heads to the same tensor in another layout."""
+
     def __call__(self, x: np.ndarray, heads: int, /) -> np.ndarray: ...
 
 
 class TensorLayout(NamedTuple):
-    """`ours` turns a tensor of the checkpoint, (out, in) as PyTorch has it, into ours for `heads` heads; `theirs`
-    turns it back.
-    """
+    """The conversion of a tensor between PyTorch's layout, where a dense kernel is (out, in), and ours."""
 
     from_hub: _TensorMap
     to_hub: _TensorMap
@@ -38,111 +47,164 @@ TENSOR_LAYOUTS = {
     "heads": TensorLayout(lambda x, h: x.reshape(h, -1), lambda x, h: x.reshape(-1)),
     "from_heads": TensorLayout(lambda x, h: x.T.reshape(h, -1, x.shape[0]), lambda x, h: x.reshape(-1, x.shape[-1]).T),
 }
+"""The layouts that the tables of names refer to, with shapes on the Hub and here; h heads of k values each:
+
+    same         an embedding, a bias or a LayerNorm    any shape      →  the same
+    dense        a kernel                               (out, in)      →  (in, out)
+    to_heads     a kernel of queries, keys or values    (h · k, in)    →  (in, h, k)
+    heads        the bias of such a kernel              (h · k)        →  (h, k)
+    from_heads   the kernel of the attention's output   (out, h · k)   →  (h, k, out)
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertedWeights:
-    """What was found in a checkpoint. Without the head, `params` holds the encoder alone, or with it what stands before
-    the output layer (a pretrained pooler).
-    """
+    """The parameters read from a checkpoint."""
 
-    params: dict[str, Any]
-    has_head: bool
-    unused: tuple[str, ...]  # tensors of other heads, by name
+    params: dict[str, Any]  # the encoder, and the layers of the head that the checkpoint has
+    has_head: bool  # False if the output layer is missing; a pooler before it may have been read
+    unused: tuple[str, ...]  # names of the tensors that belong to other heads
 
 
 def from_hub(
     family: ModuleType, config: TransformerConfig, tensors: Tensors, *, head: str, like: Mapping[str, Any]
 ) -> ConvertedWeights:
-    """Reads a checkpoint into the tree of `like` (arrays or their shapes, as the model's `init` gives them).
+    """Returns our parameters for the tensors of a checkpoint.
 
-    Raises ValueError if an encoder tensor is missing, a head is there in part, a tied weight differs, or a name or
-    shape is unknown.
+    Args:
+        family: the module of the model's family, from `families/`.
+        config: the config of the encoder.
+        tensors: the tensors of the checkpoint.
+        head: the name of the head to read, a key of `family.HEADS`.
+        like: the tree of the model's parameters, as arrays or their shapes; it gives the expected shapes.
+
+    Raises:
+        ValueError: a tensor of the encoder or a part of the head is missing, a tied weight differs, a name is not in
+            the tables, or a tensor has another shape than `config` says.
     """
     tensors = _untie(family, _normalize(family, tensors))
     encoder = _expand(family.ENCODER, config, prefix="encoder/")
     heads = {name: _expand(table, config) for name, table in family.HEADS.items()}
-    there, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
-    _demand(encoder.keys() - tensors.keys(), "missing from the encoder")
-    if there and missing != _output(heads[head]):
-        _demand(missing, f"missing from the {head} head, which is there in part")
-    table = encoder | {name: heads[head][name] for name in there}
-    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(_of_heads(family)))
-    _demand(tensors.keys() - table.keys() - set(unused), "unknown to this family, so part of the model would be lost")
+    present, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
+    _check_empty(encoder.keys() - tensors.keys(), "missing from the encoder")
+    # A head may lack all of its tensors, or just its output layer, which is new for each task. BERT has a pretrained
+    # pooler without a classifier, for example.
+    if present and missing != _output_layer(heads[head]):
+        _check_empty(missing, f"missing from the {head} head, which has only some of its tensors")
+    table = encoder | {name: heads[head][name] for name in present}
+    unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(_head_prefixes(family)))
+    _check_empty(
+        tensors.keys() - table.keys() - set(unused), "unknown to this family, so part of the model would be lost"
+    )
 
-    shapes = {ours: x.shape for ours, x in flatten_dict(like, sep="/").items()}
-    flat = {}
-    for theirs, (ours, layout) in table.items():
-        wanted = TENSOR_LAYOUTS[layout].to_hub(np.broadcast_to(np.float32(0), shapes[ours]), config.num_heads).shape
-        if tensors[theirs].shape != wanted:
-            raise ValueError(f"tensor {theirs} has shape {tensors[theirs].shape}, but config.json asks for {wanted}")
-        flat[ours] = TENSOR_LAYOUTS[layout].from_hub(tensors[theirs], config.num_heads)
-    return ConvertedWeights(params=unflatten_dict(flat, sep="/"), has_head=not missing, unused=tuple(unused))
+    shapes = {our_name: x.shape for our_name, x in flatten_dict(like, sep="/").items()}
+    params = {}
+    for hub_name, (our_name, layout) in table.items():
+        # The expected shape is that of our parameter in the Hub's layout. The broadcast array takes no memory.
+        placeholder = np.broadcast_to(np.float32(0), shapes[our_name])
+        expected = TENSOR_LAYOUTS[layout].to_hub(placeholder, config.num_heads).shape
+        if tensors[hub_name].shape != expected:
+            raise ValueError(
+                f"tensor {hub_name} has shape {tensors[hub_name].shape}, but config.json asks for {expected}. "
+                f"{_LOAD_ADVICE}"
+            )
+        params[our_name] = TENSOR_LAYOUTS[layout].from_hub(tensors[hub_name], config.num_heads)
+    return ConvertedWeights(params=unflatten_dict(params, sep="/"), has_head=not missing, unused=tuple(unused))
 
 
 def to_hub(
     family: ModuleType, config: TransformerConfig, params: Mapping[str, Any], *, head: str
 ) -> dict[str, np.ndarray]:
-    """The checkpoint of `params`, tied weights left out; the inverse of `load`."""
+    """Returns the tensors of a checkpoint for our parameters: the inverse of `from_hub`.
+
+    Tied weights are left out, as in the checkpoints of Transformers.
+
+    Args:
+        family: the module of the model's family, from `families/`.
+        config: the config of the encoder.
+        params: the parameters of the encoder and the head.
+        head: the name of the head, a key of `family.HEADS`.
+
+    Raises:
+        ValueError: a parameter has no name in the tables of the family.
+    """
     table = _expand(family.ENCODER, config, prefix="encoder/") | _expand(family.HEADS[head], config)
-    flat = flatten_dict(params, sep="/")
-    _demand(flat.keys() - {ours for ours, _ in table.values()}, "without a name in this family")
+    flat_params = flatten_dict(params, sep="/")
+    _check_empty(
+        flat_params.keys() - {our_name for our_name, _ in table.values()},
+        "without a name in this family",
+        advice=_SAVE_ADVICE,
+    )
     return {
-        theirs: np.ascontiguousarray(TENSOR_LAYOUTS[layout].to_hub(np.asarray(flat[ours]), config.num_heads))
-        for theirs, (ours, layout) in table.items()
+        hub_name: np.ascontiguousarray(
+            TENSOR_LAYOUTS[layout].to_hub(np.asarray(flat_params[our_name]), config.num_heads)
+        )
+        for hub_name, (our_name, layout) in table.items()
     }
 
 
-def _of_heads(family: ModuleType) -> tuple[str, ...]:
-    """How names of head tensors begin, whichever head it is."""
+def _head_prefixes(family: ModuleType) -> tuple[str, ...]:
+    """Returns the prefixes of the names of all tensors that belong to a head, on the Hub."""
     return (*family.OTHER_HEADS, *(name for table in family.HEADS.values() for name in table))
 
 
-def _output(head: Mapping[str, tuple[str, str]]) -> set[str]:
-    """The tensors of a head's last layer, which a task brings new."""
-    return {theirs for theirs, (ours, _) in head.items() if ours.startswith("classifier/")}
+def _output_layer(head: Mapping[str, tuple[str, str]]) -> set[str]:
+    """Returns the Hub's names of the tensors of a head's output layer."""
+    return {hub_name for hub_name, (our_name, _) in head.items() if our_name.startswith("classifier/")}
 
 
 def _expand(
     table: Mapping[str, tuple[str, str]], config: TransformerConfig, *, prefix: str = ""
 ) -> dict[str, tuple[str, str]]:
-    """One entry a layer where a name has `{i}`."""
+    """Returns a table with one entry for each layer in place of an entry whose name has `{i}`.
+
+    Args:
+        table: from the name on the Hub to (our name, layout).
+        config: the config of the encoder, which gives the number of layers.
+        prefix: is put before our names.
+    """
     return {
-        theirs.format(i=i): (prefix + ours.format(i=i), layout)
-        for theirs, (ours, layout) in table.items()
-        for i in (range(config.num_layers) if "{i}" in theirs else [0])
+        hub_name.format(i=i): (prefix + our_name.format(i=i), layout)
+        for hub_name, (our_name, layout) in table.items()
+        for i in (range(config.num_layers) if "{i}" in hub_name else [0])
     }
 
 
 def _normalize(family: ModuleType, tensors: Tensors) -> dict[str, np.ndarray]:
-    """One spelling: LayerNorm weight and bias instead of gamma and beta, the family's prefix on the encoder, no
-    buffers.
+    """Returns the tensors under the names that the tables have.
+
+    Old checkpoints say gamma and beta for LayerNorm's weight and bias, those of a bare encoder have no prefix, and
+    some store buffers, which are not parameters.
     """
     names = {
         name: name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
         for name in tensors
     }
     if not any(name.startswith(family.PREFIX) for name in tensors):
-        heads = (*_of_heads(family), *family.TIED)
+        heads = (*_head_prefixes(family), *family.TIED)
         names = {old: new if new.startswith(heads) else family.PREFIX + new for old, new in names.items()}
     return {new: tensors[old] for old, new in names.items() if new not in family.BUFFERS}
 
 
 def _untie(family: ModuleType, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Each tied weight once, under its twin's name."""
-    single = {name: x for name, x in tensors.items() if name not in family.TIED}
+    """Returns the tensors without the tied ones, which are compared with the weights that they are tied to.
+
+    If a checkpoint has only the tied weight, it is returned under the name of the other one.
+    """
+    untied = {name: x for name, x in tensors.items() if name not in family.TIED}
     for name in family.TIED.keys() & tensors.keys():
-        twin = family.TIED[name]
-        if not np.array_equal(tensors[name], single.setdefault(twin, tensors[name])):
+        original = family.TIED[name]
+        if not np.array_equal(tensors[name], untied.setdefault(original, tensors[name])):
             raise ValueError(
-                f"{name} differs from {twin}: this model's output layer is not tied to its word embeddings, and only "
-                "tied ones can be read"
+                f"{name} differs from {original}, but only models whose output layer is tied to the word embeddings "
+                "are supported. Choose a model with tied weights."
             )
-    return single
+    return untied
 
 
-def _demand(names: Any, what: str) -> None:
-    """An error that lists the names, unless there are none."""
+def _check_empty(names: Iterable[str], problem: str, *, advice: str = _LOAD_ADVICE) -> None:
+    """Raises a ValueError that lists `names`, unless there are none."""
+    names = sorted(names)
     if names:
-        few = sorted(names)
-        raise ValueError(f"{len(few)} tensors are {what}: {', '.join(few[:5])}{', …' if len(few) > 5 else ''}")
+        count = "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+        raise ValueError(f"{count} {problem}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}. {advice}")

@@ -1,6 +1,4 @@
-"""A student cut from a larger model: some of its layers, its embeddings, its head. What was copied is said, never
-assumed.
-"""
+"""Initializes a student from some layers of a larger model, and creates parameters that a model lacks."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,10 +12,10 @@ from distilbert_jax.models.transformer import TransformerConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudentInit:
-    """`params` of the student, and one line for each thing that was done to get them."""
+    """The initial parameters of a student, and where they come from."""
 
     params: dict[str, Any]
-    copied: tuple[str, ...]
+    copied: tuple[str, ...]  # one phrase for each part that was copied, for the model card
 
 
 def init_from_layers(
@@ -27,45 +25,55 @@ def init_from_layers(
     student_config: TransformerConfig,
     layers: tuple[int, ...],
 ) -> StudentInit:
-    """Student layer i is layer `layers[i]` of the source; embeddings, norms and, where there is one, the head come
-    along.
+    """Returns a student whose layer i is layer `layers[i]` of the source, with the source's embeddings and head.
 
-    A student without token types gets the source's row 0 added to its position embeddings (Sanh et al. dropped it): the
-    source adds that row to every token of a single text, so the student's embedding output equals the source's before
-    the first step.
+    If the student has no token types and the source has them, the embedding of token type 0 is added to the position
+    embeddings. The source adds it to every token of a single text, so before the first step the embeddings of the
+    student are those of the source. (Sanh et al. left it out.)
 
-    Raises ValueError for a layer the source does not have.
+    Args:
+        source: the parameters of the larger model.
+        source_config: the config of its encoder.
+        student_config: the config of the student's encoder.
+        layers: layers of the source, counted from 0.
+
+    Raises:
+        ValueError: `layers` is empty or names a layer that the source does not have.
     """
-    wrong = [i for i in layers if not 0 <= i < source_config.num_layers]
-    if wrong or not layers:
+    invalid = [i for i in layers if not 0 <= i < source_config.num_layers]
+    if invalid or not layers:
         raise ValueError(
-            f"student.layers {layers}: the model it starts from has layers 0 to {source_config.num_layers - 1}"
+            f"student.layers is {layers}, but the model it starts from has layers 0 to {source_config.num_layers - 1}. "
+            "Choose one or more of these."
         )
-    theirs = source["encoder"]
-    encoder = {"words": theirs["words"], "positions": theirs["positions"], "norm": theirs["norm"]}
+    source_encoder = source["encoder"]
+    encoder = {name: source_encoder[name] for name in ("words", "positions", "norm")}
     copied = ["word embeddings, position embeddings and their LayerNorm"]
     if student_config.num_token_types:
-        encoder["token_types"] = theirs["token_types"]
+        encoder["token_types"] = source_encoder["token_types"]
         copied.append(f"{student_config.num_token_types} token types")
     elif source_config.num_token_types:
-        encoder["positions"] = {"embedding": theirs["positions"]["embedding"] + theirs["token_types"]["embedding"][0]}
-        copied.append("token type 0, folded into the position embeddings")
-    for ours, layer in enumerate(layers):
-        encoder[f"layer_{ours}"] = theirs[f"layer_{layer}"]
-    copied.append("layers " + ", ".join(f"{layer} → {ours}" for ours, layer in enumerate(layers)))
+        token_type_0 = source_encoder["token_types"]["embedding"][0]
+        encoder["positions"] = {"embedding": source_encoder["positions"]["embedding"] + token_type_0}
+        copied.append("token type 0, added to the position embeddings")
+    for i, layer in enumerate(layers):
+        encoder[f"layer_{i}"] = source_encoder[f"layer_{layer}"]
+    copied.append("layers " + ", ".join(f"{layer} → {i}" for i, layer in enumerate(layers)))
     head = {name: value for name, value in source.items() if name != "encoder"}
     if head:
-        copied.append("masked-word head: transform, LayerNorm and output bias")
+        copied.append("masked LM head: transform, LayerNorm and output bias")
     return StudentInit(params={"encoder": encoder, **head}, copied=tuple(copied))
 
 
 def init_masked_lm_head(config: TransformerConfig, *, log_frequency: np.ndarray, seed: int) -> dict[str, Any]:
-    """A masked-word head for an encoder without one: it starts by answering each word as often as the corpus has it.
+    """Returns the parameters of a masked LM head for an encoder without one.
+
+    Its bias makes it predict every token about as often as the token is found in the corpus.
 
     Args:
-        config: the encoder's shape.
-        log_frequency: [v], the log of each word's share of the corpus.
-        seed: of the transform's weights, normal(0.02).
+        config: the config of the encoder.
+        log_frequency: [v], the logarithm of the fraction of the corpus that each token is.
+        seed: the seed of the transform's kernel, which is normal with a standard deviation of 0.02.
     """
     d = config.hidden_size
     kernel = np.random.default_rng(seed).normal(0.0, 0.02, (d, d)).astype(np.float32)
@@ -78,18 +86,28 @@ def init_masked_lm_head(config: TransformerConfig, *, log_frequency: np.ndarray,
 
 
 def add_missing_params(params: Mapping[str, Any], like: Any, *, seed: int) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """(`params` with what `like` has beyond them, the names of the new layers): kernels and embeddings normal(0.02),
-    biases zero, scales one.
+    """Returns (`params` completed to the tree of `like`, the names of the new layers).
+
+    New kernels and embeddings are normal with a standard deviation of 0.02, biases are 0 and scales 1.
+
+    Args:
+        params: the parameters that exist.
+        like: the tree of all parameters, as arrays or their shapes.
+        seed: the seed of the new kernels and embeddings.
     """
-    there, wanted = flatten_dict(params, sep="/"), flatten_dict(like, sep="/")
+    existing, expected = flatten_dict(params, sep="/"), flatten_dict(like, sep="/")
     random = np.random.default_rng(seed)
-    new = {name: x.shape for name, x in wanted.items() if name not in there}
-    draw: Mapping[str, Callable[[Any], np.ndarray]] = {
-        "kernel": lambda shape: random.normal(0.0, 0.02, shape),
-        "embedding": lambda shape: random.normal(0.0, 0.02, shape),
+
+    def draw_normal(shape: tuple[int, ...]) -> np.ndarray:
+        return random.normal(0.0, 0.02, shape)
+
+    initializers: Mapping[str, Callable[[Any], np.ndarray]] = {
+        "kernel": draw_normal,
+        "embedding": draw_normal,
         "scale": np.ones,
         "bias": np.zeros,
     }
-    made = {name: draw[name.rpartition("/")[2]](shape).astype(np.float32) for name, shape in new.items()}
-    layers = tuple(sorted({name.rpartition("/")[0] for name in new}))
-    return unflatten_dict({name: there.get(name, made.get(name)) for name in wanted}, sep="/"), layers
+    missing = {name: x.shape for name, x in expected.items() if name not in existing}
+    created = {name: initializers[name.rpartition("/")[2]](shape).astype(np.float32) for name, shape in missing.items()}
+    layers = tuple(sorted({name.rpartition("/")[0] for name in missing}))
+    return unflatten_dict({name: existing.get(name, created.get(name)) for name in expected}, sep="/"), layers

@@ -238,9 +238,9 @@ def test_bad_corpora(distill, tmp_path, name):
 def test_what_does_not_fit(distill, tmp_path):
     assert distill("corpus.held_out=0.5", "student.layers=(9,)", "global_batch_size=8")[0] == 1
     for override, message in {
-        "student.layers=(0, 7)": "student.layers (0, 7): the model it starts from has layers 0 to 3",
+        "student.layers=(0, 7)": "student.layers is (0, 7), but the model it starts from has layers 0 to 3",
         "corpus.sequence_length=512": "corpus.sequence_length is 512, but",
-        "student.family=gpt": "student.family 'gpt' is not supported: only bert, distilbert",
+        "student.family=gpt": "student.family 'gpt' is not supported. Use one of bert, distilbert.",
     }.items():
         status, said = distill("corpus.held_out=0.5", "student.layers=(0, 2)", override)
         assert (status, message in one_line(said)) == (1, True), said

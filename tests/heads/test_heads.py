@@ -1,4 +1,4 @@
-"""The heads without transformers beside them: how many parameters each has, and what may and may not reach a score."""
+"""Tests the heads without Transformers: their number of parameters, and what a logit depends on."""
 
 import dataclasses
 
@@ -15,8 +15,8 @@ from distilbert_jax.models.transformer import HeadConfig
 from distilbert_jax.types import Batch
 from tests.conftest import tiny_config
 
-TWO = HeadConfig(labels=("no", "yes"), dropout=0.2)
-COUNTS = {  # of DistilBERT base, uncased
+TWO_LABELS = HeadConfig(labels=("no", "yes"), dropout=0.2)
+COUNTS = {  # of parameters of DistilBERT base, uncased
     "masked_lm": 66_985_530,
     "sequence_classification": 66_955_010,
     "token_classification": 66_364_418,
@@ -27,23 +27,23 @@ COUNTS = {  # of DistilBERT base, uncased
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameter_counts(name):
-    assert sum(x.size for x in jax.tree.leaves(parameter_shapes(distilbert.BASE, name, TWO))) == COUNTS[name]
+    assert sum(x.size for x in jax.tree.leaves(parameter_shapes(distilbert.BASE, name, TWO_LABELS))) == COUNTS[name]
 
 
-def test_every_head_is_counted():
+def test_every_head_has_a_count():
     assert heads.HEADS.keys() == COUNTS.keys()
 
 
-def batch(segments, *, predict_positions):
-    segments = jnp.asarray(segments)
-    b, t = segments.shape
+def make_batch(segment_ids, *, predict_positions):
+    segment_ids = jnp.asarray(segment_ids)
+    b, t = segment_ids.shape
     ones = jnp.ones((b, 1))
     return Batch(
         row_ids=jnp.arange(b),
         epochs=jnp.zeros(b, int),
-        tokens=jnp.asarray(np.random.default_rng(0).integers(5, 60, (b, t))) * (segments > 0),
-        segment_ids=segments,
-        positions=compute_positions(segments),
+        tokens=jnp.asarray(np.random.default_rng(0).integers(5, 60, (b, t))) * (segment_ids > 0),
+        segment_ids=segment_ids,
+        positions=compute_positions(segment_ids),
         token_types=jnp.zeros((b, t), int),
         predict_positions=jnp.asarray(predict_positions),
         prediction_weights=ones,
@@ -52,32 +52,35 @@ def batch(segments, *, predict_positions):
     )
 
 
-def model(name):
-    module = heads.build_model(name, tiny_config(), TWO)
-    shapes = parameter_shapes(tiny_config(), name, TWO)
+def make_logits_function(name):
+    module = heads.build_model(name, tiny_config(), TWO_LABELS)
+    shapes = parameter_shapes(tiny_config(), name, TWO_LABELS)
     random = np.random.default_rng(1)
     params = jax.tree.map(lambda x: jnp.asarray(random.normal(0, 0.2, x.shape), jnp.float32), shapes)
     return jax.jit(lambda batch, keys=None: module.apply({"params": params}, batch, keys=keys).logits)
 
 
-def test_a_choice_sees_itself_alone():
-    """The same choice among others and in another place gets the same score, to the last digits."""
-    scores = model("multiple_choice")
-    whole = batch([[1] * 6 + [2] * 6 + [3] * 6], predict_positions=[[0, 6, 12]])
-    turned = dataclasses.replace(whole, tokens=jnp.roll(whole.tokens, 6, axis=1))
-    first, second = scores(whole)[0, 0], scores(turned)[0, 0]
+def test_a_choice_attends_to_itself_only():
+    """A choice has the same logit among other choices and at another position of the row, up to rounding."""
+    logits = make_logits_function("multiple_choice")
+    original = make_batch([[1] * 6 + [2] * 6 + [3] * 6], predict_positions=[[0, 6, 12]])
+    rolled = dataclasses.replace(original, tokens=jnp.roll(original.tokens, 6, axis=1))
+    first, second = logits(original)[0, 0], logits(rolled)[0, 0]
     np.testing.assert_allclose(first, jnp.roll(second, -1), rtol=1e-5, atol=5e-6)
-    other = dataclasses.replace(whole, tokens=whole.tokens.at[0, 7].set(9))
-    changed = scores(other)[0, 0] != first
+    other = dataclasses.replace(original, tokens=original.tokens.at[0, 7].set(9))
+    changed = logits(other)[0, 0] != first
     assert changed.tolist() == [False, True, False]
 
 
-def test_dropout_is_the_rows_own():
-    """A row's scores in training depend on its key, not on its place in the batch."""
-    scores = model("sequence_classification")
-    two = batch([[1] * 6, [1] * 6], predict_positions=[[0], [0]])
+def test_dropout_depends_on_the_row_only():
+    """The logits of a row in training depend on its key, and not on its index in the batch."""
+    logits = make_logits_function("sequence_classification")
+    two_rows = make_batch([[1] * 6, [1] * 6], predict_positions=[[0], [0]])
     keys = jax.random.split(jax.random.key(0), 2)
-    swap = lambda x: jnp.flip(x, 0)
-    trained = scores(two, keys)
-    np.testing.assert_array_equal(scores(jax.tree.map(swap, two), swap(keys)), swap(trained))
-    assert not jnp.allclose(trained, scores(two))
+
+    def swap(x):
+        return jnp.flip(x, 0)
+
+    with_dropout = logits(two_rows, keys)
+    np.testing.assert_array_equal(logits(jax.tree.map(swap, two_rows), swap(keys)), swap(with_dropout))
+    assert not jnp.allclose(with_dropout, logits(two_rows))

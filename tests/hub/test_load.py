@@ -109,9 +109,9 @@ def test_learned_positions_are_used_even_if_the_config_says_sinusoidal(distilber
 
 
 BAD_CONFIGS = {
-    "unknown family": ({"model_type": "llama"}, "model_type 'llama' is not supported: only bert, distilbert"),
+    "unknown family": ({"model_type": "llama"}, "model_type 'llama' is not supported. Use one of bert, distilbert"),
     "no family": ({"model_type": None}, "model_type None is not supported"),
-    "activation": ({"hidden_act": "relu"}, "activation 'relu' is not supported: only gelu"),
+    "activation": ({"hidden_act": "relu"}, "activation 'relu' is not supported. Use a model with one of gelu"),
     "positions": (
         {"position_embedding_type": "relative_key"},
         "position_embedding_type 'relative_key' is not supported",
@@ -121,7 +121,7 @@ BAD_CONFIGS = {
     "missing": ({"hidden_size": None}, "has no value for 'hidden_size'"),
     "text for a number": ({"hidden_size": "many"}, "hidden_size"),
     "negative": ({"num_hidden_layers": -1}, "num_layers must be a positive whole number, not -1"),
-    "heads": ({"num_attention_heads": 5}, "hidden_size 24 does not divide by num_heads 5"),
+    "heads": ({"num_attention_heads": 5}, "hidden_size is 24 and num_heads is 5"),
 }
 
 
@@ -152,7 +152,7 @@ def test_broken_weights(folder):
 def test_unknown_tensors_name_the_folder(folder):
     tensors = weights(folder)
     save(folder, tensors | {"surprise": np.zeros(1)})
-    with pytest.raises(ValueError, match=f"{folder}: 1 tensors are unknown"):
+    with pytest.raises(ValueError, match=f"{folder}: 1 tensor is unknown"):
         load(folder)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints by their tables of names: both ways, and nothing dropped in silence."""
+"""Tests the conversion of checkpoints in both directions, and that no tensor is lost without a report."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ FAMILIES = {"bert": bert, "distilbert": distilbert}
 
 @pytest.fixture(params=FAMILIES)
 def case(request):
-    """(family, shape, tensors as the Hub has them)."""
+    """Returns (family, config, tensors of a checkpoint)."""
     family = FAMILIES[request.param]
     config = tiny_config(num_token_types=2 if family is bert else 0)
     random = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def load(family, config, tensors):
     return convert.from_hub(family, config, tensors, head="masked_lm", like=parameter_shapes(config))
 
 
-def test_there_and_back(case):
+def test_round_trip(case):
     family, config, tensors = case
     loaded = load(family, config, tensors)
     assert loaded.has_head
@@ -55,15 +55,15 @@ def test_without_prefix_and_head(case):
     assert list(loaded.params) == ["encoder"]
 
 
-def test_tied_weights_are_compared_before_they_are_left_out(case):
+def test_tied_weights_are_compared(case):
     family, config, tensors = case
-    name, twin = next(iter(family.TIED.items()))
-    assert_same(load(family, config, tensors | {name: tensors[twin]}).params, load(family, config, tensors).params)
-    with pytest.raises(ValueError, match=f"{name} differs from {twin}"):
-        load(family, config, tensors | {name: tensors[twin] + 1e-6})
+    name, original = next(iter(family.TIED.items()))
+    assert_same(load(family, config, tensors | {name: tensors[original]}).params, load(family, config, tensors).params)
+    with pytest.raises(ValueError, match=f"{name} differs from {original}"):
+        load(family, config, tensors | {name: tensors[original] + 1e-6})
 
 
-def test_a_bias_that_stands_under_its_twins_name_only(case):
+def test_a_bias_that_has_the_name_of_the_tied_one_only(case):
     if case[0] is not bert:
         pytest.skip("only BERT ties its bias")
     family, config, tensors = case
@@ -79,21 +79,26 @@ def test_buffers_and_other_heads(case):
 
 def test_missing_partial_unknown_and_misshapen_are_errors(case):
     family, config, tensors = case
-    word = next(name for name in tensors if "layer.0" in name and name.endswith("weight"))
-    head = next(iter(family.HEADS["masked_lm"]))
-    without = lambda name: {k: v for k, v in tensors.items() if k != name}
-    with pytest.raises(ValueError, match=f"1 tensors are missing from the encoder: {word}"):
-        load(family, config, without(word))
-    with pytest.raises(ValueError, match=f"missing from the masked_lm head, which is there in part: {head}"):
-        load(family, config, without(head))
+    encoder_name = next(name for name in tensors if "layer.0" in name and name.endswith("weight"))
+    head_name = next(iter(family.HEADS["masked_lm"]))
+
+    def without(name):
+        return {k: v for k, v in tensors.items() if k != name}
+
+    with pytest.raises(ValueError, match=f"1 tensor is missing from the encoder: {encoder_name}"):
+        load(family, config, without(encoder_name))
+    with pytest.raises(
+        ValueError, match=f"missing from the masked_lm head, which has only some of its tensors: {head_name}"
+    ):
+        load(family, config, without(head_name))
     with pytest.raises(ValueError, match="unknown to this family.*: surprise.weight"):
         load(family, config, tensors | {"surprise.weight": np.zeros(1)})
-    with pytest.raises(ValueError, match=rf"tensor {word} has shape \(3, 2\), but config.json asks for"):
-        load(family, config, tensors | {word: np.zeros((3, 2), np.float32)})
+    with pytest.raises(ValueError, match=rf"tensor {encoder_name} has shape \(3, 2\), but config.json asks for"):
+        load(family, config, tensors | {encoder_name: np.zeros((3, 2), np.float32)})
 
 
 def test_the_exported_file_has_the_tensors_of_the_release(distilbert_folder):
-    """105 tensors at six layers; here four of sixteen each. The tied output matrix is left out."""
+    """DistilBERT has 105 tensors, 16 in each of six layers; this one has four layers. The tied weight is left out."""
     names = safetensors.numpy.load_file(distilbert_folder / "model.safetensors").keys()
     assert len(names) == 105 - 2 * 16
     assert "vocab_projector.weight" not in names

@@ -1,4 +1,4 @@
-"""The encoder: who sees whom, and what evaluation mode is."""
+"""Tests the encoder: packed documents, evaluation mode, dropout and recomputation."""
 
 import dataclasses
 import math
@@ -17,11 +17,11 @@ from distilbert_jax.train.objective import DROPOUT_KEY, row_keys
 from tests.conftest import tiny_config
 from tests.helpers.batches import VOCABULARY, assert_close, make_rows, plain
 
-CFG = tiny_config(vocab_size=VOCABULARY, max_positions=16, num_layers=2)
+CONFIG = tiny_config(vocab_size=VOCABULARY, max_positions=16, num_layers=2)
 
 
-def hidden(batch, **changes):
-    config = dataclasses.replace(CFG, **changes)
+def last_hidden(batch, **changes):
+    config = dataclasses.replace(CONFIG, **changes)
     model = MaskedLM(config)
     params = jax.jit(model.init)(jax.random.key(0), batch)
     return np.asarray(jax.jit(model.apply)(params, batch).hidden_states[-1])
@@ -33,7 +33,7 @@ def test_packed_documents_do_not_see_each_other(dtype):
     other = dataclasses.replace(
         batch, tokens=jnp.where(batch.segment_ids == 1, (batch.tokens + 1) % VOCABULARY, batch.tokens)
     )
-    a, b = hidden(batch, dtype=dtype), hidden(other, dtype=dtype)
+    a, b = last_hidden(batch, dtype=dtype), last_hidden(other, dtype=dtype)
     np.testing.assert_array_equal(a[batch.segment_ids == 2], b[batch.segment_ids == 2])
     assert (a[batch.segment_ids == 1] != b[batch.segment_ids == 1]).any()
 
@@ -43,28 +43,31 @@ def test_a_document_is_the_same_alone_and_packed():
     second = np.asarray(batch.segment_ids == 2)
     n = int(second[0].sum())
     alone = jax.tree.map(lambda x: x[:1], batch)
-    shift = lambda x: jnp.roll(x, -6, axis=1)
+
+    def shift(x):
+        return jnp.roll(x, -6, axis=1)
+
     alone = dataclasses.replace(
         alone,
         tokens=shift(alone.tokens),
         segment_ids=jnp.where(jnp.arange(16) < n, 1, 0)[None],
         positions=shift(alone.positions),
     )
-    np.testing.assert_allclose(hidden(alone)[0, :n], hidden(batch)[0, second[0]], atol=1e-6)
+    np.testing.assert_allclose(last_hidden(alone)[0, :n], last_hidden(batch)[0, second[0]], atol=1e-6)
 
 
-def test_padding_attends_to_nothing_real_and_stays_finite():
+def test_hidden_states_of_padding_are_finite():
     batch = plain(make_rows())
-    assert np.isfinite(hidden(batch)).all()
+    assert np.isfinite(last_hidden(batch)).all()
     empty = dataclasses.replace(batch, segment_ids=jnp.zeros_like(batch.segment_ids))
-    assert np.isfinite(hidden(empty)).all()
+    assert np.isfinite(last_hidden(empty)).all()
 
 
 def test_bfloat16_computes_near_float32():
     batch = plain(make_rows())
-    real = np.asarray(batch.token_mask)
-    a, b = hidden(batch), hidden(batch, dtype="bfloat16").astype(np.float32)
-    assert 0 < np.abs(a - b)[real].max() < 0.1
+    token_mask = np.asarray(batch.token_mask)
+    a, b = last_hidden(batch), last_hidden(batch, dtype="bfloat16").astype(np.float32)
+    assert 0 < np.abs(a - b)[token_mask].max() < 0.1
 
 
 def test_the_softmax_of_attention_is_float32_also_in_bfloat16():
@@ -76,7 +79,7 @@ def test_the_softmax_of_attention_is_float32_also_in_bfloat16():
     np.testing.assert_allclose(np.asarray(out, np.float32), 1.0, atol=1e-3)
 
 
-def test_dropout_keeps_the_mean_and_drops_its_share():
+def test_dropout_keeps_the_mean_and_has_its_rate():
     x = jnp.ones((64, 1_000))
     keys = row_keys(0, plain(make_rows(b=64)), DROPOUT_KEY)
     dropped = np.asarray(apply_dropout(x, keys, rate=0.1, site=0))
@@ -90,12 +93,12 @@ def test_dropout_keeps_the_mean_and_drops_its_share():
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (2, 4_096), (5, 7, 11)])
 def test_random_bits_are_the_blocks_of_threefry(shape):
-    """Against the cipher asked block by block, and every bit of a value a fair coin."""
+    """Compares with threefry, called block by block, and checks that each bit is 1 half of the time."""
     key = jax.random.key(7)
-    size, each = math.prod(shape), -(-math.prod(shape[1:]) // 2)
+    size, blocks_per_head = math.prod(shape), -(-math.prod(shape[1:]) // 2)
     values = np.asarray(random_uint16(key, shape)).reshape(shape[0], -1)
     for first, row in enumerate(values):
-        counts = jnp.arange(first * each, (first + 1) * each, dtype=jnp.uint32)
+        counts = jnp.arange(first * blocks_per_head, (first + 1) * blocks_per_head, dtype=jnp.uint32)
         words = np.asarray(threefry_2x32(jax.random.key_data(key), counts))
         np.testing.assert_array_equal(row, np.stack([words & 0xFFFF, words >> 16], axis=1).ravel()[: len(row)])
     values = values.ravel()
@@ -105,20 +108,22 @@ def test_random_bits_are_the_blocks_of_threefry(shape):
         assert len(np.unique(values)) > 0.93 * 2**16 * (1 - math.exp(-size / 2**16))
 
 
-def test_layers_and_sites_share_no_mask():
+def test_layers_and_sites_have_different_masks():
     keys = row_keys(0, plain(make_rows()), DROPOUT_KEY)
-    places = [(layer, site) for layer in range(3) for site in (PROBABILITIES_SITE, ATTENTION_OUTPUT_SITE, MLP_SITE)]
+    layers_and_sites = [
+        (layer, site) for layer in range(3) for site in (PROBABILITIES_SITE, ATTENTION_OUTPUT_SITE, MLP_SITE)
+    ]
     masks = [
         np.asarray(apply_dropout(jnp.ones((8, 100)), fold_keys(keys, layer), rate=0.5, site=site))
-        for layer, site in places
+        for layer, site in layers_and_sites
     ]
     masks.append(np.asarray(apply_dropout(jnp.ones((8, 100)), keys, rate=0.5, site=EMBEDDINGS_SITE)))
     agreement = [(a == b).mean() for i, a in enumerate(masks) for b in masks[:i]]
     assert 0.4 < min(agreement) <= max(agreement) < 0.6
 
 
-def objective(config, rows, *, dropout):
-    """Σ of the last hidden state, squared, as a function of the parameters; and those."""
+def make_objective(config, rows, *, dropout):
+    """Returns (function from parameters to the squared sum of the last hidden states, parameters)."""
     batch, model = plain(rows), MaskedLM(config)
     keys = row_keys(0, batch, DROPOUT_KEY) if dropout else None
     params = jax.eval_shape(lambda: model.init(jax.random.key(0), batch))
@@ -128,21 +133,21 @@ def objective(config, rows, *, dropout):
 
 
 @pytest.mark.parametrize("remat", ["attention", "layers"])
-def test_what_is_computed_anew_changes_nothing(remat):
-    """Dropout included: the masks are functions of the row."""
+def test_recomputation_does_not_change_gradients(remat):
+    """This holds with dropout, too, because its masks depend on the rows only."""
     gradients = []
     for kind in ("none", remat):
-        f, params = objective(dataclasses.replace(CFG, remat=kind), make_rows(), dropout=True)
+        f, params = make_objective(dataclasses.replace(CONFIG, remat=kind), make_rows(), dropout=True)
         gradients.append(jax.jit(jax.grad(f))(params))
     assert_close(*gradients, rtol=1e-5, atol=1e-6)
 
 
-def test_what_is_computed_anew_is_not_kept():
-    """What the forward pass hands to the backward pass. (XLA on a CPU computes nothing twice, whatever it is told.)"""
+def test_what_is_recomputed_is_not_kept():
+    """Counts what the forward pass keeps, because XLA on a CPU does not recompute and memory would not show it."""
     kept = {}
     for remat in BLOCK_CLASSES:
-        config = dataclasses.replace(CFG, remat=remat, num_layers=6, max_positions=64)
-        f, params = objective(config, make_rows(b=8, t=64), dropout=False)
+        config = dataclasses.replace(CONFIG, remat=remat, num_layers=6, max_positions=64)
+        f, params = make_objective(config, make_rows(b=8, t=64), dropout=False)
         residuals = jax.eval_shape(lambda params, f=f: jax.vjp(f, params)[1], params)
         kept[remat] = sum(x.size for x in jax.tree.leaves(residuals)) - sum(x.size for x in jax.tree.leaves(params))
     assert kept["attention"] < 0.5 * kept["none"]

@@ -261,7 +261,7 @@ def test_labels_that_skip_a_number(tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["id2label"] = {"0": "no", "2": "yes"}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="id2label numbers 2 labels 0, 2, not 0 to 1"):
+    with pytest.raises(ValueError, match="id2label must number its 2 labels from 0 to 1, but the numbers are 0, 2"):
         load.load_pretrained(Pretrained(str(folder)), head="sequence_classification")
     with pytest.raises(
         ValueError, match="there is no head 'summarization'; choose one of masked_lm, sequence_classification"

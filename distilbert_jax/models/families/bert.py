@@ -1,4 +1,4 @@
-"""BERT (Devlin et al., 2018), and what shares its names: MiniLM, TinyBERT and BERT of any size."""
+"""BERT (Devlin et al., 2018) of any size, and models that use its names, such as MiniLM and TinyBERT."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -74,32 +74,38 @@ BASE = TransformerConfig(
 )
 
 
-def config_from_hub(hf: Mapping[str, Any]) -> TransformerConfig:
-    """The shape a config.json states. KeyError where it leaves one out, ValueError where it is something else than
-    this encoder.
+def config_from_hub(hub_config: Mapping[str, Any]) -> TransformerConfig:
+    """Returns the config of the encoder that a config.json states.
+
+    Raises:
+        KeyError: a size is missing.
+        ValueError: a value is invalid, or the model is not an encoder that this package can build.
     """
-    if hf.get("position_embedding_type", "absolute") != "absolute":
-        raise ValueError(f"position_embedding_type {hf['position_embedding_type']!r} is not supported: only 'absolute'")
-    if hf.get("is_decoder"):
-        raise ValueError("is_decoder is true: only encoders can be read")
+    if hub_config.get("position_embedding_type", "absolute") != "absolute":
+        raise ValueError(
+            f"position_embedding_type {hub_config['position_embedding_type']!r} is not supported. Use a model with "
+            "absolute position embeddings."
+        )
+    if hub_config.get("is_decoder"):
+        raise ValueError("is_decoder is true, but only encoders are supported")
     return TransformerConfig(
-        vocab_size=hf["vocab_size"],
-        hidden_size=hf["hidden_size"],
-        num_layers=hf["num_hidden_layers"],
-        num_heads=hf["num_attention_heads"],
-        mlp_size=hf["intermediate_size"],
-        max_positions=hf["max_position_embeddings"],
-        num_token_types=hf["type_vocab_size"],
-        norm_eps=hf.get("layer_norm_eps", 1e-12),
-        activation=activation_from_hub(hf.get("hidden_act", "gelu")),
-        dropout=hf.get("hidden_dropout_prob", 0.1),
-        attention_dropout=hf.get("attention_probs_dropout_prob", 0.1),
-        attention_output_dropout=hf.get("hidden_dropout_prob", 0.1),
+        vocab_size=hub_config["vocab_size"],
+        hidden_size=hub_config["hidden_size"],
+        num_layers=hub_config["num_hidden_layers"],
+        num_heads=hub_config["num_attention_heads"],
+        mlp_size=hub_config["intermediate_size"],
+        max_positions=hub_config["max_position_embeddings"],
+        num_token_types=hub_config["type_vocab_size"],
+        norm_eps=hub_config.get("layer_norm_eps", 1e-12),
+        activation=activation_from_hub(hub_config.get("hidden_act", "gelu")),
+        dropout=hub_config.get("hidden_dropout_prob", 0.1),
+        attention_dropout=hub_config.get("attention_probs_dropout_prob", 0.1),
+        attention_output_dropout=hub_config.get("hidden_dropout_prob", 0.1),
     )
 
 
 def config_to_hub(config: TransformerConfig) -> dict[str, Any]:
-    """The config.json of a shape; the inverse of `config`."""
+    """Returns the part of a config.json that states the encoder: the inverse of `config_from_hub`."""
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -116,23 +122,23 @@ def config_to_hub(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def head_from_hub(hf: Mapping[str, Any], name: str) -> HeadConfig:
-    """What a config.json states of the head `name`."""
+def head_from_hub(hub_config: Mapping[str, Any], name: str) -> HeadConfig:
+    """Returns the settings of the head `name` in a config.json."""
     if name == "masked_lm":
         return HeadConfig()
-    dropout = hf.get("classifier_dropout")
+    dropout = hub_config.get("classifier_dropout")
     if dropout is None:
-        dropout = hf.get("hidden_dropout_prob", 0.1)
+        dropout = hub_config.get("hidden_dropout_prob", 0.1)
     return HeadConfig(
-        labels=labels_from_hub(hf) if name.endswith("classification") else (),
-        problem_type=hf.get("problem_type"),
+        labels=labels_from_hub(hub_config) if name.endswith("classification") else (),
+        problem_type=hub_config.get("problem_type"),
         pooler_activation="tanh",
         dropout=0.0 if name == "question_answering" else dropout,
     )
 
 
 def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
-    """What config.json says of it; the inverse of `head`."""
+    """Returns the part of a config.json that states the head `name`: the inverse of `head_from_hub`."""
     dropout = {} if name in ("masked_lm", "question_answering") else {"classifier_dropout": head.dropout}
     return dropout | labels_to_hub(head)
 
@@ -140,12 +146,20 @@ def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
 def student_config(
     config: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
 ) -> TransformerConfig:
-    """The shape of a student of this family whose weights come from a model of shape `config`. ValueError where it
-    cannot be one.
+    """Returns the config of a BERT student.
+
+    Args:
+        config: the config of the model that the student's weights come from.
+        num_layers: the number of layers of the student.
+        dropout: the rate for `dropout` and `attention_output_dropout`.
+        attention_dropout: the rate for `attention_dropout`.
+
+    Raises:
+        ValueError: the model has no token types, which every BERT has.
     """
     if not config.num_token_types:
         raise ValueError(
-            "a bert student needs token types, and the model it starts from has none; make it student.family=distilbert"
+            "a bert student needs token types, but the model it starts from has none. Set student.family=distilbert."
         )
     return dataclasses.replace(
         config,

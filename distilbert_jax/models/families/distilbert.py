@@ -1,4 +1,4 @@
-"""DistilBERT (Sanh et al., 2019): BERT without token types and pooler, under its own names."""
+"""DistilBERT (Sanh et al., 2019): BERT without token types and pooler, with its own names of weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,8 +25,14 @@ ENCODER = {
     "distilbert.embeddings.position_embeddings.weight": ("positions/embedding", "same"),
     "distilbert.embeddings.LayerNorm.weight": ("norm/scale", "same"),
     "distilbert.embeddings.LayerNorm.bias": ("norm/bias", "same"),
-    **{f"{_LAYER}attention.{t}.weight": (f"layer_{{i}}/{o}/kernel", "to_heads") for t, o in _PROJECTIONS.items()},
-    **{f"{_LAYER}attention.{t}.bias": (f"layer_{{i}}/{o}/bias", "heads") for t, o in _PROJECTIONS.items()},
+    **{
+        f"{_LAYER}attention.{hub_name}.weight": (f"layer_{{i}}/{our_name}/kernel", "to_heads")
+        for hub_name, our_name in _PROJECTIONS.items()
+    },
+    **{
+        f"{_LAYER}attention.{hub_name}.bias": (f"layer_{{i}}/{our_name}/bias", "heads")
+        for hub_name, our_name in _PROJECTIONS.items()
+    },
     _LAYER + "attention.out_lin.weight": ("layer_{i}/out/kernel", "from_heads"),
     _LAYER + "attention.out_lin.bias": ("layer_{i}/out/bias", "same"),
     _LAYER + "sa_layer_norm.weight": ("layer_{i}/attention_norm/scale", "same"),
@@ -39,7 +45,7 @@ ENCODER = {
     _LAYER + "output_layer_norm.bias": ("layer_{i}/mlp_norm/bias", "same"),
 }
 _CLASSIFIER = {"classifier.weight": ("classifier/kernel", "dense"), "classifier.bias": ("classifier/bias", "same")}
-_SUMMARIZED = {
+_POOLED = {
     "pre_classifier.weight": ("summary/kernel", "dense"),
     "pre_classifier.bias": ("summary/bias", "same"),
     **_CLASSIFIER,
@@ -52,14 +58,15 @@ HEADS = {
         "vocab_layer_norm.bias": ("norm/bias", "same"),
         "vocab_projector.bias": ("bias", "same"),
     },
-    "sequence_classification": _SUMMARIZED,
-    "multiple_choice": _SUMMARIZED,
+    "sequence_classification": _POOLED,
+    "multiple_choice": _POOLED,
     "token_classification": _CLASSIFIER,
     "question_answering": {
         "qa_outputs.weight": ("classifier/kernel", "dense"),
         "qa_outputs.bias": ("classifier/bias", "same"),
     },
 }
+# For each head, the key in config.json of the dropout before the output layer, and its default in Transformers.
 _DROPOUT = {
     "sequence_classification": ("seq_classif_dropout", 0.2),
     "multiple_choice": ("seq_classif_dropout", 0.2),
@@ -73,25 +80,30 @@ BUFFERS = ("distilbert.embeddings.position_ids",)
 BASE = TransformerConfig(vocab_size=30_522, num_layers=6, dropout=0.1, attention_dropout=0.1)
 
 
-def config_from_hub(hf: Mapping[str, Any]) -> TransformerConfig:
-    """The shape a config.json states. `sinusoidal_pos_embds` is not read: where a file carries position weights,
-    they win. KeyError, ValueError as `bert.config`.
+def config_from_hub(hub_config: Mapping[str, Any]) -> TransformerConfig:
+    """Returns the config of the encoder that a config.json states.
+
+    `sinusoidal_pos_embds` is not read: the position embeddings are always those in the weights.
+
+    Raises:
+        KeyError: a size is missing.
+        ValueError: a value is invalid.
     """
     return TransformerConfig(
-        vocab_size=hf["vocab_size"],
-        hidden_size=hf["dim"],
-        num_layers=hf["n_layers"],
-        num_heads=hf["n_heads"],
-        mlp_size=hf["hidden_dim"],
-        max_positions=hf["max_position_embeddings"],
-        activation=activation_from_hub(hf.get("activation", "gelu")),
-        dropout=hf.get("dropout", 0.1),
-        attention_dropout=hf.get("attention_dropout", 0.1),
+        vocab_size=hub_config["vocab_size"],
+        hidden_size=hub_config["dim"],
+        num_layers=hub_config["n_layers"],
+        num_heads=hub_config["n_heads"],
+        mlp_size=hub_config["hidden_dim"],
+        max_positions=hub_config["max_position_embeddings"],
+        activation=activation_from_hub(hub_config.get("activation", "gelu")),
+        dropout=hub_config.get("dropout", 0.1),
+        attention_dropout=hub_config.get("attention_dropout", 0.1),
     )
 
 
 def config_to_hub(config: TransformerConfig) -> dict[str, Any]:
-    """The config.json of a shape; the inverse of `config`."""
+    """Returns the part of a config.json that states the encoder: the inverse of `config_from_hub`."""
     return {
         "vocab_size": config.vocab_size,
         "dim": config.hidden_size,
@@ -109,17 +121,22 @@ def config_to_hub(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-def head_from_hub(hf: Mapping[str, Any], name: str) -> HeadConfig:
-    """What a config.json states of the head `name`."""
+def head_from_hub(hub_config: Mapping[str, Any], name: str) -> HeadConfig:
+    """Returns the settings of the head `name` in a config.json."""
     if name == "masked_lm":
         return HeadConfig()
-    field, usual = _DROPOUT[name]
-    labels = labels_from_hub(hf) if name.endswith("classification") else ()
-    return HeadConfig(labels=labels, problem_type=hf.get("problem_type"), dropout=hf.get(field, usual))
+    field, default = _DROPOUT[name]
+    labels = labels_from_hub(hub_config) if name.endswith("classification") else ()
+    return HeadConfig(
+        labels=labels, problem_type=hub_config.get("problem_type"), dropout=hub_config.get(field, default)
+    )
 
 
 def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
-    """What config.json says of it; the inverse of `head`. The dropout of tags is the encoder's own."""
+    """Returns the part of a config.json that states the head `name`: the inverse of `head_from_hub`.
+
+    The dropout of token classification is the encoder's, which `config_to_hub` states.
+    """
     dropout = {} if name in ("masked_lm", "token_classification") else {_DROPOUT[name][0]: head.dropout}
     return dropout | labels_to_hub(head)
 
@@ -127,10 +144,16 @@ def head_to_hub(head: HeadConfig, name: str) -> dict[str, Any]:
 def student_config(
     config: TransformerConfig, *, num_layers: int, dropout: float, attention_dropout: float
 ) -> TransformerConfig:
-    """The shape of a student of this family whose weights come from a model of shape `config`.
+    """Returns the config of a DistilBERT student.
 
-    No token types, no dropout on the attention's output, LayerNorm ε 1e-12: the family's config.json can say nothing
-    else.
+    It has no token types, no dropout on the attention's output, and a `norm_eps` of 1e-12, because a DistilBERT's
+    config.json cannot state anything else.
+
+    Args:
+        config: the config of the model that the student's weights come from.
+        num_layers: the number of layers of the student.
+        dropout: the rate for `dropout`.
+        attention_dropout: the rate for `attention_dropout`.
     """
     return dataclasses.replace(
         config,

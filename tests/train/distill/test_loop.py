@@ -235,14 +235,14 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(whole, tmp_pa
 def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
     experiment, _ = whole
     of = lambda **changes: loop.distill(again(experiment, tmp_path, **changes))
-    with pytest.raises(ValueError, match=r"student.layers \(0, 9\): the model it starts from has layers 0 to 1"):
+    with pytest.raises(ValueError, match=r"student.layers is \(0, 9\), but the model it starts from has layers 0 to 1"):
         of(student=dataclasses.replace(experiment.student, layers=(0, 9)))
     with pytest.raises(
         ValueError,
         match="corpus.sequence_length is 128, but .* has 64 positions. Set corpus.sequence_length to 64 or less",
     ):
         of(corpus=dataclasses.replace(experiment.corpus, sequence_length=128))
-    with pytest.raises(ValueError, match="student.family 'gpt2' is not supported: only bert, distilbert"):
+    with pytest.raises(ValueError, match="student.family 'gpt2' is not supported. Use one of bert, distilbert"):
         of(student=dataclasses.replace(experiment.student, family="gpt2"))
     with pytest.raises(ValueError, match="global_batch_size=12 does not divide by 8 devices"):
         of(global_batch_size=12)

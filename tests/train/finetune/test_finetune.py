@@ -249,7 +249,7 @@ def test_hidden_losses_are_added_to_the_soft_loss(uninterrupted, colors, learner
     assert first["loss"] > 0.5 * (first["loss/hard"] + first["loss/soft"]) + first["loss/cosine"]
     command[command.index("--output-dir") + 1] = str(tmp_path / "other")
     assert main([*command, "losses.hidden_mse.layers=(1, 9)"]) == 1
-    assert "write one of the teacher's layers" in capsys.readouterr().err
+    assert "Write one of the teacher's layers" in capsys.readouterr().err
     assert main([argument for argument in command if "seed0/model" not in argument and argument != "--teacher"]) == 1
     assert "losses.cosine compares with a teacher, but there is none" in capsys.readouterr().err
 
