@@ -210,8 +210,10 @@ def total_loss(
             batch.labels,
             normalized_weights,
         )
-    for name in losses.keys() - logit_losses.keys():
-        loss = losses[name]
+    # In the order of the mapping: a set would add up in an order that differs from process to process.
+    for name, loss in losses.items():
+        if name in logit_losses:
+            continue
         values = loss.values(params[name], student, None if loss.teacher is None else teachers[loss.teacher])
         means[name] = jnp.sum(values * normalized_weights[name])
         objective += loss.weight * means[name]

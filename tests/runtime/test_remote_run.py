@@ -140,5 +140,7 @@ def test_a_bad_address_is_reported_in_one_line_by_every_process(machines, change
     first, second = wait_for(machines.start("bad", f"workdir={machines.folder / 'bad'}", change))
     assert first[0] == second[0] == 1
     assert re.match(expected, message(first[1])), first[1]
-    assert re.match(f"{expected}|error: process 0 .it ended with an error. of this run's 2 processes was lost", message(second[1]))
+    assert re.match(
+        f"{expected}|error: process 0 .it ended with an error. of this run's 2 processes was lost", message(second[1])
+    )
     assert "\n" not in message(first[1]) + message(second[1])

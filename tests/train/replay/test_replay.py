@@ -130,7 +130,9 @@ def everything(folder):
 def test_a_step_that_turns_stops_the_run_naming_the_replay(told, figures):
     assert f"error: step 3: {LOST} became nan. The update was skipped. " in told.stopped
     assert f"The last good checkpoint is {told.folder}/checkpoints/2, and the same command" in told.stopped
-    assert f"first: python -m distilbert_jax replay {told.folder} 3. If it happens again, lower opt" in told.stopped
+    assert (
+        f"first, run: python -m distilbert_jax replay {told.folder} 3. If it happens again, lower opt" in told.stopped
+    )
     assert "raise max_nonfinite_steps" in told.stopped
     figures("test_a_step_that_turns_stops_the_run_naming_the_replay", "stopped at step 3, the step that turned")
 
