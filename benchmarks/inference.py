@@ -104,6 +104,7 @@ def ours(folder: str, passes: Any, *, bucket: int = 1) -> Turn:
 
 
 def torch_model(folder: str, attention: str) -> Any:
+    """Loads a sequence classifier with transformers."""
     from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation=attention).eval()

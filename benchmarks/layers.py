@@ -31,7 +31,10 @@ def side(*, scanned: bool, fused: bool, layers: int, hidden: int, rows: int, tok
     module = block(config)
     keys = jax.random.split(jax.random.key(1), layers)
     params = jax.vmap(lambda key: module.init(key, x, sees, None)["params"])(keys)
-    layer = lambda x, params: (module.apply({"params": params}, x, sees, None)[0], None)
+
+    def layer(x, params):
+        return (module.apply({"params": params}, x, sees, None)[0], None)
+
     traced_once = jax.jit(layer)
 
     def value(params: Any, x: Any) -> Any:
@@ -47,7 +50,10 @@ def side(*, scanned: bool, fused: bool, layers: int, hidden: int, rows: int, tok
     compiling = seconds(lambda: lowered.compile())
     compiled = lowered.compile()
     temporaries = compiled.memory_analysis().temp_size_in_bytes
-    work = lambda: jax.block_until_ready(compiled(apart, x))
+
+    def work():
+        return jax.block_until_ready(compiled(apart, x))
+
     return lambda: {"seconds": seconds(work), "compiling": compiling, "temporaries": temporaries}
 
 

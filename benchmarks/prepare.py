@@ -1,6 +1,6 @@
 """Tokens a second of text to packed rows, beside two plain ways with the same tokenizer.
 
-    loop        transformers' fast tokenizer, article after article, as a first script has it
+    loop        transformers' fast tokenizer, one article after another, as in a simple script
     original    what DistilBERT's own script did: one process, everything tokenized into memory, then saved; duplicates
                 are not looked for
 
@@ -50,7 +50,9 @@ def ours(text: str, tokenizer: str) -> Turn:
             corpus = Corpus(sources={"text": TextFiles(text)}, shard_dir=f"{folder}/shards", sequence_length=LENGTH)
             return int(prepare(corpus, words).token_counts.sum())
 
-    workers = lambda: resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
+    def workers():
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
+
     return lambda: rate(run) | {"worker": workers()}
 
 
@@ -68,10 +70,12 @@ def rate(run: Callable[[], int]) -> dict[str, float]:
 
 
 def articles(text: str) -> list[str]:
+    """Reads the articles of a file: blocks between blank lines."""
     return [article for article in pathlib.Path(text).read_text(encoding="utf-8").split("\n\n") if article.strip()]
 
 
 def fast_tokenizer(folder: str) -> Any:
+    """Loads the fast tokenizer of transformers."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json")

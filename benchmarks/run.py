@@ -113,6 +113,7 @@ def picture(tables: list[Table], path: pathlib.Path) -> None:
 
 
 def main() -> None:
+    """Runs the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", metavar="NAME", action="append", help="this one; may be repeated")
     parser.add_argument("--model", metavar="FOLDER", type=pathlib.Path, help="whose tokenizer is used, and fine-tuned")

@@ -48,6 +48,7 @@ class Case:
 
     @property
     def same_width(self) -> bool:
+        """Whether student and teacher have the same hidden size."""
         return self.hidden == self.teacher_hidden
 
     @property
@@ -64,6 +65,7 @@ class Case:
 
     @property
     def teacher(self) -> "TransformerConfig | None":
+        """The shape of the teacher, or None."""
         from distilbert_jax.models.families import bert
 
         if not self.teacher_layers:
@@ -84,6 +86,7 @@ class Case:
 
     @property
     def flops(self) -> int:
+        """The floating point operations of one update."""
         from distilbert_jax.models import cost_model
 
         places = self.tokens if self.everywhere else self.asked
@@ -111,7 +114,10 @@ def ours(**settings: Any) -> Turn:
     from distilbert_jax.types import PackedRows
 
     case = Case(**settings)
-    random = lambda x: 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
+
+    def random(x):
+        return 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
+
     init = jax.jit(lambda config: jax.tree.map(random, parameter_shapes(config)), static_argnums=0)
     losses = {"hard": HardTargets(weight=2.0)}
     if case.teacher:
@@ -149,7 +155,10 @@ def ours(**settings: Any) -> Turn:
     size = 8_192 if jax.default_backend() == "gpu" else 2_048
     x = jax.random.normal(jax.random.key(0), (size, size), case.dtype)
     dot = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
-    multiply = lambda: jax.block_until_ready(dot(x))
+
+    def multiply():
+        return jax.block_until_ready(dot(x))
+
     return lambda: {
         "update": seconds(update),
         "peak": 2 * size**3 / seconds(multiply),
@@ -191,15 +200,15 @@ def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> 
     chosen = (lambda z: z) if gathered else (lambda z: z.index_select(0, at))
 
     def objective() -> Any:
-        h_s, z_s = scores(student)
-        hard = F.cross_entropy(chosen(z_s).float(), labels)
+        h_s, student_logits = scores(student)
+        hard = F.cross_entropy(chosen(student_logits).float(), labels)
         if teacher is None:
             return 2 * hard
         with torch.no_grad():
-            h_t, z_t = scores(teacher)
+            h_t, teacher_logits = scores(teacher)
         if not case.everywhere:
-            z_s, z_t = chosen(z_s), chosen(z_t)
-        log_q, log_p = F.log_softmax(z_s.float() / 2, -1), F.log_softmax(z_t.float() / 2, -1)
+            student_logits, teacher_logits = chosen(student_logits), chosen(teacher_logits)
+        log_q, log_p = F.log_softmax(student_logits.float() / 2, -1), F.log_softmax(teacher_logits.float() / 2, -1)
         soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * 4
         cosine = (1 - F.cosine_similarity(h_s.float(), h_t.float(), dim=-1)).mean() if case.same_width else 0.0
         return 5 * soft + 2 * hard + cosine
@@ -217,7 +226,9 @@ def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> 
 
     size = 8_192 if device == "cuda" else 2_048
     x = torch.randn(size, size, dtype=getattr(torch, case.dtype))
-    multiply = lambda: (x @ x)[0, 0].item()
+
+    def multiply():
+        return (x @ x)[0, 0].item()
 
     def turn() -> dict[str, float]:
         figures = {"update": seconds(update), "peak": 2 * size**3 / seconds(multiply)}

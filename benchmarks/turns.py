@@ -32,6 +32,7 @@ class Side:
 
     @property
     def command(self) -> list[str]:
+        """The command that measures this turn in a process of its own."""
         return [sys.executable, __file__, self.module, self.name, json.dumps(self.settings)]
 
 

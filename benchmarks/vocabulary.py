@@ -26,13 +26,17 @@ def program(blockwise: bool, rows: int, tokens: int, dtype: str) -> tuple[Any, A
 
     soft, hard = SoftTargets(), HardTargets()
     answers: dict[str, blockwise_logits.LogitFunction] = {
-        "soft": lambda z_s, z_t, labels: soft.values_from_logits(z_s, z_t["teacher"], labels),
-        "hard": lambda z_s, z_t, labels: hard.values_from_logits(z_s, None, labels),
+        "soft": lambda student_logits, teacher_logits, labels: soft.values_from_logits(
+            student_logits, teacher_logits["teacher"], labels
+        ),
+        "hard": lambda student_logits, teacher_logits, labels: hard.values_from_logits(student_logits, None, labels),
     }
 
     def dense(student: FactoredLogits, teacher: FactoredLogits, labels: Any, weights: Any) -> Any:
-        z_s, z_t = student.to_dense(), {"teacher": teacher.to_dense()}
-        mean = {name: jnp.sum(weights * answer(z_s, z_t, labels)) for name, answer in answers.items()}
+        student_logits, teacher_logits = student.to_dense(), {"teacher": teacher.to_dense()}
+        mean = {
+            name: jnp.sum(weights * answer(student_logits, teacher_logits, labels)) for name, answer in answers.items()
+        }
         return 5 * mean["soft"] + 2 * mean["hard"]
 
     def by_blocks(student: FactoredLogits, teacher: FactoredLogits, labels: Any, weights: Any) -> Any:
@@ -41,7 +45,9 @@ def program(blockwise: bool, rows: int, tokens: int, dtype: str) -> tuple[Any, A
             answers, {"soft": 5.0, "hard": 2.0}, student, {"teacher": teacher}, labels, both
         )[0]
 
-    shape = lambda *sizes, dtype=dtype: jax.ShapeDtypeStruct(sizes, dtype)
+    def shape(*sizes, dtype=dtype):
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
     factors = FactoredLogits(
         features=shape(rows, tokens, HIDDEN),
         embedding=shape(VOCABULARY, HIDDEN),
@@ -57,15 +63,21 @@ def side(*, blockwise: bool, rows: int, tokens: int, dtype: str) -> Turn:
     import jax.numpy as jnp
 
     run, shapes = program(blockwise, rows, tokens, dtype)
-    random = lambda x: (
-        jax.random.randint(jax.random.key(0), x.shape, 0, VOCABULARY)
-        if jnp.issubdtype(x.dtype, jnp.integer)
-        else 0.05 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)
-    )
+
+    def random(x):
+        return (
+            jax.random.randint(jax.random.key(0), x.shape, 0, VOCABULARY)
+            if jnp.issubdtype(x.dtype, jnp.integer)
+            else 0.05 * jax.random.normal(jax.random.key(x.size), x.shape, x.dtype)
+        )
+
     arguments = jax.tree.map(random, shapes)
     large, large_shapes = program(blockwise, *LARGE, dtype)
     temporaries = large.lower(*large_shapes).compile().memory_analysis().temp_size_in_bytes
-    work = lambda: jax.block_until_ready(run(*arguments))
+
+    def work():
+        return jax.block_until_ready(run(*arguments))
+
     return lambda: {"seconds": seconds(work), "temporaries": temporaries}
 
 

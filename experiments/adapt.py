@@ -18,6 +18,7 @@ from distilbert_jax.optimizer import AdamW
 
 
 def experiment() -> Experiment:
+    """Returns the experiment."""
     return Experiment(
         name="adapt",
         student=Student(

@@ -27,6 +27,7 @@ WIKIPEDIA = HubDataset(
 
 
 def experiment() -> Experiment:
+    """Returns the experiment."""
     return Experiment(
         name="distilbert-base-uncased",
         teacher=Pretrained("google-bert/bert-base-uncased", family="bert", config=bert.BASE),

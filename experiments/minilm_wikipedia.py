@@ -24,6 +24,7 @@ MINILM = dataclasses.replace(bert.BASE, hidden_size=384, num_layers=6, mlp_size=
 
 
 def experiment() -> Experiment:
+    """Returns the experiment."""
     return Experiment(
         name="minilm-wikipedia",
         teacher=Pretrained("minilm-l6-h384-mlm", family="bert", config=MINILM),

@@ -15,6 +15,7 @@ from distilbert_jax.losses.hard_targets import HardTargets
 
 
 def experiment() -> Experiment:
+    """Returns the experiment."""
     return dataclasses.replace(
         minilm_wikipedia.experiment(), name="minilm-wikipedia-control", losses={"hard": HardTargets(weight=1.0)}
     )

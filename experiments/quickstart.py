@@ -17,6 +17,7 @@ from distilbert_jax.optimizer import AdamW
 
 
 def experiment() -> Experiment:
+    """Returns the experiment."""
     return Experiment(
         name="quickstart",
         teacher=Pretrained("runs/adapt/export"),

@@ -1,0 +1,1 @@
+"""The command line: the parser, the entry point and one module per command."""

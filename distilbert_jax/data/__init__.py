@@ -1,0 +1,1 @@
+"""From text to batches: sources of text, tokenizers, shards, masking and fine-tuning tasks."""

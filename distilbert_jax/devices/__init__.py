@@ -1,0 +1,1 @@
+"""The device mesh, sharded parameters, several processes as one run, and facts about accelerators."""

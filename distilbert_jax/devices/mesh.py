@@ -88,9 +88,9 @@ def split_batch(global_batch_size: int, *, per_device_batch_size: int, num_devic
             f"global_batch_size={global_batch_size} does not divide by {num_devices} devices: choose a multiple of "
             f"{num_devices}"
         )
-    rows_per_device = global_batch_size // num_devices
-    rows_at_once = max(n for n in list_divisors(rows_per_device) if n <= per_device_batch_size)
-    return rows_per_device // rows_at_once, rows_at_once * num_devices
+    device_rows = global_batch_size // num_devices
+    rows_at_once = max(n for n in list_divisors(device_rows) if n <= per_device_batch_size)
+    return device_rows // rows_at_once, rows_at_once * num_devices
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

@@ -1,0 +1,1 @@
+"""Scores of models on tasks, and how much of its teacher's scores a student retains."""

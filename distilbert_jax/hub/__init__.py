@@ -1,0 +1,1 @@
+"""Loads and saves model folders in the layout of the Hugging Face Hub."""

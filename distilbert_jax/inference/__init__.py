@@ -1,0 +1,1 @@
+"""Runs a model on texts or rows: logits and predictions."""

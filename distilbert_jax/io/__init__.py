@@ -1,0 +1,1 @@
+"""Files, untrusted input, the console, caches and object stores."""

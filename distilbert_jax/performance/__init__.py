@@ -1,0 +1,1 @@
+"""Predicts what a run needs before it starts, and measures time and memory."""

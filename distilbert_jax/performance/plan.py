@@ -55,7 +55,7 @@ class Plan:
         experiment: the experiment.
         target: the devices.
         mesh: their mesh.
-        rows_per_device: rows of a micro-batch on each device.
+        per_device_batch_size: rows of a micro-batch on each device.
         accumulation: micro-batches of a step.
         memory_bytes: bytes of memory on each device.
         flops: floating-point operations of each device.
@@ -66,7 +66,7 @@ class Plan:
     experiment: Experiment
     target: Target
     mesh: AnyMesh
-    rows_per_device: int
+    per_device_batch_size: int
     accumulation: int
     memory_bytes: float
     flops: float
@@ -124,12 +124,12 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
         per_device_batch_size=per_device_batch_size,
         num_devices=count_row_devices(mesh),
     )
-    rows_per_device = rows // count_row_devices(mesh)
+    per_device_batch_size = rows // count_row_devices(mesh)
     workload = _device_workload(
-        experiment, configs, mesh, rows=rows_per_device, accumulation=accumulation, platform=target.platform
+        experiment, configs, mesh, rows=per_device_batch_size, accumulation=accumulation, platform=target.platform
     )
     if target.can_compile:
-        compiled = _compile_step(experiment, configs, mesh, rows=rows_per_device)
+        compiled = _compile_step(experiment, configs, mesh, rows=per_device_batch_size)
         memory_bytes = float(program_bytes(compiled))
         exchanged = collectives.parse_collectives(compiled.as_text() or "")
     else:
@@ -139,7 +139,7 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
         experiment=experiment,
         target=target,
         mesh=mesh,
-        rows_per_device=rows_per_device,
+        per_device_batch_size=per_device_batch_size,
         accumulation=accumulation,
         memory_bytes=memory_bytes,
         flops=compute_flops(experiment, configs.get("teacher"), student)[log_keys.MFU.name] / mesh.size,
@@ -290,7 +290,9 @@ def _make_table(result: Plan, price: float | None) -> Table:
     table = Table(
         title=f"{result.experiment.name} on {target.name}: {axes}{estimate}", title_justify="left", show_header=False
     )
-    table.add_row("rows", f"micro-batches of {result.rows_per_device} on each device, {result.accumulation} per step")
+    table.add_row(
+        "rows", f"micro-batches of {result.per_device_batch_size} on each device, {result.accumulation} per step"
+    )
     if result.fits_in_memory:
         verdict = "fits"
     else:

@@ -69,8 +69,8 @@ class StepMemory:
             ValueError: not even one row fits.
         """
         available, bytes_needed = available_bytes(), functools.cache(self.bytes_needed)
-        rows_per_device = self.global_batch_size // count_row_devices(self.mesh)
-        rows = find_max_rows(bytes_needed, rows_per_device=rows_per_device, limit=available)
+        device_rows = self.global_batch_size // count_row_devices(self.mesh)
+        rows = find_max_rows(bytes_needed, device_rows=device_rows, limit=available)
         console.print(
             f"per_device_batch_size=auto chose {rows}: a step needs {_format_gigabytes(bytes_needed(rows))} of the "
             f"{_format_gigabytes(available)} that can be used on each device."
@@ -124,18 +124,18 @@ def available_bytes() -> int:
     return int(multihost_utils.process_allgather(np.array(limit)).min()) if jax.process_count() > 1 else limit
 
 
-def find_max_rows(bytes_needed: Callable[[int], int], *, rows_per_device: int, limit: int) -> int:
+def find_max_rows(bytes_needed: Callable[[int], int], *, device_rows: int, limit: int) -> int:
     """Returns the largest number of rows whose step fits in the memory.
 
     Args:
         bytes_needed: the bytes of a step with a number of rows. Every call compiles, so it is called for few numbers.
-        rows_per_device: rows of the global batch on each device. Only its divisors are tried.
+        device_rows: rows of the global batch on each device. Only its divisors are tried.
         limit: the bytes that a step may fill.
 
     Raises:
         ValueError: not even one row fits.
     """
-    choices = list_divisors(rows_per_device)
+    choices = list_divisors(device_rows)
     if bytes_needed(1) > limit:
         raise ValueError(
             f"One row at a time needs {_format_gigabytes(bytes_needed(1))} on each device, but only "

@@ -385,9 +385,10 @@ def test_a_model_without_the_head_of_a_task_is_not_evaluated(run, bert_folder, t
 def test_bad_plans(run, bert_folder, tmp_path):
     (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\n")
     (tmp_path / "dev.csv").write_text("text,label\na,x\nb,y\n")
-    plan = lambda *words: run(
-        "finetune", bert_folder, "--task", f"mine={tmp_path}", "--output-dir", tmp_path / "out", *words
-    )
+
+    def plan(*words):
+        return run("finetune", bert_folder, "--task", f"mine={tmp_path}", "--output-dir", tmp_path / "out", *words)
+
     assert "there is no 'epoch'; choose one of model, random_init" in one_line(plan("epoch=3")[1])
     assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])

@@ -12,7 +12,7 @@ from distilbert_jax.evaluate import retention
 from distilbert_jax.report import retention_table
 from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
 
-CONFIG = {"class": "FineTune", "epochs": 3, "batch_size": 32, "optimizer.learning_rate": 3e-05, "max_length": 128}
+CONFIG = {"class": "FineTuneConfig", "epochs": 3, "batch_size": 32, "optimizer.learning_rate": 3e-05, "max_length": 128}
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,10 @@ def seen(experiment: Experiment, *, learns: bool = True) -> dict[str, np.ndarray
     inputs = load_inputs(experiment)
     run = setup_distillation(experiment, inputs)
     ask = make_corpus_masking(inputs.corpus, experiment.masking, all_positions=experiment.needs_all_positions)
-    of_all = lambda rows: jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKING_KEY), r))(rows)
+
+    def of_all(rows):
+        return jax.vmap(lambda r: ask(row_keys(experiment.seed, r, MASKING_KEY), r))(rows)
+
     over_rows = P(None, ROW_AXES)
     masked = jax.jit(jax.shard_map(of_all, mesh=run.mesh, in_specs=over_rows, out_specs=over_rows, check_vma=False))
     steps = []

@@ -110,7 +110,10 @@ def test_it_is_fetched_once_a_machine(folder, store, tmp_path, monkeypatch):
     store.requests.clear()
     code = "import sys; from distilbert_jax.io.remote_folder import open_remote_folder as open_folder; "
     code += "assert open_folder(sys.argv[1]).download()"
-    run = lambda _: subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
+
+    def run(_):
+        return subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True)
+
     with concurrent.futures.ThreadPoolExecutor(3) as together:
         list(together.map(run, range(3)))
     assert sorted(key for key in store.keys("GET") if key.startswith(f"{folder.path}/")) == [
@@ -136,7 +139,10 @@ def test_only_what_changed_is_fetched_again(folder, store, tmp_path, monkeypatch
 def test_bytes_that_are_not_what_was_sent(folder, store, tmp_path, monkeypatch, how):
     folder.upload()
     other = elsewhere(folder, tmp_path, monkeypatch)
-    spoilt = lambda method, key: how if method == "GET" and key.endswith("a.npy") else None
+
+    def spoilt(method, key):
+        return how if method == "GET" and key.endswith("a.npy") else None
+
     store.meddle = spoilt
     with pytest.raises(ConnectionError, match=r"^s3://bucket/.*/shards/a.npy: "):
         other.download()
@@ -220,7 +226,10 @@ def test_a_folder_that_others_put_there(store, tmp_path):
     assert not remote.download_loose()
     store.write("foreign/config.json", b"{}")
     store.write("foreign/pytorch_model.bin", b"no")
-    is_json = lambda name: name.endswith(".json")
+
+    def is_json(name):
+        return name.endswith(".json")
+
     assert remote.download_loose(include=is_json)
     assert [path.name for path in remote.copy.iterdir()] == ["config.json"]
     store.requests.clear()
@@ -247,7 +256,10 @@ def test_the_library_is_an_extra(monkeypatch):
 
 def test_it_is_not_whole_before_its_first_file_is_removed(folder, store, tmp_path, monkeypatch):
     folder.upload()
-    removing = lambda: [method for method, _ in store.requests if method in ("POST", "DELETE")]
+
+    def removing():
+        return [method for method, _ in store.requests if method in ("POST", "DELETE")]
+
     store.requests.clear()
     store.meddle = lambda method, key: "refuse" if method != "GET" and len(removing()) > 1 else None
     with pytest.raises(ConnectionError):

@@ -75,8 +75,8 @@ def test_the_program_planned_is_the_one_that_runs(experiment, changes, capsys):
     experiment = experiment_file.apply_overrides(experiment, changes)
     found = plan(experiment, targets.local_target())
     setup = setup_distillation(experiment, load_inputs(experiment))
-    assert setup.per_device_batch_size == found.rows_per_device
-    ratio = found.memory_bytes / setup.step_memory.bytes_needed(found.rows_per_device)
+    assert setup.per_device_batch_size == found.per_device_batch_size
+    ratio = found.memory_bytes / setup.step_memory.bytes_needed(found.per_device_batch_size)
     assert ratio == pytest.approx(1.0, abs=0.01)  # the token counts of the corpus are a constant in the program
     assert found.flops * 8 == setup.flops["mfu"]
     assert "fits" in capsys.readouterr().out
@@ -106,7 +106,10 @@ def test_memory_by_arithmetic_grows_with_what_it_is_of():
     sizes = dict(
         parameters=1e6, teacher_parameters=1e6, rows=8, accumulation=1, length=64, num_predictions=10, block_rows=128
     )
-    of = lambda **changes: cost_model.DeviceWorkload(**{"student": config, "teacher": config, **sizes, **changes})
+
+    def of(**changes):
+        return cost_model.DeviceWorkload(**{"student": config, "teacher": config, **sizes, **changes})
+
     assert of(parameters=2e6).memory_bytes() - of().memory_bytes() == 16e6  # parameter, gradient, two moments
     assert of(teacher_parameters=2e6).memory_bytes() - of().memory_bytes() == 4e6
     layers = config.num_layers * 64 * (8 * config.hidden_size + 2 * config.mlp_size + config.num_heads * 64) * 4
@@ -155,7 +158,9 @@ def test_a_tpu_that_is_not_there(experiment, capsys):
 
 
 def test_figures_of_vendors_have_their_order():
-    peak = lambda name, dtype="bfloat16": DEVICE_SPECS[name].peak_flops(dtype)
+    def peak(name, dtype="bfloat16"):
+        return DEVICE_SPECS[name].peak_flops(dtype)
+
     assert peak("T4") < peak("A100") < peak("H100") < peak("B200")
     assert peak("V100", "float16") > 5 * peak("V100")
     for device in DEVICE_SPECS.values():

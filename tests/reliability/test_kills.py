@@ -43,10 +43,13 @@ def test_distill_killed_anywhere_is_the_same_run(tmp_path, prove, figures):
     """
     random, each = np.random.default_rng(0), 6 if prove else 1
     steps, every = 200 if prove else 40, 20
-    command = lambda name: [
-        *("distill", QUICKSTART, "--smoke", str(tmp_path / name), f"steps={steps}", f"checkpoint_every={every}"),
-        *("eval_every=20", "student.layers=(0,1)", "student.dropout=0.1", "student.attention_dropout=0.1"),
-    ]
+
+    def command(name):
+        return [
+            *("distill", QUICKSTART, "--smoke", str(tmp_path / name), f"steps={steps}", f"checkpoint_every={every}"),
+            *("eval_every=20", "student.layers=(0,1)", "student.dropout=0.1", "student.attention_dropout=0.1"),
+        ]
+
     length = timed(command("whole"))
     moments = [in_a_save() for _ in range(each)] + [at_random(random, length=length) for _ in range(each)]
     if prove:
@@ -73,12 +76,18 @@ def test_prepare_killed_anywhere_makes_the_same_shards(tmp_path, prove, figures,
     """Byte for byte, and no process stays behind."""
     random = np.random.default_rng(1)
     text = harness.texts(tmp_path / "text.txt", documents=24_000)
-    command = lambda name: [
-        *("prepare", QUICKSTART, f"teacher={bert_folder}", f"corpus.sources.text={text}"),
-        *(f"corpus.shard_dir={tmp_path / name}", "corpus.sequence_length=64"),
-    ]
+
+    def command(name):
+        return [
+            *("prepare", QUICKSTART, f"teacher={bert_folder}", f"corpus.sources.text={text}"),
+            *(f"corpus.shard_dir={tmp_path / name}", "corpus.sequence_length=64"),
+        ]
+
     length = timed(command("whole"))
-    among_chunks = lambda: while_there_is("train-00001.json", without="manifest.json")
+
+    def among_chunks():
+        return while_there_is("train-00001.json", without="manifest.json")
+
     moments = [among_chunks()]
     if prove:
         moments = [at_random(random, length=length) for _ in range(4)]
@@ -95,7 +104,9 @@ def test_prepare_killed_anywhere_makes_the_same_shards(tmp_path, prove, figures,
             return "before the first chunk"
         return "in the write of a chunk" if list(folder.glob("*.partial")) else "between chunks"
 
-    same = lambda: harness.same_files(tmp_path / "whole", tmp_path / "killed", "*.npy", "*.json")
+    def same():
+        return harness.same_files(tmp_path / "whole", tmp_path / "killed", "*.npy", "*.json")
+
     landings = harness.interrupt(command("killed"), tmp_path / "killed", moments, landing=landing, came_to_its_end=same)
     figures("test_prepare_killed_anywhere_makes_the_same_shards", harness.words(landings, of="prepare"))
 
@@ -119,21 +130,27 @@ def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, fig
     examples, epochs = (640, 4) if prove else (160, 2)
     model = harness.learner(tmp_path / "learner", distilbert_folder)
     task = harness.colors(tmp_path / "colors", train=examples)
-    command = lambda name: [
-        *(
-            "finetune",
-            str(model),
-            "--task",
-            f"colors={task}",
-            "--seeds",
-            str(seeds),
-            "--output-dir",
-            str(tmp_path / name),
-        ),
-        *(f"epochs={epochs}", "batch=8", "max_length=16", "optimizer.learning_rate=2e-3"),
-    ]
+
+    def command(name):
+        return [
+            *(
+                "finetune",
+                str(model),
+                "--task",
+                f"colors={task}",
+                "--seeds",
+                str(seeds),
+                "--output-dir",
+                str(tmp_path / name),
+            ),
+            *(f"epochs={epochs}", "batch=8", "max_length=16", "optimizer.learning_rate=2e-3"),
+        ]
+
     length = timed(command("whole"))
-    the_model = lambda: while_there_is("seed?/model.partial")
+
+    def the_model():
+        return while_there_is("seed?/model.partial")
+
     moments = [the_model()]
     if prove:
         moments = [at_random(random, length=length) for _ in range(3)] + [in_training(random) for _ in range(3)]

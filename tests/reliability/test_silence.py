@@ -30,10 +30,12 @@ def silences(code: str) -> list[str]:
 
 def _is_silent(node: ast.AST) -> bool:
     if isinstance(node, ast.ExceptHandler):
-        idle = lambda line: (
-            isinstance(line, ast.Pass | ast.Continue | ast.Break)
-            or (isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))
-        )
+
+        def idle(line):
+            return isinstance(line, ast.Pass | ast.Continue | ast.Break) or (
+                isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant)
+            )
+
         return all(map(idle, node.body))
     if isinstance(node, ast.Call):
         called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

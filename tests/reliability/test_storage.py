@@ -248,10 +248,13 @@ def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures
         harness.learner(tmp_path / "learner", distilbert_folder),
         harness.colors(tmp_path / "colors", train=80),
     )
-    finetune = lambda into: [
-        *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch=8"),
-        *("max_length=16", "optimizer.learning_rate=2e-3"),
-    ]
+
+    def finetune(into):
+        return [
+            *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch=8"),
+            *("max_length=16", "optimizer.learning_rate=2e-3"),
+        ]
+
     said = starved(finetune(small_disk / "tasks"), small_disk, rooms=(4, 24, 60, 120, 200) if prove else (60,))
     harness.run(finetune(tmp_path / "tasks"))
     whole, full = tmp_path / "tasks" / "colors", small_disk / "tasks" / "colors"
@@ -259,10 +262,13 @@ def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures
     harness.same_log(whole / "seed0", full / "seed0", steps={"train": [1, 10, 20], "eval": [10, 20]})
     if prove:
         shutil.rmtree(small_disk / "tasks")
-        distill = lambda home: [
-            *("distill", QUICKSTART, "--smoke", str(tmp_path / "smoke"), f"workdir={home}", "steps=40"),
-            *("checkpoint_every=10", "eval_every=20", "student.layers=(0,1)"),
-        ]
+
+        def distill(home):
+            return [
+                *("distill", QUICKSTART, "--smoke", str(tmp_path / "smoke"), f"workdir={home}", "steps=40"),
+                *("checkpoint_every=10", "eval_every=20", "student.layers=(0,1)"),
+            ]
+
         said += starved(distill(small_disk / "run"), small_disk, rooms=(0, 8, 40, 100, 200, 400, 560))
         harness.run(distill(tmp_path / "run"))
         whole, full = tmp_path / "run", small_disk / "run"

@@ -63,7 +63,10 @@ def answers(family, *, hub_activation="gelu", pairs=False, mistake=None, **chang
 
 def in_tolerances(family, **changes):
     """The largest |ours − theirs| / (5e-6 + 1e-5 |theirs|): at most 1 passes."""
-    off = lambda a, b: np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))
+
+    def off(a, b):
+        return np.abs(a - b) / (EVERY["atol"] + EVERY["rtol"] * np.abs(b))
+
     return max(float(off(a, b).max()) for a, b in answers(family, **changes))
 
 
@@ -139,5 +142,8 @@ def test_the_figures_in_docs(prove):
     lines += [f"| {family} | {name} | {in_tolerances(family, **MISTAKES[name]):,.0f} |" for family, name in CASES]
     if prove:
         DOCS.write_text("\n".join(lines) + "\n")
-    without_figures = lambda text: re.sub(r"\d[\d.,e-]*", "#", text)
+
+    def without_figures(text):
+        return re.sub(r"\d[\d.,e-]*", "#", text)
+
     assert without_figures(DOCS.read_text()) == without_figures("\n".join(lines) + "\n")

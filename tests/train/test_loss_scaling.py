@@ -83,7 +83,10 @@ def test_small_gradients_exist_with_a_scale_and_vanish_without(experiment, monke
     small = dataclasses.replace(experiment, losses=losses)
     half = built(small, monkeypatch)
     wanted = gradients(built(dataclasses.replace(small, dtype="float32"), monkeypatch), 1.0)
-    error = lambda scale: np.linalg.norm(gradients(half, scale) - wanted) / np.linalg.norm(wanted)
+
+    def error(scale):
+        return np.linalg.norm(gradients(half, scale) - wanted) / np.linalg.norm(wanted)
+
     assert error(INITIAL_SCALE) < 0.02
     assert error(1.0) > 2 * error(INITIAL_SCALE)
 

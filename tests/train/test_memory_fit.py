@@ -25,16 +25,16 @@ def test_the_most_that_fit(limit, rows):
 
     if rows is None:
         with pytest.raises(ValueError, match=r"One row at a time needs 0.00 GB(.|\n)*remat=layers"):
-            find_max_rows(need, rows_per_device=48, limit=limit)
+            find_max_rows(need, device_rows=48, limit=limit)
         return
-    assert find_max_rows(need, rows_per_device=48, limit=limit) == rows
+    assert find_max_rows(need, device_rows=48, limit=limit) == rows
     assert len(set(asked)) <= 4, "each is compiled"
 
 
 @pytest.mark.parametrize("need", [lambda n: n * n, lambda n: 1000 * n**0.5])
 def test_a_line_that_bends_is_followed(need):
     most = max(n for n in (1, 2, 4, 8, 16, 32, 64) if need(n) <= 4_500)
-    assert find_max_rows(need, rows_per_device=64, limit=4_500) == most
+    assert find_max_rows(need, device_rows=64, limit=4_500) == most
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +48,9 @@ def test_auto_asks_the_compiled_step(experiment, tmp_path, monkeypatch, capsys):
     asked = []
     most = memory_fit.find_max_rows
 
-    def spy(need, *, rows_per_device, limit):
-        rows = most(need, rows_per_device=rows_per_device, limit=limit)
-        asked.append((rows, rows_per_device, need(rows), limit))
+    def spy(need, *, device_rows, limit):
+        rows = most(need, device_rows=device_rows, limit=limit)
+        asked.append((rows, device_rows, need(rows), limit))
         return rows
 
     monkeypatch.setattr(memory_fit, "find_max_rows", spy)

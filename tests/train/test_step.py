@@ -149,7 +149,9 @@ def test_gradients_cross_devices_once_an_update():
 
 
 def test_the_compiled_step_needs_an_eighth_of_the_arithmetic_on_each_of_eight_devices():
-    flops = lambda mesh: setup(mesh=mesh)[0].lower(*_arguments(mesh)).compile().cost_analysis()["flops"]
+    def flops(mesh):
+        return setup(mesh=mesh)[0].lower(*_arguments(mesh)).compile().cost_analysis()["flops"]
+
     assert flops(make_mesh()) < 0.2 * flops(one_device())
 
 
@@ -166,7 +168,10 @@ def test_padding_does_not_matter(name):
     other = dataclasses.replace(rows, tokens=jnp.where(rows.segment_ids > 0, rows.tokens, noise))
     (a, before), (b, after) = (step(state, teachers, stack(r, 1)) for r in (rows, other))
     assert_close(before, after, rtol=1e-6)
-    words = lambda s: s.params["student"]["encoder"]["words"]["embedding"]
+
+    def words(s):
+        return s.params["student"]["encoder"]["words"]["embedding"]
+
     np.testing.assert_allclose(words(a), words(b), atol=1e-6)
 
 
@@ -268,7 +273,9 @@ def test_jit_prunes_what_no_loss_reads():
     _, state, teachers = setup({"hard": HardTargets()})
 
     def compiled(strip):
-        apply = lambda *a, **k: strip(MaskedLM(STUDENT).apply(*a, **k))
+        def apply(*a, **k):
+            return strip(MaskedLM(STUDENT).apply(*a, **k))
+
         hard = Objective(student=apply, teachers={}, losses={"hard": HardTargets()}, make_batch=masked(), seed=7)
         step = make_train_step(make_gradients(hard, one_device()), optax.sgd(1.0), one_device())
         return jax.jit(step).lower(state, teachers, stack(make_rows(), 1)).compile()

@@ -1,0 +1,1 @@
+"""Fine-tuning tasks: data sets, task types, metrics and batches."""

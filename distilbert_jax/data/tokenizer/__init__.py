@@ -1,0 +1,1 @@
+"""Loads tokenizers and checks their files."""

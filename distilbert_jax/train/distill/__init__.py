@@ -1,0 +1,1 @@
+"""Runs distillation: loads models, sets up the step, trains, evaluates held-out rows and exports."""

@@ -1,0 +1,1 @@
+"""Fine-tunes a model on a task, once for each seed."""

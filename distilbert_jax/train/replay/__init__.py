@@ -1,0 +1,1 @@
+"""Repeats one step of a run to find where NaN or infinity came from."""

@@ -234,7 +234,10 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(whole, tmp_pa
 
 def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
     experiment, _ = whole
-    of = lambda **changes: loop.distill(again(experiment, tmp_path, **changes))
+
+    def of(**changes):
+        return loop.distill(again(experiment, tmp_path, **changes))
+
     with pytest.raises(ValueError, match=r"student.layers is \(0, 9\), but the model it starts from has layers 0 to 1"):
         of(student=dataclasses.replace(experiment.student, layers=(0, 9)))
     with pytest.raises(

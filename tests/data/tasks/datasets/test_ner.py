@@ -118,7 +118,10 @@ def test_any_tags_against_seqeval():
     """Compares tags in random order: I- after O, after another type and at the start."""
     metrics = pytest.importorskip("seqeval.metrics")
     random = np.random.default_rng(1)
-    tags = lambda: random.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], 15).tolist()
+
+    def tags():
+        return random.choice(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], 15).tolist()
+
     expected, actual = ([tags() for _ in range(200)] for _ in range(2))
     got = entity_metrics.compute_metrics(
         entity_metrics.per_example([TaggedSentence(words=("w",) * 15, tags=tuple(w)) for w in expected], actual)

@@ -40,7 +40,10 @@ def prepared(tmp_path, monkeypatch):
         if module := registry.tfds.DATASETS[name].module:
             importlib.import_module(f"tensorflow_datasets.{module}")
         builder = tfds.builder(dataset, data_dir=str(tmp_path), file_format="array_record")
-        generators = lambda *ignored, **named: {split: iter([(0, record)])}
+
+        def generators(*ignored, **named):
+            return {split: iter([(0, record)])}
+
         monkeypatch.setattr(builder, "_split_generators", generators)
         builder.download_and_prepare()
         return registry.find_tfds_task(name, data_dir=str(tmp_path))
