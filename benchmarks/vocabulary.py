@@ -97,7 +97,7 @@ def tables(rows: int = 4, tokens: int = 128, repeats: int = 9) -> Iterator[Table
         large_rows, large_tokens = LARGE_SHAPE
         dense = measurements["dense"]["temporaries"][0]
         yield Table(
-            title=f"Vocabulary losses, {rows} × {tokens} tokens, {dtype}; temporary memory for {large_rows} × {large_tokens}",
+            title=f"Vocabulary losses, {rows} × {tokens} tokens, {dtype}; temporaries of {large_rows} × {large_tokens}",
             header=(
                 "side",
                 "seconds (quartiles)",
