@@ -46,13 +46,17 @@ def cpu_benchmarks(model: pathlib.Path | None, glue: pathlib.Path | None) -> Ben
         benchmarks["finetune"] = lambda: finetune.tables(str(model), str(glue))
     else:
         print(
-            "Some benchmarks are skipped: they need a model (--model FOLDER) and the files of SST-2 and STS-B (--glue FOLDER)."
+            "Some benchmarks are skipped: they need a model (--model FOLDER) and the files of SST-2 and STS-B "
+            "(--glue FOLDER)."
         )
     return benchmarks
 
 
 def quick_benchmarks(scratch: pathlib.Path) -> Benchmarks:
-    """Returns all benchmarks at their smallest size. Compiled PyTorch and full commands are skipped: they take minutes."""
+    """Returns all benchmarks at their smallest size.
+
+    Compiled PyTorch and complete commands are skipped, because they take minutes.
+    """
     size = {"hidden": 12, "layers": 2}
     inference.make_models(scratch, **size)
     glue = scratch / "glue" / "SST-2"
