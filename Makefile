@@ -1,4 +1,4 @@
-# Two commands from an empty machine: make quickstart, make test. Each creates .venv where it is not there.
+# Run `make help` for a list of the commands. Each of them creates .venv and installs the package if necessary.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,10 +7,10 @@ NAME = $(notdir $(patsubst %/,%,$(TEACHER)))
 
 .PHONY: quickstart test lint prove verify-hub help
 
-help:  ## what there is
+help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-quickstart: $(VENV)/.installed  ## teacher, corpus, student and report in a few minutes; TEACHER=FOLDER_OR_ID takes another teacher
+quickstart: $(VENV)/.installed  ## distil a small model in a few minutes; TEACHER=FOLDER_OR_ID uses another teacher
 ifdef TEACHER
 	$(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=$(TEACHER) \
 		corpus.shard_dir=data/prose-128-$(NAME) workdir=runs/quickstart-$(NAME)
@@ -20,21 +20,21 @@ else
 	$(BIN)/python -m distilbert_jax distill experiments/quickstart.py
 endif
 	@echo
-	@echo 'Next, another teacher, and your own text (a file, a folder or a quoted glob):'
+	@echo 'Next, try another teacher, or your own text (a file, a folder or a quoted glob):'
 	@echo '  make quickstart TEACHER=google-bert/bert-base-uncased'
 	@echo '  $(BIN)/python -m distilbert_jax distill experiments/quickstart.py teacher=google-bert/bert-base-uncased' \
 		"corpus.sources.text=texts corpus.shard_dir=data/mine workdir=runs/mine"
 
-test: $(VENV)/.installed-test  ## the whole suite
+test: $(VENV)/.installed-test  ## run all tests
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-prove: $(VENV)/.installed-test  ## the suite with whole proofs instead of small ones; rewrites the figures in docs
+prove: $(VENV)/.installed-test  ## run all tests with complete instead of shortened checks, and update the figures in docs
 	$(BIN)/python -m pytest --prove
 
-verify-hub: $(VENV)/.installed-test  ## published models against their published figures; needs the network
+verify-hub: $(VENV)/.installed-test  ## compare published models with their published scores; needs the network
 	$(BIN)/python -m pytest --hub tests/hub/test_published.py -rs
 
-lint: $(VENV)/.installed-test  ## style, types, arrows, spelling
+lint: $(VENV)/.installed-test  ## check style, types, imports between modules, and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -43,7 +43,7 @@ lint: $(VENV)/.installed-test  ## style, types, arrows, spelling
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Python 3.11 or later is needed, and $(PYTHON) is older: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+		{ echo "$(PYTHON) is older than Python 3.11. Name a newer one, for example: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python

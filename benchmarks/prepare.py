@@ -1,11 +1,11 @@
-"""Tokens a second of text to packed rows, beside two plain ways with the same tokenizer.
+"""Measures the tokens per second of `prepare`, compared with two simple ways that use the same tokenizer.
 
-    loop        transformers' fast tokenizer, one article after another, as in a simple script
-    original    what DistilBERT's own script did: one process, everything tokenized into memory, then saved; duplicates
-                are not looked for
+    loop        the fast tokenizer of transformers on one article after the other, as in a first script
+    original    what the script of DistilBERT did: one process tokenizes everything into memory and then saves it,
+                without looking for duplicates
 
-Ours reads, drops duplicates, holds out, packs and writes shards with their hashes, on every core. Memory is that of the
-largest process.
+This package reads the text, removes duplicates, holds out documents, packs rows and writes shards with their hashes, on
+all cores. The memory is that of the largest process.
 """
 
 import pathlib
@@ -19,11 +19,11 @@ from typing import Any
 
 from turns import Side, Table, Turn, spread, take_turns
 
-LENGTH = 128
+SEQUENCE_LENGTH = 128
 
 
 def write_text(path: pathlib.Path, *, megabytes: int) -> None:
-    """Articles of sentences drawn at random from the prose that comes with Python, an empty line between them."""
+    """Writes articles of random sentences from the documentation of Python, with an empty line between articles."""
     import numpy as np
 
     from distilbert_jax.data.sources.installed_prose import InstalledProse
@@ -38,72 +38,74 @@ def write_text(path: pathlib.Path, *, megabytes: int) -> None:
 
 
 def ours(text: str, tokenizer: str) -> Turn:
-    """`prepare`."""
+    """Returns a turn that runs `prepare`."""
     from distilbert_jax.data.shards.prepare import Corpus, prepare
     from distilbert_jax.data.sources.files import TextFiles
     from distilbert_jax.data.tokenizer import tokenizer as tokens
 
-    words = tokens.load_tokenizer(pathlib.Path(tokenizer))
+    loaded = tokens.load_tokenizer(pathlib.Path(tokenizer))
 
     def run() -> int:
         with tempfile.TemporaryDirectory() as folder:
-            corpus = Corpus(sources={"text": TextFiles(text)}, shard_dir=f"{folder}/shards", sequence_length=LENGTH)
-            return int(prepare(corpus, words).token_counts.sum())
+            corpus = Corpus(
+                sources={"text": TextFiles(text)}, shard_dir=f"{folder}/shards", sequence_length=SEQUENCE_LENGTH
+            )
+            return int(prepare(corpus, loaded).token_counts.sum())
 
-    def workers():
+    def worker_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1_024
 
-    return lambda: rate(run) | {"worker": workers()}
+    return lambda: measure_rate(run) | {"worker": worker_bytes()}
 
 
 def once(text: str, tokenizer: str) -> Turn:
-    """The peak of memory of one `ours`."""
-    figures = ours(text, tokenizer)()
-    return lambda: figures
+    """Runs `ours` once, and returns a turn with its measurements. It is used for the peak memory."""
+    measurements = ours(text, tokenizer)()
+    return lambda: measurements
 
 
-def rate(run: Callable[[], int]) -> dict[str, float]:
-    """Tokens a second of a call that returns how many there were."""
+def measure_rate(run: Callable[[], int]) -> dict[str, float]:
+    """Returns the tokens per second of a call that returns how many tokens it processed."""
     start = time.perf_counter()
     tokens = run()
     return {"rate": tokens / (time.perf_counter() - start)}
 
 
 def articles(text: str) -> list[str]:
-    """Reads the articles of a file: blocks between blank lines."""
+    """Returns the articles of a text file."""
     return [article for article in pathlib.Path(text).read_text(encoding="utf-8").split("\n\n") if article.strip()]
 
 
 def fast_tokenizer(folder: str) -> Any:
-    """Loads the fast tokenizer of transformers."""
+    """Returns the fast tokenizer of transformers."""
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json")
 
 
 def loop(text: str, tokenizer: str) -> Turn:
-    """One article at a time."""
-    words = fast_tokenizer(tokenizer)
+    """Returns a turn that tokenizes one article at a time."""
+    fast = fast_tokenizer(tokenizer)
 
     def run() -> int:
-        return sum(len(words(article, add_special_tokens=False)["input_ids"]) for article in articles(text))
+        return sum(len(fast(article, add_special_tokens=False)["input_ids"]) for article in articles(text))
 
-    return lambda: rate(run)
+    return lambda: measure_rate(run)
 
 
 def original(text: str, tokenizer: str) -> Turn:
-    """Everything in memory, then pickled."""
+    """Returns a turn that tokenizes everything into memory and pickles it."""
     import numpy as np
 
-    words = fast_tokenizer(tokenizer)
+    fast = fast_tokenizer(tokenizer)
 
     def run() -> int:
-        rows = [np.uint16(words.encode(article, add_special_tokens=False)) for article in articles(text)]
+        rows = [np.uint16(fast.encode(article, add_special_tokens=False)) for article in articles(text)]
         with tempfile.TemporaryFile() as file:
             pickle.dump(rows, file, protocol=pickle.HIGHEST_PROTOCOL)
         return sum(map(len, rows))
 
-    return lambda: rate(run)
+    return lambda: measure_rate(run)
 
 
 SIDES = {"ours": ours, "loop": loop, "original": original, "once": once}
@@ -112,34 +114,48 @@ SIDES = {"ours": ours, "loop": loop, "original": original, "once": once}
 def tables(
     tokenizer: str, *, megabytes: int = 20, more: tuple[int, ...] = (100, 1_000), repeats: int = 3
 ) -> Iterator[Table]:
-    """Speed, and whether memory grows with `more` megabytes. `tokenizer` is a folder with tokenizer.json."""
+    """Yields a table of the speed, and one of the memory for larger texts.
+
+    Args:
+        tokenizer: a folder with tokenizer.json.
+        megabytes: the size of the text for the speed.
+        more: the sizes of the texts for the memory, in megabytes.
+        repeats: the number of turns.
+    """
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder) / "text.txt"
         write_text(text, megabytes=megabytes)
         settings = {"text": str(text), "tokenizer": str(tokenizer)}
         names = [name for name in SIDES if name != "once"]
-        got = take_turns({name: Side(module="prepare", name=name, settings=settings) for name in names}, repeats)
-    middle = {name: statistics.median(figures["rate"]) for name, figures in got.items()}
-    memory = {name: max(figures["memory"] + figures.get("worker", [])) for name, figures in got.items()}
+        measurements = take_turns(
+            {name: Side(module="prepare", name=name, settings=settings) for name in names}, repeats
+        )
+    medians = {name: statistics.median(figures["rate"]) for name, figures in measurements.items()}
+    memory = {name: max(figures["memory"] + figures.get("worker", [])) for name, figures in measurements.items()}
     yield Table(
         title=f"prepare: {megabytes} MB of text",
-        header=("side", "thousand tokens/s (quartiles)", "ours is faster", "peak GB of a process"),
+        header=("side", "thousand tokens/s (quartiles)", "ours is faster", "peak memory of a process, GB"),
         rows=[
             (
                 name,
                 spread([rate / 1e3 for rate in figures["rate"]], 0),
-                f"{middle['ours'] / middle[name]:.2f} ×",
+                f"{medians['ours'] / medians[name]:.2f} ×",
                 f"{memory[name] / 1e9:.2f}",
             )
-            for name, figures in got.items()
+            for name, figures in measurements.items()
         ],
-        faster={f"prepare, {name}": middle["ours"] / middle[name] for name in got if name != "ours"},
+        faster={f"prepare, {name}": medians["ours"] / medians[name] for name in measurements if name != "ours"},
     )
-    rows = [_memory(tokenizer, size) for size in more]
-    yield Table(title="prepare: memory", header=("MB of text", "GB of the process", "GB of a worker"), rows=rows)
+    rows = [_measure_memory(tokenizer, size) for size in more]
+    yield Table(
+        title="prepare: memory",
+        header=("text, MB", "memory of the main process, GB", "memory of a worker, GB"),
+        rows=rows,
+    )
 
 
-def _memory(tokenizer: str, megabytes: int) -> tuple[str, str, str]:
+def _measure_memory(tokenizer: str, megabytes: int) -> tuple[str, str, str]:
+    """Returns the row of the memory table for a text of the given size."""
     with tempfile.TemporaryDirectory() as folder:
         text = pathlib.Path(folder) / "text.txt"
         write_text(text, megabytes=megabytes)

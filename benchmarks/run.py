@@ -1,12 +1,12 @@
-"""Every benchmark in one go: a Markdown table of each, and one picture of how many times faster ours is.
+"""Runs the benchmarks, and writes a Markdown table for each and one chart of how much faster this package is.
 
-    python benchmarks/run.py --model FOLDER --glue FOLDER    # an hour or two, on an otherwise idle machine
-    python benchmarks/run.py --quick                    # a minute: that it runs, no figures worth reading
+    python benchmarks/run.py --model FOLDER --glue FOLDER    # all benchmarks: one to two hours on an idle machine
+    python benchmarks/run.py --quick                    # a minute: shows that they run; the numbers mean nothing
     python benchmarks/run.py --only step --only start
-    python benchmarks/run.py --gpu                      # what is worth asking of one GPU, under 10 minutes
+    python benchmarks/run.py --gpu                      # the benchmarks for one GPU: less than 10 minutes
 
-Tables and the picture are written to benchmarks/results/, or to --output-dir. Results that were measured are kept if a
-later benchmark fails.
+Tables and chart are written to benchmarks/results/, or to --output-dir. They are written after each table, so they are
+kept if a later benchmark fails.
 """
 
 import argparse
@@ -31,13 +31,13 @@ Benchmarks = dict[str, Callable[[], Iterator[Table]]]
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "onnxruntime")
 
 
-def whole(model: pathlib.Path | None, glue: pathlib.Path | None) -> Benchmarks:
-    """On a CPU. What needs a real model or task is left out without it, and a line says so."""
+def cpu_benchmarks(model: pathlib.Path | None, glue: pathlib.Path | None) -> Benchmarks:
+    """Returns the benchmarks for a CPU. Those that need a model or a task are skipped with a message without it."""
     benchmarks: Benchmarks = {
         "vocabulary": vocabulary.tables,
         "step": step.tables,
         "layers": layers.tables,
-        "inference": lambda: inference.tables(lengths_of_stsb(glue, model) if glue and model else ()),
+        "inference": lambda: inference.tables(read_stsb_lengths(glue, model) if glue and model else ()),
         "start": start.tables,
     }
     if model:
@@ -45,12 +45,18 @@ def whole(model: pathlib.Path | None, glue: pathlib.Path | None) -> Benchmarks:
     if model and glue:
         benchmarks["finetune"] = lambda: finetune.tables(str(model), str(glue))
     else:
-        print("left out: what needs a tokenizer (--model FOLDER) and the files of SST-2 and STS-B (--glue FOLDER)")
+        print(
+            "Some benchmarks are skipped: they need a model (--model FOLDER) and the files of SST-2 and STS-B "
+            "(--glue FOLDER)."
+        )
     return benchmarks
 
 
-def quick(scratch: pathlib.Path) -> Benchmarks:
-    """All of it at its smallest, but for what PyTorch compiles, and whole commands: they take minutes."""
+def quick_benchmarks(scratch: pathlib.Path) -> Benchmarks:
+    """Returns all benchmarks at their smallest size.
+
+    Compiled PyTorch and complete commands are skipped, because they take minutes.
+    """
     size = {"hidden": 12, "layers": 2}
     inference.make_models(scratch, **size)
     glue = scratch / "glue" / "SST-2"
@@ -60,7 +66,7 @@ def quick(scratch: pathlib.Path) -> Benchmarks:
         (glue / f"{split}.tsv").write_text("\n".join(lines) + "\n")
     return {
         "vocabulary": lambda: vocabulary.tables(rows=1, tokens=2, repeats=1),
-        "step": lambda: step.tables(step.TINIEST, sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
+        "step": lambda: step.tables(step.TINY_CASES, sides=("ours", "plain, eager", "gathered, eager"), repeats=1),
         "layers": lambda: layers.tables(**size, sizes=((1, 4),), repeats=1),
         "inference": lambda: inference.tables(
             (5, 9), shapes=((1, 4),), **size, sides=("ours", "eager", "sdpa", "onnx"), repeats=1
@@ -71,26 +77,26 @@ def quick(scratch: pathlib.Path) -> Benchmarks:
     }
 
 
-def on_a_gpu() -> Benchmarks:
-    """What a GPU is asked."""
+def gpu_benchmarks() -> Benchmarks:
+    """Returns the benchmarks for one GPU."""
     return {
         "vocabulary": lambda: vocabulary.tables(rows=32, tokens=512, repeats=5),
-        "step": lambda: step.tables(step.GPU, repeats=7),
+        "step": lambda: step.tables(step.GPU_CASES, repeats=7),
         "layers": lambda: layers.tables(sizes=((32, 512),), repeats=5),
     }
 
 
-def lengths_of_stsb(glue: pathlib.Path, model: pathlib.Path) -> list[int]:
-    """Tokens of each pair of the development set."""
+def read_stsb_lengths(glue: pathlib.Path, model: pathlib.Path) -> list[int]:
+    """Returns the number of tokens of each pair in the dev split of STS-B."""
     from distilbert_jax.data.tasks import registry
     from distilbert_jax.data.tokenizer import tokenizer
 
-    words = tokenizer.load_tokenizer(model).backend
-    return [len(words.encode(*example.texts).ids) for example in registry.find_task("stsb", glue).read("dev")]
+    backend = tokenizer.load_tokenizer(model).backend
+    return [len(backend.encode(*example.texts).ids) for example in registry.find_task("stsb", glue).read("dev")]
 
 
-def machine() -> str:
-    """A line about where this ran."""
+def describe_machine() -> str:
+    """Returns a line about the machine and the versions of the packages."""
     versions = []
     for name in PACKAGES:
         try:
@@ -100,14 +106,14 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {platform.machine()}, Python {platform.python_version()}, {', '.join(versions)}"
 
 
-def picture(tables: list[Table], path: pathlib.Path) -> None:
-    """One bar for each comparison."""
+def plot(tables: list[Table], path: pathlib.Path) -> None:
+    """Writes a bar chart with one bar for each comparison."""
     bars = {f"{table.title.split(',')[0]}: {side}": times for table in tables for side, times in table.faster.items()}
     figure, axes = plt.subplots(figsize=(9, 1.5 + 0.22 * len(bars)), layout="constrained")
     axes.barh(list(bars), list(bars.values()), color=["tab:blue" if x >= 1 else "tab:red" for x in bars.values()])
     axes.axvline(1.0, color="black", linewidth=1)
     axes.invert_yaxis()
-    axes.set_xlabel("time of the other side / time of ours")
+    axes.set_xlabel("time of the other side / time of this package")
     axes.tick_params(labelsize=7)
     figure.savefig(path, dpi=120)
 
@@ -115,31 +121,45 @@ def picture(tables: list[Table], path: pathlib.Path) -> None:
 def main() -> None:
     """Runs the benchmarks that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", metavar="NAME", action="append", help="this one; may be repeated")
-    parser.add_argument("--model", metavar="FOLDER", type=pathlib.Path, help="whose tokenizer is used, and fine-tuned")
-    parser.add_argument("--glue", metavar="FOLDER", type=pathlib.Path, help="GLUE as it was released")
+    parser.add_argument("--only", metavar="NAME", action="append", help="run only this benchmark; may be repeated")
     parser.add_argument(
-        "--output-dir", metavar="DIR", type=pathlib.Path, default=pathlib.Path(__file__).parent / "results"
+        "--model", metavar="FOLDER", type=pathlib.Path, help="a BERT model: its tokenizer is used, and it is fine-tuned"
+    )
+    parser.add_argument(
+        "--glue", metavar="FOLDER", type=pathlib.Path, help="the folder with the released files of GLUE"
+    )
+    parser.add_argument(
+        "--output-dir",
+        metavar="DIR",
+        type=pathlib.Path,
+        default=pathlib.Path(__file__).parent / "results",
+        help="the folder for the tables and the chart (default: benchmarks/results/)",
     )
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--quick", action="store_true")
-    kind.add_argument("--gpu", action="store_true")
+    kind.add_argument("--quick", action="store_true", help="run everything at its smallest size, as a test")
+    kind.add_argument("--gpu", action="store_true", help="run the benchmarks for one GPU")
     args = parser.parse_args()
     args.output_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = pathlib.Path(folder)
-        benchmarks = quick(scratch) if args.quick else on_a_gpu() if args.gpu else whole(args.model, args.glue)
+        benchmarks = (
+            quick_benchmarks(scratch)
+            if args.quick
+            else gpu_benchmarks()
+            if args.gpu
+            else cpu_benchmarks(args.model, args.glue)
+        )
         for name in args.only or ():
             if name not in benchmarks:
-                parser.error(f"no benchmark {name!r} here: choose of {', '.join(benchmarks)}")
-        found: list[Table] = []
+                parser.error(f"there is no benchmark {name!r} in this set; choose one of {', '.join(benchmarks)}")
+        tables: list[Table] = []
         for name in args.only or benchmarks:
             for table in benchmarks[name]():
                 print(table, flush=True)
-                found.append(table)
-                text = "\n".join([f"# Benchmarks\n\n{machine()}\n", *map(str, found)])
+                tables.append(table)
+                text = "\n".join([f"# Benchmarks\n\n{describe_machine()}\n", *map(str, tables)])
                 (args.output_dir / "results.md").write_text(text, encoding="utf-8")
-                picture(found, args.output_dir / "results.png")
+                plot(tables, args.output_dir / "results.png")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""One update of distillation beside the same update in PyTorch.
+"""Measures one update of distillation, compared with the same update in PyTorch.
 
-Losses 5 / 2 / 1, T = 2, AdamW, clipping, the same dropout on both sides. The peer is written from the paper on
-transformers' models with SDPA attention:
+Both sides have loss weights of 5, 2 and 1, temperature 2, AdamW, gradient clipping and the same dropout. The peer is
+written from the paper, with the models of transformers and SDPA attention:
 
-    plain       the models' own forward: scores of every token, of which the asked ones are chosen afterwards
-    gathered    what an expert would do for masked words: the vocabulary head on the masked places alone
-    compiled    models and losses by torch.compile
+    plain       the forward pass of the models: logits at all tokens, from which those of the
+                predictions are selected
+    gathered    what an expert would do for masked tokens: the vocabulary head only at the masked tokens
+    compiled    models and losses are compiled with torch.compile
 
-On a GPU both sides use it; in bfloat16 ours multiplies in it, and the peer runs under autocast.
+On a machine with a GPU, both sides use it. In bfloat16, this package multiplies in bfloat16, and the peer uses
+autocast.
 """
 
 import dataclasses
@@ -21,16 +23,26 @@ from turns import Side, Table, Turn, seconds, spread, take_turns
 if TYPE_CHECKING:
     from distilbert_jax.models.transformer import TransformerConfig
 
-VOCABULARY, MASK = 30_522, 103
+VOCAB_SIZE, MASK_ID = 30_522, 103
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is timed. `everywhere`: soft targets at every token, else at the masked ones only. Without layers of a
-    teacher, masked words alone are learned; where it is of another width, hidden states are not compared.
+    """The update that is measured.
+
+    Attributes:
+        all_positions: whether the soft targets are compared at all tokens, or only at the masked ones.
+        hidden: the hidden size of the student.
+        teacher_hidden: the hidden size of the teacher. If it is another one, hidden states are not compared.
+        teacher_layers: the number of layers of the teacher. If it is 0, there is no teacher and only the hard loss.
+        student_layers: the number of layers of the student.
+        rows: the number of rows in the batch.
+        tokens: the number of tokens in a row.
+        dtype: the dtype of the matrix products.
+        dropout: the dropout rate.
     """
 
-    everywhere: bool = False
+    all_positions: bool = False
     hidden: int = 768
     teacher_hidden: int = 768
     teacher_layers: int = 12
@@ -41,10 +53,11 @@ class Case:
     dropout: float = 0.0
 
     def __str__(self) -> str:
+        """Returns the case as text, for the heading of its table."""
         teacher = f"{self.teacher_layers} × {self.teacher_hidden} → " if self.teacher_layers else ""
-        asked = "soft targets at every token" if self.everywhere else "masked words only"
+        positions = "soft targets at all tokens" if self.all_positions else "masked tokens only"
         size = f"{teacher}{self.student_layers} × {self.hidden}, {self.rows} × {self.tokens} tokens"
-        return f"{size}, {asked}, {self.dtype}, dropout {self.dropout}"
+        return f"{size}, {positions}, {self.dtype}, dropout {self.dropout}"
 
     @property
     def same_width(self) -> bool:
@@ -52,27 +65,28 @@ class Case:
         return self.hidden == self.teacher_hidden
 
     @property
-    def asked(self) -> int:
-        """Masked words of a row."""
+    def num_masked(self) -> int:
+        """The number of masked tokens in a row."""
         return -(-15 * self.tokens // 100)
 
     @property
     def student(self) -> "TransformerConfig":
-        """(The package is imported where it is used: the peer's process has no JAX.)"""
+        """The config of the student. The import is local, because the process of the peer does not load JAX."""
         from distilbert_jax.models.families import distilbert
 
-        return self._shape(distilbert.BASE, self.hidden, self.student_layers, 0.0)
+        return self._resize(distilbert.BASE, self.hidden, self.student_layers, 0.0)
 
     @property
     def teacher(self) -> "TransformerConfig | None":
-        """The shape of the teacher, or None."""
+        """The config of the teacher, or None."""
         from distilbert_jax.models.families import bert
 
         if not self.teacher_layers:
             return None
-        return self._shape(bert.BASE, self.teacher_hidden, self.teacher_layers, self.dropout)
+        return self._resize(bert.BASE, self.teacher_hidden, self.teacher_layers, self.dropout)
 
-    def _shape(self, base: Any, hidden: int, layers: int, attention_output_dropout: float) -> "TransformerConfig":
+    def _resize(self, base: Any, hidden: int, layers: int, attention_output_dropout: float) -> "TransformerConfig":
+        """Returns `base` with the given sizes and the settings of this case."""
         return dataclasses.replace(
             base,
             hidden_size=hidden,
@@ -89,14 +103,14 @@ class Case:
         """The floating point operations of one update."""
         from distilbert_jax.models import cost_model
 
-        places = self.tokens if self.everywhere else self.asked
+        num_predictions = self.tokens if self.all_positions else self.num_masked
         return cost_model.update_flops(
-            self.student, self.teacher, rows=self.rows, length=self.tokens, num_predictions=places
+            self.student, self.teacher, rows=self.rows, length=self.tokens, num_predictions=num_predictions
         )
 
 
 def ours(**settings: Any) -> Turn:
-    """One update, and the rate of one matrix product."""
+    """Returns a turn that does one update and one large matrix product, whose rate is the peak for the comparison."""
     import jax
     import jax.numpy as jnp
 
@@ -115,23 +129,23 @@ def ours(**settings: Any) -> Turn:
 
     case = Case(**settings)
 
-    def random(x):
+    def random(x: Any) -> Any:
         return 0.02 * jax.random.normal(jax.random.key(x.size), x.shape)
 
     init = jax.jit(lambda config: jax.tree.map(random, parameter_shapes(config)), static_argnums=0)
     losses = {"hard": HardTargets(weight=2.0)}
     if case.teacher:
-        soft = SoftTargets(weight=5.0, positions="all" if case.everywhere else "labelled")
+        soft = SoftTargets(weight=5.0, positions="all" if case.all_positions else "labelled")
         losses |= {"soft": soft} | ({"cosine": HiddenCosine()} if case.same_width else {})
-    words = TokenMasker(mask_id=MASK, vocab_size=VOCABULARY, all_positions=case.everywhere)
-    preference = compute_log_preference(jnp.ones(VOCABULARY), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)
+    masker = TokenMasker(mask_id=MASK_ID, vocab_size=VOCAB_SIZE, all_positions=case.all_positions)
+    preference = compute_log_preference(jnp.ones(VOCAB_SIZE), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)
     tx, mesh = AdamW().make_transformation(1_000), make_mesh()
     models = {"teacher": case.teacher} if case.teacher else {}
     objective = Objective(
         student=MaskedLM(case.student).apply,
         teachers={name: MaskedLM(config).apply for name, config in models.items()},
         losses=losses,
-        make_batch=lambda keys, rows: words(keys, rows, preference),
+        make_batch=lambda keys, rows: masker(keys, rows, preference),
         seed=0,
     )
     step = make_train_step(make_gradients(objective, mesh), tx, mesh)
@@ -141,7 +155,7 @@ def ours(**settings: Any) -> Turn:
     rows = PackedRows(
         row_ids=jnp.arange(case.rows)[None],
         epochs=jnp.zeros((1, case.rows), int),
-        tokens=jax.random.randint(jax.random.key(0), shape, 1_000, VOCABULARY),
+        tokens=jax.random.randint(jax.random.key(0), shape, 1_000, VOCAB_SIZE),
         segment_ids=jnp.ones(shape, int),
     )
     teachers = jax.device_put({name: init(config) for name, config in models.items()}, replicated_sharding(mesh))
@@ -156,8 +170,8 @@ def ours(**settings: Any) -> Turn:
     x = jax.random.normal(jax.random.key(0), (size, size), case.dtype)
     dot = jax.jit(lambda x: jnp.dot(x, x, preferred_element_type=jnp.float32))
 
-    def multiply():
-        return jax.block_until_ready(dot(x))
+    def multiply() -> None:
+        jax.block_until_ready(dot(x))
 
     return lambda: {
         "update": seconds(update),
@@ -167,7 +181,10 @@ def ours(**settings: Any) -> Turn:
 
 
 def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> Turn:
-    """The same in PyTorch."""
+    """Returns the same turn with transformers in PyTorch.
+
+    It is long because it holds the complete update: masks, models, losses and optimizer.
+    """
     import torch
     import torch.nn.functional as F
 
@@ -175,42 +192,45 @@ def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     torch.set_default_device(device)
-    teacher, student = _models(case)
+    teacher, student = _make_torch_models(case)
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0, fused=True
     )
-    ids = torch.randint(1_000, VOCABULARY, (case.rows, case.tokens))
+    ids = torch.randint(1_000, VOCAB_SIZE, (case.rows, case.tokens))
     masked = torch.zeros(case.rows, case.tokens, dtype=torch.bool)
     for row in masked:
-        row[torch.randperm(case.tokens)[: case.asked]] = True
-    at = masked.flatten().nonzero().squeeze(1)
-    corrupted, labels = torch.where(masked, torch.full_like(ids, MASK), ids), ids[masked]
+        row[torch.randperm(case.tokens)[: case.num_masked]] = True
+    masked_index = masked.flatten().nonzero().squeeze(1)
+    corrupted, labels = torch.where(masked, torch.full_like(ids, MASK_ID), ids), ids[masked]
 
-    def scores(model: Any) -> tuple[Any, Any]:
-        """(last hidden state, scores): of all tokens, or of the masked ones."""
+    def forward(model: Any) -> tuple[Any, Any]:
+        """Returns the last hidden state, and the logits at all tokens or, if gathered, at the masked ones."""
         if not gathered:
             out = model(input_ids=corrupted, output_hidden_states=True)
             return out.hidden_states[-1], out.logits.flatten(0, 1)
         hidden = (model.bert if hasattr(model, "bert") else model.distilbert)(input_ids=corrupted).last_hidden_state
-        x = hidden.flatten(0, 1).index_select(0, at)
+        x = hidden.flatten(0, 1).index_select(0, masked_index)
         if hasattr(model, "bert"):
             return hidden, model.cls(x)
         return hidden, model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(x))))
 
-    chosen = (lambda z: z) if gathered else (lambda z: z.index_select(0, at))
+    def at_masked(logits: Any) -> Any:
+        return logits if gathered else logits.index_select(0, masked_index)
 
     def objective() -> Any:
-        h_s, student_logits = scores(student)
-        hard = F.cross_entropy(chosen(student_logits).float(), labels)
+        student_hidden, student_logits = forward(student)
+        hard = F.cross_entropy(at_masked(student_logits).float(), labels)
         if teacher is None:
             return 2 * hard
         with torch.no_grad():
-            h_t, teacher_logits = scores(teacher)
-        if not case.everywhere:
-            student_logits, teacher_logits = chosen(student_logits), chosen(teacher_logits)
+            teacher_hidden, teacher_logits = forward(teacher)
+        if not case.all_positions:
+            student_logits, teacher_logits = at_masked(student_logits), at_masked(teacher_logits)
         log_q, log_p = F.log_softmax(student_logits.float() / 2, -1), F.log_softmax(teacher_logits.float() / 2, -1)
         soft = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True) * 4
-        cosine = (1 - F.cosine_similarity(h_s.float(), h_t.float(), dim=-1)).mean() if case.same_width else 0.0
+        cosine = 0.0
+        if case.same_width:
+            cosine = (1 - F.cosine_similarity(student_hidden.float(), teacher_hidden.float(), dim=-1)).mean()
         return 5 * soft + 2 * hard + cosine
 
     objective = torch.compile(objective) if compiled else objective
@@ -227,18 +247,18 @@ def peer(*, gathered: bool = False, compiled: bool = False, **settings: Any) -> 
     size = 8_192 if device == "cuda" else 2_048
     x = torch.randn(size, size, dtype=getattr(torch, case.dtype))
 
-    def multiply():
-        return (x @ x)[0, 0].item()
+    def multiply() -> None:
+        (x @ x)[0, 0].item()
 
     def turn() -> dict[str, float]:
-        figures = {"update": seconds(update), "peak": 2 * size**3 / seconds(multiply)}
-        return figures | ({"memory": torch.cuda.max_memory_allocated()} if device == "cuda" else {})
+        measurements = {"update": seconds(update), "peak": 2 * size**3 / seconds(multiply)}
+        return measurements | ({"memory": torch.cuda.max_memory_allocated()} if device == "cuda" else {})
 
     return turn
 
 
-def _models(case: Case) -> tuple[Any, Any]:
-    """(teacher or None, student)."""
+def _make_torch_models(case: Case) -> tuple[Any, Any]:
+    """Returns the teacher, or None, and the student with random weights."""
     from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
     teacher = None
@@ -265,34 +285,42 @@ SIDES = {"ours": ours} | {name: functools.partial(peer, **how) for name, how in 
 
 
 def compare(case: Case, *, repeats: int, sides: Sequence[str]) -> Table:
-    """Sides of one kind of update. Only masked words can be gathered."""
+    """Measures the sides of one case. The gathered sides are skipped for soft targets at all tokens."""
     settings = dataclasses.asdict(case)
-    sides = [name for name in sides if not (case.everywhere and name.startswith("gathered"))]
-    got = take_turns({name: Side(module="step", name=name, settings=settings) for name in sides}, repeats)
-    middle = {side: statistics.median(figures["update"]) for side, figures in got.items()}
+    sides = [name for name in sides if not (case.all_positions and name.startswith("gathered"))]
+    measurements = take_turns({name: Side(module="step", name=name, settings=settings) for name in sides}, repeats)
+    medians = {side: statistics.median(figures["update"]) for side, figures in measurements.items()}
     rows = []
-    for side, figures in got.items():
+    for side, figures in measurements.items():
         peak = statistics.median(figures["peak"])
-        tokens, share = case.rows * case.tokens / middle[side], case.flops / middle[side] / peak
+        tokens_per_second, utilization = case.rows * case.tokens / medians[side], case.flops / medians[side] / peak
         rows.append(
             (
                 side,
                 spread(figures["update"]),
-                f"{tokens:,.0f}",
+                f"{tokens_per_second:,.0f}",
                 f"{peak / 1e9:,.0f}",
-                f"{share:.0%}",
+                f"{utilization:.0%}",
                 f"{max(figures['memory']) / 1e9:.2f}",
-                f"{middle[side] / middle['ours']:.2f} ×",
+                f"{medians[side] / medians['ours']:.2f} ×",
             )
         )
-    header = ("side", "update, s (quartiles)", "tokens/s", "its matmul peak, GFLOP/s", "share of it", "peak GB", "ours")
-    faster = {side: middle[side] / middle["ours"] for side in sides if side != "ours"}
+    header = (
+        "side",
+        "update, s (quartiles)",
+        "tokens/s",
+        "peak of its matrix product, GFLOP/s",
+        "utilization of this peak",
+        "peak memory, GB",
+        "ours is faster",
+    )
+    faster = {side: medians[side] / medians["ours"] for side in sides if side != "ours"}
     return Table(title=f"Update: {case}", header=header, rows=rows, faster=faster)
 
 
-CASES = (
+CPU_CASES = (
     Case(),
-    Case(everywhere=True),
+    Case(all_positions=True),
     Case(dropout=0.1),
     Case(dtype="bfloat16"),
     Case(rows=16),
@@ -300,18 +328,20 @@ CASES = (
     Case(teacher_layers=0, hidden=384, rows=32),
     Case(teacher_layers=0, hidden=384, rows=32, dtype="bfloat16"),
 )
-TINIEST = tuple(
+TINY_CASES = tuple(
     Case(hidden=12, teacher_hidden=12, teacher_layers=layers, student_layers=1, rows=1) for layers in (2, 0)
 )
-GPU = (
+GPU_CASES = (
     Case(tokens=512, rows=32, dtype="bfloat16"),
-    Case(tokens=512, rows=32, dtype="bfloat16", everywhere=True),
+    Case(tokens=512, rows=32, dtype="bfloat16", all_positions=True),
     Case(tokens=512, rows=64, hidden=384, teacher_layers=6, dtype="bfloat16"),
 )
-"""What is measured on a CPU, in a test, and on a GPU."""
+"""The cases for a CPU, for a quick test, and for a GPU."""
 
 
-def tables(cases: Sequence[Case] = CASES, *, sides: Sequence[str] = tuple(SIDES), repeats: int = 9) -> Iterator[Table]:
-    """One for each case."""
+def tables(
+    cases: Sequence[Case] = CPU_CASES, *, sides: Sequence[str] = tuple(SIDES), repeats: int = 9
+) -> Iterator[Table]:
+    """Yields one table for each case."""
     for case in cases:
         yield compare(case, repeats=repeats, sides=sides)

