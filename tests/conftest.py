@@ -1,6 +1,7 @@
 """Eight CPU devices, no silent broadcasting, and a tiny model for everybody."""
 
 import datetime
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -18,6 +19,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+ROOT = pathlib.Path(__file__).parent.parent
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -29,7 +31,10 @@ from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.hub import load, smoke
 from distilbert_jax.models.transformer import TransformerConfig
 
-ROOT = pathlib.Path(__file__).parent.parent
+# Tracing creates millions of short-lived objects; by default the garbage collector would often go through all modules.
+gc.freeze()
+gc.set_threshold(100_000, 50, 50)
+
 SHARED = ROOT.parent / "shared"
 
 
@@ -40,7 +45,7 @@ def pytest_addoption(parser):
 
 def pytest_collection_modifyitems(items):
     """The long files first: then no worker is left alone with one at the end."""
-    order = ("distill", "finetune", "replay", "train", "devices", "runtime", "reliability", "tests")
+    order = ("devices", "tests", "reliability", "runtime", "finetune", "distill", "train", "replay", "torch", "cli")
     last = len(order)
     items.sort(key=lambda item: {name: i for i, name in enumerate(order)}.get(item.path.parent.name, last))
 
@@ -94,6 +99,23 @@ def bert_folder(tmp_path_factory, tokenizer):
 def distilbert_folder(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("models") / "distilbert"
     config = tiny_config(num_token_types=0, attention_output_dropout=0.0)
+    smoke.save_tiny_model(folder, config, tokenizer=tokenizer, family="distilbert", seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shallow_bert_folder(tmp_path_factory, tokenizer):
+    """Two layers, which compile in half the time: for tests of what happens around a model."""
+    folder = tmp_path_factory.mktemp("models") / "shallow_bert"
+    smoke.save_tiny_model(folder, tiny_config(num_layers=2), tokenizer=tokenizer, family="bert", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shallow_distilbert_folder(tmp_path_factory, tokenizer):
+    """Two layers, which compile in half the time: for tests of what happens around a model."""
+    folder = tmp_path_factory.mktemp("models") / "shallow_distilbert"
+    config = tiny_config(num_layers=2, num_token_types=0, attention_output_dropout=0.0)
     smoke.save_tiny_model(folder, config, tokenizer=tokenizer, family="distilbert", seed=1)
     return folder
 

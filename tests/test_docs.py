@@ -114,7 +114,7 @@ def test_several_processes(command):
 def finished(tmp_path_factory):
     """The folder of a tiny quickstart."""
     folder = tmp_path_factory.mktemp("finished")
-    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(folder)])
+    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(folder), "student.layers=(0,1)"])
     return folder / "run"
 
 
@@ -126,7 +126,7 @@ def link_run(folder, run):
 @pytest.mark.parametrize(
     "command", [c for c in COMMANDS if c.startswith(PYTHON) and c not in [*TASKS, *SEVERAL_PROCESSES]]
 )
-def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder, finished):
+def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, shallow_bert_folder, finished):
     """Runs the command as it is written, but with a tiny model and in the folder of the test."""
     name, *words = shlex.split(command.removeprefix(PYTHON))
     monkeypatch.chdir(tmp_path)
@@ -154,16 +154,16 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder, fin
     (tmp_path / "texts").mkdir()
     pieces = (f"The {'old ' * (i % 9)}dog {'runs ' * (i % 7)}to the tree and the cat." for i in range(400))
     (tmp_path / "texts" / "a.txt").write_text("\n\n".join(pieces))
-    words = [w.replace("google-bert/bert-base-uncased", str(bert_folder)) for w in words]
+    words = [w.replace("google-bert/bert-base-uncased", str(shallow_bert_folder)) for w in words]
     experiment_file.apply_overrides(experiment_file.load_experiment(words[0]), [w for w in words[1:] if "=" in w])
     if name == "prepare":
-        words += [f"teacher={bert_folder}", "corpus.sources.wikipedia=texts", "corpus.sources.books=texts"]
+        words += [f"teacher={shallow_bert_folder}", "corpus.sources.wikipedia=texts", "corpus.sources.books=texts"]
         words += ["corpus.sequence_length=64", "corpus.held_out=0.2"]
     elif any(w.startswith("corpus.sources") for w in words):
         words += ["corpus.sequence_length=64", "corpus.held_out=0.2", "steps=2", "global_batch_size=8"]
-        words += [] if any(w.startswith("student.init_from") for w in words) else ["student.layers=(0, 2)"]
-    elif "--smoke" not in words:
-        words += ["--smoke", "."]
+        words += [] if any(w.startswith("student.init_from") for w in words) else ["student.layers=(0, 1)"]
+    else:
+        words += ["student.layers=(0, 1)"] + ([] if "--smoke" in words else ["--smoke", "."])
     assert main([name, *words]) == 0
     if name == "distill":
         assert list(tmp_path.glob("**/export/model.safetensors"))
@@ -171,10 +171,10 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, bert_folder, fin
         assert "backward" in capsys.readouterr().out
 
 
-def test_tasks(tmp_path, monkeypatch, capsys, bert_folder, distilbert_folder):
+def test_tasks(tmp_path, monkeypatch, capsys, shallow_bert_folder, shallow_distilbert_folder):
     """Runs all commands on tasks, one after the other, with tiny models and a few examples."""
     monkeypatch.chdir(tmp_path)
-    for run, folder in (("adapt", bert_folder), ("quickstart", distilbert_folder)):
+    for run, folder in (("adapt", shallow_bert_folder), ("quickstart", shallow_distilbert_folder)):
         shutil.copytree(folder, tmp_path / "runs" / run / "export")
     texts = [(f"the {word} dog sees a cat", int(word == "red")) for word in ("red", "green") * 8]
     for split in ("train", "dev"):

@@ -12,7 +12,7 @@ def test_it_runs(path, tmp_path, monkeypatch):
     import nbclient
     import nbformat
 
-    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(tmp_path)])
+    main(["distill", str(ROOT / "experiments" / "quickstart.py"), "--smoke", str(tmp_path), "student.layers=(0,1)"])
     monkeypatch.setenv("RUN", str(tmp_path / "run"))
     notebook = nbformat.read(path, as_version=4)
     assert any(cell.get("outputs") for cell in notebook.cells), "keep it executed: people read it on the web"

@@ -49,11 +49,11 @@ def experiment():
             held_out=0.2,
         ),
         masking=Masking(smoothing=0.7),
-        steps=18,
+        steps=12,
         global_batch_size=16,
         per_device_batch_size=1,
         eval_rows=16,
-        eval_every=18,
+        eval_every=12,
         checkpoint_every=3,
         log_every=1,
     )

@@ -124,11 +124,11 @@ def landing_of_finetune(folder):
     return "in an epoch"
 
 
-def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, figures, distilbert_folder):
+def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, figures, shallow_distilbert_folder):
     """The results, the best model of each seed, the answers that were counted, and every logged loss."""
     random, seeds = np.random.default_rng(2), 2 if prove else 1
     examples, epochs = (640, 4) if prove else (160, 2)
-    model = harness.learner(tmp_path / "learner", distilbert_folder)
+    model = harness.learner(tmp_path / "learner", shallow_distilbert_folder)
     task = harness.colors(tmp_path / "colors", train=examples)
 
     def command(name):

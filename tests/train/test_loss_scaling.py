@@ -51,7 +51,8 @@ def test_it_has_ends():
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     quickstart = experiment_file.load_experiment(ROOT / "experiments" / "quickstart.py")
-    tiny = make_smoke_experiment(quickstart, tmp_path_factory.mktemp("tiny"))
+    tiny = experiment_file.apply_overrides(quickstart, ["student.layers=(0,1)"])
+    tiny = make_smoke_experiment(tiny, tmp_path_factory.mktemp("tiny"))
     return dataclasses.replace(tiny, dtype="float16")
 
 

@@ -40,7 +40,8 @@ def test_a_line_that_bends_is_followed(need):
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     quickstart = experiment_file.load_experiment(ROOT / "experiments" / "quickstart.py")
-    tiny = make_smoke_experiment(quickstart, tmp_path_factory.mktemp("tiny"))
+    tiny = experiment_file.apply_overrides(quickstart, ["student.layers=(0,1)"])
+    tiny = make_smoke_experiment(tiny, tmp_path_factory.mktemp("tiny"))
     return dataclasses.replace(tiny, steps=2, global_batch_size=32, per_device_batch_size="auto")
 
 

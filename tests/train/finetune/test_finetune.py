@@ -61,9 +61,9 @@ def make_config(task, model, **changes):
 
 
 @pytest.fixture(scope="module")
-def learner(distilbert_folder, tmp_path_factory):
+def learner(shallow_distilbert_folder, tmp_path_factory):
     """Random weights in which the text makes a difference, and LayerNorms at their initial values."""
-    return harness.learner(tmp_path_factory.mktemp("models") / "learner", distilbert_folder)
+    return harness.learner(tmp_path_factory.mktemp("models") / "learner", shallow_distilbert_folder)
 
 
 @pytest.fixture(scope="module")
