@@ -31,7 +31,7 @@ def load_batches(model: str, glue: str, batches: int, dtype: Any) -> Any:
     all_batches = TaskBatches(
         rows=setup.train.encoded.rows, seed=0, batch_size=setup.config.batch_size, layout=setup.layout
     )
-    return setup, list(itertools.islice(all_batches.epoch(0), batches))
+    return setup, list(itertools.islice(all_batches.iter_epoch(0), batches))
 
 
 def ours(model: str, glue: str, batches: int, *, dtype: str) -> Turn:

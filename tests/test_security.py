@@ -127,7 +127,7 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
         shards = json.loads((tmp_path / "corpus" / "manifest.json").read_text())["shards"]
         shards["train"][0]["name"] = name
         write_json(tmp_path / "corpus" / "manifest.json", shards=shards)
-        with pytest.raises(ValueError, match=r"is damaged .* is not a shard as it was written"):
+        with pytest.raises(ValueError, match=r"is damaged .* is not a shard that `prepare` wrote"):
             manifest.read_manifest(tmp_path / "corpus")
     for pattern in ("../*", "/etc/*", "data/../../*", "a**b"):
         tried += 1

@@ -77,5 +77,5 @@ def fetch_run(run: str) -> pathlib.Path:
     if remote := remote_folder.open_remote_folder(run):
         from distilbert_jax.runtime.remote_run import download_run
 
-        download_run(remote, every=True)
+        download_run(remote, all_checkpoints=True)
     return remote_folder.local_path(run)

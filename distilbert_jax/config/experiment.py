@@ -74,7 +74,7 @@ class Masking:
 class Experiment:
     """A distillation run.
 
-    `global_batch_size` is the number of rows of one optimizer update. The number of microbatches and the mesh follow
+    `global_batch_size` is the number of rows of one optimizer update. The number of micro-batches and the mesh follow
     from the devices, so the same experiment runs on other devices. The fields from `per_device_batch_size` on do not
     change the result, only where and how often something happens.
 

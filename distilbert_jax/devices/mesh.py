@@ -70,7 +70,7 @@ def row_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def split_batch(global_batch_size: int, *, per_device_batch_size: int, num_devices: int) -> tuple[int, int]:
-    """Splits a global batch into the fewest microbatches that respect `per_device_batch_size`.
+    """Splits a global batch into the fewest micro-batches that respect `per_device_batch_size`.
 
     Args:
         global_batch_size: the number of rows of one optimizer update.
@@ -78,7 +78,7 @@ def split_batch(global_batch_size: int, *, per_device_batch_size: int, num_devic
         num_devices: the number of devices over which rows are divided.
 
     Returns:
-        (accumulation, b): the number of microbatches, and the rows of one microbatch over all devices.
+        (accumulation, b): the number of micro-batches, and the rows of one micro-batch over all devices.
 
     Raises:
         ValueError: if the global batch is not divisible by the number of devices.

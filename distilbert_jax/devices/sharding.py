@@ -1,9 +1,9 @@
 """Parameters that are divided over the mesh, and gathered where they are used.
 
-Along `fsdp` this code does it: the student is gathered once for each update, and its gradient is summed once for each
-update, of which each device keeps its own part. A teacher is gathered in every microbatch, layer by layer as the
-computation reaches them, and released again. Along `tensor` XLA does it: it derives from the sharding of the parameters
-what each device multiplies (Xu et al., 2021).
+For the mesh axis `fsdp`, this module gathers and sums explicitly: the student is gathered once for each update, and its
+gradient is summed once for each update, of which each device keeps its own part. A teacher is gathered in every
+micro-batch, layer by layer as the computation reaches them, and released again. For the mesh axis `tensor`, XLA inserts
+the communication: it derives from the sharding of the parameters what each device multiplies (Xu et al., 2021).
 """
 
 import dataclasses

@@ -336,12 +336,12 @@ def _format_run(result: Plan, price: float | None) -> str:
 
 
 def _format_collectives(exchanged: Sequence[collectives.Collective]) -> list[str]:
-    """Returns a line for each kind of collective, with equal ones added up."""
+    """Returns one line for each kind of collective, group size and number of runs per step."""
     groups = collections.defaultdict(list)
     for collective in exchanged:
         groups[collective.kind, collective.group_size, collective.times].append(collective.bytes)
     return [
-        f"{len(sizes)} {kind} among {group_size} devices, {sum(sizes) / 1e6:,.1f} MB, {times} times"
+        f"{len(sizes)} {kind} in groups of {group_size} devices: {sum(sizes) / 1e6:,.1f} MB, {times} × per step"
         for (kind, group_size, times), sizes in sorted(groups.items())
     ] or ["nothing"]
 

@@ -21,19 +21,19 @@ TENSORBOARD_FOLDER = "tensorboard/"
 """Uploaded together with the files at the top of a run folder: these are the small ones."""
 
 
-def download_run(run: remote_folder.RemoteFolder, *, every: bool = False) -> None:
-    """Makes the local copy of a run equal to the folder in the store.
+def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = False) -> None:
+    """Downloads the small files of a run and its newest complete checkpoint, or all checkpoints and the export.
 
     A checkpoint that cannot be downloaded completely is skipped with a message, and an older one is used.
 
     Args:
         run: the folder of the run in the store.
-        every: whether to download all checkpoints and the export. Otherwise only the newest checkpoint is downloaded.
+        all_checkpoints: whether to download all checkpoints and the export, not only the newest checkpoint.
 
     Raises:
         ConnectionError: none of the checkpoints can be downloaded.
     """
-    if every:
+    if all_checkpoints:
         (run / "export").download()
     run.download_loose(include=lambda name: "/" not in name or name.startswith(TENSORBOARD_FOLDER))
     checkpoints = run / "checkpoints"
@@ -51,7 +51,7 @@ def download_run(run: remote_folder.RemoteFolder, *, every: bool = False) -> Non
             if number == len(steps) and not num_downloaded:
                 raise
             console.print(f"[bold red]Checkpoint {checkpoints}/{step} is skipped: {error}.[/]")
-        if num_downloaded and not every:
+        if num_downloaded and not all_checkpoints:
             return
 
 

@@ -44,7 +44,7 @@ def row_keys(seed: Seed, batch: PackedRows | Batch, purpose: int) -> RowKeys:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What a student is trained on: its teachers, its losses, and the predictions that each row asks for.
+    """What a student is trained on: its teachers, its losses, and how rows become batches with labels.
 
     Attributes:
         student: the student's forward pass.
@@ -71,7 +71,7 @@ class Objective:
         return self.student({"params": params}, batch, keys=row_keys(self.seed, batch, DROPOUT_KEY))
 
     def make_batches(self, rows: PackedRows | Batch) -> tuple[Batch, dict[str, jax.Array]]:
-        """Returns the micro-batches of this device, and what the mean of each loss and extra metric divides by.
+        """Returns the micro-batches of this device, and the denominator of the mean of each loss and extra metric.
 
         Runs inside of `shard_map_rows`, because the divisors are sums over all devices.
 

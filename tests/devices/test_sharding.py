@@ -63,7 +63,7 @@ def test_the_gradient_is_the_same(alone, name):
 
 def _assert_few_collectives(operations, args, *, fsdp):
     """The student is gathered and its gradient summed once for each update; the teacher is gathered once for each
-    microbatch.
+    micro-batch.
     """
 
     def count_sharded(tree):

@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-answer-threshold",
         metavar="X",
         type=float,
-        help="squad2: predict that there is no answer where its score exceeds that of the best span by more than X "
+        help='squad2: predict "no answer" where its logit exceeds that of the best span by more than X '
         "(default 0; the best value for this split is printed)",
     )
     parser.add_argument(

@@ -23,7 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher",
         metavar="MODEL",
-        help="a model fine-tuned on the same task; its softened logits become half of the loss",
+        help="a model fine-tuned on the same task; half of the loss then compares the student with its softened "
+        "predictions",
     )
     parser.add_argument(
         "--hidden-loss",

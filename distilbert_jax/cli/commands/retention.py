@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--task",
         metavar="NAME",
         action="append",
-        help="use only this task; may be repeated (default: all tasks, which have to be the same for every model)",
+        help="use only this task; may be repeated (default: all tasks; every model needs results for the same ones)",
     )
     parser.add_argument(
         "--output-dir",

@@ -109,4 +109,6 @@ def read_shard(path: pathlib.Path) -> dict[str, Any]:
 def _check_shard(shard: dict[str, Any], *, where: str) -> None:
     """Raises ValueError if a shard has a name that this package does not give, or lacks the hashes of its arrays."""
     if not _NAME.fullmatch(shard["name"]) or shard["rows"] < 0 or shard["sha256"].keys() != set(SHARD_ARRAYS):
-        raise ValueError(f"{where}: {shard['name'][:60]!r} is not a shard as it was written")
+        raise ValueError(
+            f"{where}: {shard['name'][:60]!r} is not a shard that `prepare` wrote; delete the folder and prepare again"
+        )

@@ -52,8 +52,11 @@ class TaskBatches:
         """Returns the number of batches in an epoch."""
         return -(-len(self.rows) // self.batch_size)
 
-    def epoch(self, epoch: int) -> Iterator[BatchArrays]:
-        """Yields the batches of one epoch, counted from 0."""
+    def iter_epoch(self, epoch: int) -> Iterator[BatchArrays]:
+        """Yields the batches of one epoch, counted from 0, in an order drawn from the seed and the epoch.
+
+        Rows of similar length share a batch.
+        """
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(len(self.rows))
         lengths = np.array([len(row.tokens) for row in self.rows])

@@ -30,7 +30,7 @@ def load_models(experiment: Experiment) -> tuple[load.PretrainedModel | None, lo
         source = load.load_pretrained(experiment.student_source)
     if teacher and not teacher.has_head:
         raise ValueError(
-            f"The teacher {teacher.folder} has no masked-word head, so it cannot predict masked tokens. Train a head "
+            f"The teacher {teacher.folder} has no masked LM head, so it cannot predict masked tokens. Train a head "
             "for it first:\n"
             f"  python -m distilbert_jax distill experiments/adapt.py student.init_from={teacher.folder}"
         )
@@ -106,7 +106,7 @@ def _load_config(pretrained: Pretrained) -> TransformerConfig:
 def init_student(experiment: Experiment, source: load.PretrainedModel, token_counts: np.ndarray) -> StudentModel:
     """Returns the student before the first step, with layers of the source.
 
-    If the source has no masked-word head, the student gets a new one.
+    If the source has no masked LM head, the student gets a new one.
 
     Args:
         experiment: the experiment.
@@ -126,5 +126,5 @@ def init_student(experiment: Experiment, source: load.PretrainedModel, token_cou
         params |= student_init.init_masked_lm_head(
             config, log_frequency=np.log(counts / counts.sum()), seed=experiment.seed
         )
-        origin += ("a new masked-word head, with the log frequency of each token in the corpus as its output bias",)
+        origin += ("a new masked LM head, with the log frequency of each token in the corpus as its output bias",)
     return StudentModel(family=family, config=config, params=params, origin=(f"from {source.folder}:", *origin))

@@ -257,7 +257,7 @@ def set_compute_options(config: TransformerConfig, experiment: Experiment) -> Tr
 
 
 def make_apply(config: TransformerConfig) -> Apply:
-    """Returns the forward pass of a model with a masked-word head."""
+    """Returns the forward pass of a model with a masked LM head."""
     apply: Any = MaskedLM(config).apply
     return apply
 

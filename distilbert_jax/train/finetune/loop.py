@@ -181,7 +181,7 @@ def _run_seed(setup: FineTuneSetup, seed: int, folder: pathlib.Path, stop: StopS
 def _iter_from(batches: TaskBatches, epochs: int, done: int) -> Iterator[dict[str, np.ndarray]]:
     """Yields the batches of all epochs, without the first `done`."""
     epoch, skipped = divmod(done, len(batches))
-    chain = itertools.chain.from_iterable(batches.epoch(number) for number in range(epoch, epochs))
+    chain = itertools.chain.from_iterable(batches.iter_epoch(number) for number in range(epoch, epochs))
     return itertools.islice(chain, skipped, None)
 
 

@@ -34,14 +34,14 @@ def batches():
 
 
 def test_every_row_once_in_each_epoch(batches):
-    seen = [batch["row_ids"][batch["label_weights"][..., 0] > 0] for batch in batches.epoch(0)]
+    seen = [batch["row_ids"][batch["label_weights"][..., 0] > 0] for batch in batches.iter_epoch(0)]
     assert len(seen) == len(batches) == 13
     assert sorted(np.concatenate(seen).tolist()) == list(range(101))
 
 
 def test_the_order_depends_on_seed_and_epoch(batches):
     def order(batches, epoch):
-        return np.concatenate([batch["row_ids"].ravel() for batch in batches.epoch(epoch)]).tolist()
+        return np.concatenate([batch["row_ids"].ravel() for batch in batches.iter_epoch(epoch)]).tolist()
 
     assert order(batches, 1) == order(batches, 1)
     assert order(batches, 0) != order(batches, 1)
@@ -50,15 +50,15 @@ def test_the_order_depends_on_seed_and_epoch(batches):
 
 def test_lengths_are_few_and_padding_small(batches):
     assert [padded_length(n) for n in (1, 9, 16, 17, 25, 33, 49, 65, 500)] == [8, 12, 16, 24, 32, 48, 64, 96, 512]
-    shapes = {batch["tokens"].shape for batch in batches.epoch(0)}
+    shapes = {batch["tokens"].shape for batch in batches.iter_epoch(0)}
     assert shapes <= {(2, 4, length) for length in (8, 12, 16, 24, 32, 48, 64)}
-    real = sum((batch["segment_ids"] > 0).sum() for batch in batches.epoch(0))
+    real = sum((batch["segment_ids"] > 0).sum() for batch in batches.iter_epoch(0))
     assert real == LENGTHS.sum()
-    assert real / sum(batch["tokens"].size for batch in batches.epoch(0)) > 0.75
+    assert real / sum(batch["tokens"].size for batch in batches.iter_epoch(0)) > 0.75
 
 
 def test_empty_rows_have_no_weight(batches):
-    (last,) = [batch for batch in batches.epoch(0) if (batch["segment_ids"].max(-1) == 0).any()]
+    (last,) = [batch for batch in batches.iter_epoch(0) if (batch["segment_ids"].max(-1) == 0).any()]
     empty = last["segment_ids"].max(-1) == 0
     assert empty.sum() == 3
     assert last["prediction_weights"][empty].sum() == last["label_weights"][empty].sum() == 0
@@ -70,7 +70,7 @@ def test_a_batch_smaller_than_its_layout(batches):
     assert len(few) == 17
 
     def row_ids(batches):
-        return [sorted(b["row_ids"][b["label_weights"][..., 0] > 0].tolist()) for b in batches.epoch(0)]
+        return [sorted(b["row_ids"][b["label_weights"][..., 0] > 0].tolist()) for b in batches.iter_epoch(0)]
 
     assert row_ids(few) == row_ids(dataclasses.replace(few, layout=BatchLayout(accumulation=1, rows=6)))
 

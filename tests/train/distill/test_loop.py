@@ -265,7 +265,7 @@ def test_a_teacher_without_a_head_is_sent_to_adapt(whole, tmp_path, bert_folder)
     )
     with pytest.raises(
         ValueError,
-        match="no masked-word head.*\n  python -m distilbert_jax distill experiments/adapt.py student.init_from=",
+        match="no masked LM head.*\n  python -m distilbert_jax distill experiments/adapt.py student.init_from=",
     ):
         loop.distill(again(whole[0], tmp_path / "run", teacher=Pretrained(str(bare))))
 

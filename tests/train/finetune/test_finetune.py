@@ -306,7 +306,9 @@ def test_devices_change_nothing(colors, learner):
             prepared = setup.setup_finetuning(config, colors[0])
         state = prepared.init_state(0)
         batch = next(
-            loop.TaskBatches(rows=prepared.train.encoded.rows, seed=0, batch_size=6, layout=prepared.layout).epoch(0)
+            loop.TaskBatches(rows=prepared.train.encoded.rows, seed=0, batch_size=6, layout=prepared.layout).iter_epoch(
+                0
+            )
         )
         _, metrics = prepared.train_step(state, {}, loop.Batch(**loop.put_batch(batch, prepared.mesh)), 0)
         losses.append((float(metrics["loss"]), float(metrics["grad_norm"])))
