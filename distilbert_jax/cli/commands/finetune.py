@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from distilbert_jax.cli import arguments
+from distilbert_jax.cli import arguments, quiet
 
 _OVERRIDES_HELP = (
     "fields of the fine-tuning to change, such as epochs=5 optimizer.learning_rate=1e-4 losses.soft.temperature=4"
@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.report import retention_table
     from distilbert_jax.train.finetune.loop import finetune
 
+    if not args.debug:
+        quiet.quiet_orbax()
     output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
     teacher = Pretrained(args.teacher) if args.teacher else None
     results = []
