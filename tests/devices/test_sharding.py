@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from distilbert_jax.devices.mesh import make_mesh, row_sharding
-from distilbert_jax.devices.sharding import partition_specs, shardings
+from distilbert_jax.devices.sharding import make_shardings, partition_specs
 from distilbert_jax.performance import collectives
 from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
 from tests.helpers.batches import make_rows, stack
@@ -26,7 +26,7 @@ def arguments(mesh):
     """Returns the arguments of the gradient function, sharded on a mesh."""
     params = {"student": random_params(STUDENT, 1), "losses": {name: {} for name in LOSSES}}
     teachers = {"teacher": random_params(TEACHER, 2)}
-    params, teachers = (jax.device_put(tree, shardings(tree, mesh)) for tree in (params, teachers))
+    params, teachers = (jax.device_put(tree, make_shardings(tree, mesh)) for tree in (params, teachers))
     return params, teachers, jax.device_put(stack(make_rows(b=16), ACCUMULATION), row_sharding(mesh))
 
 
