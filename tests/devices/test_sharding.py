@@ -113,8 +113,11 @@ def test_what_does_not_divide_stays_whole():
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"fsdp": 3}, r"fsdp=3 × tensor=1 does not divide 8 devices: choose 1, 2, 4 or 8 as their product"),
-        ({"fsdp": 4, "tensor": 4}, "fsdp=4 × tensor=4 does not divide 8 devices"),
+        (
+            {"fsdp": 3},
+            "fsdp × tensor is 3, but must divide the number of devices, 8: choose values whose product is 1, 2, 4 or 8",
+        ),
+        ({"fsdp": 4, "tensor": 4}, "fsdp × tensor is 16, but must divide the number of devices, 8"),
     ],
 )
 def test_a_mesh_that_does_not_divide(axes, message):
