@@ -63,7 +63,7 @@ def test_no_pickle_runs_code(bert_folder, tmp_path, figures):
     with pytest.raises(ValueError, match="not a safetensors file"):
         read.load_pretrained(Pretrained(str(folder)))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="is a pickle, and loading one can run any code; it is not read"):
+    with pytest.raises(ValueError, match="is a pickle, which can run any code when it is loaded, so it is not loaded"):
         read.load_pretrained(Pretrained(str(folder)))
     assert not ran.exists()
     figures("test_no_pickle_runs_code", "5 loaded pickles, none was run; the package has no call that could")
