@@ -63,7 +63,7 @@ def test_no_pickle_runs_code(bert_folder, tmp_path, figures):
     with pytest.raises(ValueError, match="not a safetensors file"):
         read.load_pretrained(Pretrained(str(folder)))
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ValueError, match="is a pickle, and loading one can run any code; it is not read"):
+    with pytest.raises(ValueError, match="is a pickle, which can run any code when it is loaded, so it is not loaded"):
         read.load_pretrained(Pretrained(str(folder)))
     assert not ran.exists()
     figures("test_no_pickle_runs_code", "5 loaded pickles, none was run; the package has no call that could")
@@ -133,7 +133,7 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
         tried += 1
         card = {"configs": [{"config_name": "default", "data_files": pattern}]}
         (tmp_path / "README.md").write_text(f"---\n{json.dumps(card)}\n---\n")
-        with pytest.raises(ValueError, match="not a glob in its folder"):
+        with pytest.raises(ValueError, match="This pattern is refused, because it is empty, leads outside"):
             HubDataset(str(tmp_path)).files()
     for name in ("../a.safetensors", "/a.safetensors", "..", "model.bin"):
         tried += 1
@@ -176,7 +176,7 @@ def bombs(folder):
         "d.jsonl.gz": (gzip.compress(record, 1), "line 1: a record of 16,777,216 characters or more; split it"),
         "e.jsonl.zst": (pyarrow.compress(record, "zstd", asbytes=True), "line 1: a record of 16,777,216 characters"),
         "f.txt.gz": (gzip.compress(bytes(LINE), 1), "line 1: a zero byte"),
-        "g.txt.xz": (lzma.compress(b"a", filters=wide), "cannot be read after line 0: Memory usage limit"),
+        "g.txt.xz": (lzma.compress(b"a", filters=wide), "cannot be read in line 1 or later: Memory usage limit"),
     }
     for name, (content, said) in contents.items():
         (folder / name).write_bytes(content)
@@ -279,5 +279,5 @@ def test_numbers_of_words_beyond_their_count_are_refused(bert_folder, tmp_path):
     model = json.loads((folder / "tokenizer.json").read_text())["model"]
     model["vocab"]["zebra"] = 70_000
     write_json(folder / "tokenizer.json", model=model)
-    with pytest.raises(ValueError, match="numbers them up to 70,000"):
+    with pytest.raises(ValueError, match="but its highest id is 70,000"):
         tokenizer.load_tokenizer(folder)

@@ -78,7 +78,7 @@ def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
-            raise ValueError(f"{change!r} is not NAME=VALUE, such as steps=1000")
+            raise ValueError(f"cannot read {change!r}: write NAME=VALUE, such as steps=1000")
         experiment = _replace_field(experiment, type(experiment), name.split("."), value, name)
     return experiment
 

@@ -36,14 +36,14 @@ def make_mesh(*, fsdp: int = 1, tensor: int = 1, devices: Sequence[Any] | None =
     count_per_process = sum(device.process_index == devices[0].process_index for device in devices)
     if count % (fsdp * tensor):
         raise ValueError(
-            f"fsdp={fsdp} × tensor={tensor} does not divide {count} devices: choose "
-            f"{_format_choices(list_divisors(count))} as their product"
+            f"fsdp × tensor is {fsdp * tensor}, but must divide the number of devices, {count}: choose values whose "
+            f"product is {_format_choices(list_divisors(count))}"
         )
     # Devices along `tensor` exchange data in every layer, which a network between hosts would slow down too much.
     if count_per_process % tensor:
         raise ValueError(
-            f"tensor={tensor} does not divide the {count_per_process} devices of a process, and it cannot span several "
-            f"processes: choose {_format_choices(list_divisors(count_per_process))}"
+            f"tensor is {tensor}, but must divide the number of devices of one process, {count_per_process}, because "
+            f"it cannot span several processes: choose {_format_choices(list_divisors(count_per_process))}"
         )
     shape = (count // (fsdp * tensor), fsdp, tensor)
     return jax.make_mesh(shape, (*ROW_AXES, TENSOR), axis_types=(AxisType.Auto,) * 3, devices=devices)
@@ -85,7 +85,7 @@ def split_batch(global_batch_size: int, *, per_device_batch_size: int, num_devic
     """
     if global_batch_size % num_devices:
         raise ValueError(
-            f"global_batch_size={global_batch_size} does not divide by {num_devices} devices: choose a multiple of "
+            f"global_batch_size={global_batch_size} is not divisible by {num_devices} devices: choose a multiple of "
             f"{num_devices}"
         )
     device_rows = global_batch_size // num_devices

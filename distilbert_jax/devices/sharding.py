@@ -75,7 +75,7 @@ def partition_specs(tree: Any, mesh: AnyMesh) -> Any:
     return jax.tree_util.tree_map_with_path(per_leaf, tree)
 
 
-def shardings(tree: Any, mesh: Mesh) -> Any:
+def make_shardings(tree: Any, mesh: Mesh) -> Any:
     """Returns the sharding on `mesh` of every leaf of a tree of parameters or optimizer state."""
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), partition_specs(tree, mesh))
 

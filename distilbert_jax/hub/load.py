@@ -82,7 +82,10 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
     folder = resolve_folder(source)
     family, config, head_config = read_config(folder, head)
     if source.family is not None and source.family != family.MODEL_TYPE:
-        raise ValueError(f"{folder} holds a {family.MODEL_TYPE} model, but the experiment says {source.family}")
+        raise ValueError(
+            f"{folder} holds a {family.MODEL_TYPE} model, but the experiment says {source.family}; correct `family` in "
+            "the experiment, or choose another model"
+        )
     if source.config is not None:
         _check_config(source.config, config, folder)
     shards = safetensors_files.find_weights(folder)
@@ -96,7 +99,8 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
     # Checked here, because a model with the layers that a damaged file states could exhaust the memory.
     if config.num_layers > len(tensors):
         raise ValueError(
-            f"{folder}: config.json states {config.num_layers} layers, but the weights have only {len(tensors)} tensors"
+            f"{folder}: config.json states {config.num_layers} layers, but the weights have only {len(tensors)} "
+            "tensors; the weights are incomplete, or config.json belongs to another model: download both again"
         )
     shapes = parameter_shapes(config, head, head_config)
     try:
@@ -161,12 +165,15 @@ def resolve_folder(source: Pretrained) -> pathlib.Path:
             huggingface_hub.snapshot_download(name, revision=source.revision, allow_patterns=list(MODEL_FILES))
         )
     except huggingface_hub.errors.HFValidationError as error:
-        raise ValueError(f"{name!r} is neither an existing folder nor a Hub id: {error}") from None
+        raise ValueError(
+            f"{name!r} is neither an existing folder nor a Hub id, such as distilbert/distilbert-base-uncased: {error}"
+        ) from None
     except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"{name!r} is not a folder on this machine, and cannot be downloaded from the Hub (revision "
-            f"{source.revision}): {reason}"
+            f"{source.revision}): {reason}. Check the spelling and the connection. For a private model, log in "
+            "with `hf auth login`."
         ) from None
 
 
@@ -191,7 +198,8 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
         family = get_family(stated.get("model_type"), field="model_type")
         if not stated.get("tie_word_embeddings", True):
             raise ValueError(
-                "tie_word_embeddings is false, but only models whose output layer is the word embedding can be loaded"
+                "tie_word_embeddings is false, but only models whose output layer is the word embedding can be loaded; "
+                "choose a model with tied weights"
             )
         return family, family.config_from_hub(stated), family.head_from_hub(stated, head)
     except KeyError as error:
@@ -219,7 +227,10 @@ def _package_folder(name: str) -> pathlib.Path:
     for file in package_files:
         if file.name == "model.safetensors":
             return pathlib.Path(str(file.locate())).parent
-    raise ValueError(f"the package {name} does not contain model.safetensors")
+    raise ValueError(
+        f"the package {name} does not contain model.safetensors; name a package that contains a model, or the "
+        "folder of a model"
+    )
 
 
 def _check_config(expected: TransformerConfig, actual: TransformerConfig, folder: pathlib.Path) -> None:
@@ -229,4 +240,7 @@ def _check_config(expected: TransformerConfig, actual: TransformerConfig, folder
     )
     different = [f"{name} {value} (the experiment says {stated})" for name, stated, value in pairs if stated != value]
     if different:
-        raise ValueError(f"{folder} has another config than the experiment states: {', '.join(different)}")
+        raise ValueError(
+            f"{folder} has another config than the experiment states: {', '.join(different)}; correct `config` in the "
+            "experiment, or remove it"
+        )

@@ -17,6 +17,7 @@ from distilbert_jax.io import files, untrusted
 
 MAX_HEADER_BYTES = 2**26  # those of real models have thousands
 DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_ADVICE = "download the model again"
 
 
 class ShardIndex(TypedDict):
@@ -47,9 +48,9 @@ def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
         names = sorted(set(content["weight_map"].values()))
         for name in names:
             if pathlib.Path(name).name != name or not name.endswith(".safetensors"):
-                raise ValueError(f"{index} names {name!r}, which is not a file in its folder")
+                raise ValueError(f"{index} names {name!r}, which is not a file in its folder; {_ADVICE}")
             if not (folder / name).is_file():
-                raise ValueError(f"{index} names {name}, which is missing")
+                raise ValueError(f"{index} names {name}, which is missing; {_ADVICE}")
         return [folder / name for name in names]
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
@@ -71,7 +72,7 @@ def hash_weights(paths: Sequence[pathlib.Path]) -> str:
 
 
 def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
-    """Returns all tensors by name. Those with floating point numbers are converted to float32.
+    """Returns all tensors by name. Integers keep their type; floating point numbers and booleans become float32.
 
     Raises:
         ValueError: a file does not match its header, or two files hold the same tensor.
@@ -82,10 +83,12 @@ def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
         try:
             loaded = safetensors.numpy.load_file(path)
         except safetensors.SafetensorError as error:
-            raise ValueError(f"{path} is truncated or not a safetensors file: {error}") from None
+            raise ValueError(f"{path} is truncated or not a safetensors file: {error}; {_ADVICE}") from None
         repeated = loaded.keys() & tensors.keys()
         if repeated:
-            raise ValueError(f"{path} holds the tensor {sorted(repeated)[0]}, which another shard holds, too")
+            raise ValueError(
+                f"{path} holds the tensor {sorted(repeated)[0]}, which another shard holds, too; {_ADVICE}"
+            )
         tensors |= loaded
     return {name: x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32) for name, x in tensors.items()}
 
@@ -99,12 +102,15 @@ def _check_header(path: pathlib.Path) -> None:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > size - 8 or length > MAX_HEADER_BYTES:
-            raise ValueError(f"{problem}: its header would have {length:,} bytes, but the file has {size:,}")
+            raise ValueError(
+                f"{problem}: it says that its header has {length:,} bytes, but the file has {size:,}, and a header "
+                f"may have at most {MAX_HEADER_BYTES:,}; {_ADVICE}"
+            )
         header = file.read(length)
     try:
         text = header.decode()
     except UnicodeDecodeError:
-        raise ValueError(f"{problem}: its header is not UTF-8") from None
+        raise ValueError(f"{problem}: its header is not UTF-8; {_ADVICE}") from None
     entries: dict[str, Any] = untrusted.parse_json(text, dict[str, Any], where=str(path))
     total = 0
     for name, entry in entries.items():
@@ -113,7 +119,7 @@ def _check_header(path: pathlib.Path) -> None:
             total += _tensor_bytes(entry, f"{path}: tensor {name}")
     if total != size - 8 - length:
         raise ValueError(
-            f"{problem}: its header names {total:,} bytes of tensors, but {size - 8 - length:,} bytes follow"
+            f"{problem}: its header names {total:,} bytes of tensors, but {size - 8 - length:,} bytes follow; {_ADVICE}"
         )
 
 
@@ -127,5 +133,7 @@ def _tensor_bytes(entry: TensorEntry, where: str) -> int:
             f"{where} has the shape {entry['shape'][:8]}; at most four axes, each of at least 1, can be read"
         )
     if len(entry["data_offsets"]) != 2 or entry["data_offsets"][1] - entry["data_offsets"][0] != num_bytes:
-        raise ValueError(f"{where} has {num_bytes:,} bytes, but its range in the file is {entry['data_offsets'][:4]}")
+        raise ValueError(
+            f"{where} has {num_bytes:,} bytes, but its range in the file is {entry['data_offsets'][:4]}; {_ADVICE}"
+        )
     return num_bytes

@@ -214,7 +214,8 @@ class RemoteFolder:
         for name in names:
             if not {"", ".", ".."}.isdisjoint(name.split("/")) or "\\" in name or "\0" in name:
                 raise ValueError(
-                    f"{self} names {name!r}, which is not a file in its folder: use only data that you trust"
+                    f"{self} names {name!r}, which is not a file in its folder: do not use this folder, or upload "
+                    "it again from a copy that you trust"
                 )
 
     def _download_file(self, name: str, expected_hash: str | None = None) -> None:

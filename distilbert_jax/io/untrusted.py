@@ -25,6 +25,7 @@ MAX_CELL_CHARACTERS = 2**24  # in one cell of a table
 MAX_FILE_NAME_CHARACTERS = 200
 
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
+_ARRAY_KIND_NAMES = {"u": "unsigned integers", "i": "integers"}
 _UNSAFE_IN_FILE_NAME = re.compile(r"\.\.|[/\\\0]")
 
 
@@ -119,7 +120,7 @@ def load_array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
 
     Args:
         path: the file.
-        kind: NumPy's letter for the kind of type that is expected, such as "u" for unsigned integers.
+        kind: NumPy's letter for the kind of type that is expected: "u" for unsigned integers, "i" for integers.
         axes: the number of axes that is expected.
 
     Raises:
@@ -131,10 +132,15 @@ def load_array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
         raise ValueError(f"{path}: not an array that can be read: {error}") from None
     if array.dtype.kind != kind or array.ndim != axes:
         raise ValueError(
-            f"{path}: not the array that was written: it has {array.ndim} axes of {array.dtype}, not {axes} of kind "
-            f"{kind!r}"
+            f"{path}: the array is {array.dtype} with {_count_axes(array.ndim)}, but {_ARRAY_KIND_NAMES[kind]} with "
+            f"{_count_axes(axes)} are needed; the file is damaged, make it again"
         )
     return array
+
+
+def _count_axes(count: int) -> str:
+    """Formats a number of axes, such as "2 axes"."""
+    return "1 axis" if count == 1 else f"{count} axes"
 
 
 def check_file_name(name: str, *, what: str) -> str:
@@ -187,7 +193,7 @@ def _find_mismatch(x: Any, kind: Any, field_path: str) -> str | None:
             return f"{field_path} is not an object" if field_path else "not a JSON object"
         missing = sorted(getattr(kind, "__required_keys__", frozenset()) - x.keys())
         if missing:
-            return f"{name} does not state {missing[0]!r}"
+            return f"{name} has no field {missing[0]!r}"
         hints = _type_hints(kind) if typing.is_typeddict(kind) else dict.fromkeys(x, args[1])
         children = [
             (x[key], hint, f"{field_path}.{key}" if field_path else key) for key, hint in hints.items() if key in x

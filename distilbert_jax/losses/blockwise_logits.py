@@ -25,8 +25,8 @@ LogitFunction = Callable[[Logits, Mapping[str, Logits], Int[Array, "b p"]], Floa
 """(student's logits, logits of each teacher by name, labels) -> one value for each prediction."""
 
 
-def rows_per_block(platform: str, dtype: Any) -> int:
-    """Returns how many predictions, each a row of v logits, are computed at once on a device of this platform.
+def predictions_per_block(platform: str, dtype: Any) -> int:
+    """Returns for how many predictions logits are computed at once on a device of this platform.
 
     Every block reads the embedding and adds to its gradient, so small blocks cost memory traffic, and large ones cost
     memory: these need at most about 3 % of what a batch of 32 × 512 tokens needs. The CPU has a smaller block for
@@ -80,14 +80,14 @@ def blockwise_total(
     )
 
 
-def _split_into_blocks(x: Shaped[Array, "b p *rest"], rows: int) -> Shaped[Array, "blocks b size *rest"]:
+def _split_into_blocks(x: Shaped[Array, "b p *rest"], max_predictions: int) -> Shaped[Array, "blocks b size *rest"]:
     """Returns `x` in blocks of equal size.
 
-    A block has `size` predictions of every row of the batch, together at most `rows` or else `size` is 1. The last
-    block is padded with zeros, weights included, so the padding adds nothing to the sums.
+    A block has `size` predictions of every row of the batch, together at most `max_predictions` or else `size` is 1.
+    The last block is padded with zeros, weights included, so the padding adds nothing to the sums.
     """
     b, p, *rest = x.shape
-    blocks = -(-p // max(1, rows // b))
+    blocks = -(-p // max(1, max_predictions // b))
     size = -(-p // blocks)
     x = jnp.pad(x, [(0, 0), (0, blocks * size - p)] + [(0, 0)] * len(rest))
     return jnp.moveaxis(x.reshape(b, blocks, size, *rest), 1, 0)
@@ -112,10 +112,10 @@ def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[...,
     def add(a, b):
         return jax.tree.map(jnp.add, a, b)
 
-    def split(rows, *trees):
-        return jax.tree.map(lambda x: _split_into_blocks(x, rows), trees)
+    def split(block_size, *trees):
+        return jax.tree.map(lambda x: _split_into_blocks(x, block_size), trees)
 
-    def compute_values(rows, features, head, teacher_features, teacher_heads, targets):
+    def compute_values(block_size, features, head, teacher_features, teacher_heads, targets):
         """Returns the sum alone, for a call that is not differentiated."""
 
         def body(carry, block):
@@ -123,9 +123,9 @@ def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[...,
             value = per_block(block_features, head, block_teacher_features, teacher_heads, block_targets)
             return add(carry, value), None
 
-        return jax.lax.scan(body, zeros, split(rows, features, teacher_features, targets))[0]
+        return jax.lax.scan(body, zeros, split(block_size, features, teacher_features, targets))[0]
 
-    def compute_gradients(rows, features, head, teacher_features, teacher_heads, targets):
+    def compute_gradients(block_size, features, head, teacher_features, teacher_heads, targets):
         """Returns the sum and its gradients with respect to `features` and `head`."""
 
         def body(carry, block):
@@ -136,16 +136,16 @@ def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[...,
             return add(carry, (value, head_grad)), features_grad
 
         start = (zeros, jax.tree.map(jnp.zeros_like, head))
-        blocks = split(rows, features, teacher_features, targets)
+        blocks = split(block_size, features, teacher_features, targets)
         (value, head_grad), features_grad = jax.lax.scan(body, start, blocks)
         return value, _join_blocks(features_grad, features.shape[1]), head_grad
 
     @jax.custom_vjp
     def run(*inputs):
-        return _with_rows_of_platform(compute_values, *inputs)
+        return _with_block_size_of_platform(compute_values, *inputs)
 
     def forward(*inputs):
-        value, features_grad, head_grad = _with_rows_of_platform(compute_gradients, *inputs)
+        value, features_grad, head_grad = _with_block_size_of_platform(compute_gradients, *inputs)
         return value, (features_grad, head_grad, inputs[2:])
 
     def backward(saved, cotangents):
@@ -161,11 +161,11 @@ def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[...,
     return run
 
 
-def _with_rows_of_platform(function: Callable[..., Any], features: Array, *rest: Any) -> Any:
-    """Returns `function(rows, features, *rest)`, with the block size of the platform that it is compiled for."""
+def _with_block_size_of_platform(function: Callable[..., Any], features: Array, *rest: Any) -> Any:
+    """Returns `function(block_size, features, *rest)`, with the block size of the platform that it is compiled for."""
 
     def on_platform(platform):
-        return functools.partial(function, rows_per_block(platform, features.dtype))
+        return functools.partial(function, predictions_per_block(platform, features.dtype))
 
     return jax.lax.platform_dependent(features, *rest, cpu=on_platform("cpu"), default=on_platform("default"))
 

@@ -48,8 +48,8 @@ def attend(
     if kernel == "cudnn":
         if keys is not None and dropout:
             raise ValueError(
-                f"cuDNN's attention kernel has no dropout, but attention_dropout is {dropout}. Use attention='xla' or "
-                "set attention_dropout to 0."
+                f"cuDNN's attention kernel has no dropout, but attention_dropout is {dropout}. Set "
+                "attention='xla' or attention_dropout=0 in the TransformerConfig."
             )
         return jax.nn.dot_product_attention(q, k, v, mask=attention_mask[:, None], implementation="cudnn")
     scores = einsum("bthk,buhk->bhtu", q, k, q.dtype) * q.shape[-1] ** -0.5

@@ -93,10 +93,11 @@ def check_kernel(kernel: AttentionKernel, config: TransformerConfig) -> None:
     actual = _to_float64(run(q, k, v))
     changed = _to_float64(run(q, jnp.where(in_second, other, k), jnp.where(in_second, 100 * other, v)))
     in_first = np.asarray(segment_ids[0] == CHECK_SEGMENT_IDS[0])
+    wrong = f"attention on this device is wrong (kernel {kernel})"
     if not np.array_equal(actual[:, in_first], changed[:, in_first]):
-        raise ValueError(f"attention kernel {kernel}: a document attends to the one packed next to it. {_ADVICE}")
+        raise ValueError(f"{wrong}: a document attends to the one packed next to it. {_ADVICE}")
     if not (np.isfinite(actual).all() and np.isfinite(changed).all()):
-        raise ValueError(f"attention kernel {kernel}: the result for padding is not finite. {_ADVICE}")
+        raise ValueError(f"{wrong}: the result for padding is not finite. {_ADVICE}")
     expected = _reference_attention(
         _to_float64(q), _to_float64(k), _to_float64(v), np.asarray(segment_mask(segment_ids))
     )
@@ -105,7 +106,7 @@ def check_kernel(kernel: AttentionKernel, config: TransformerConfig) -> None:
     limit = MAX_RELATIVE_ERROR[config.dtype]
     if not error <= limit:
         raise ValueError(
-            f"attention kernel {kernel}: the result differs from attention in float64 by {error:.1e} of the largest "
+            f"{wrong}: the result differs from attention in float64 by {error:.1e} of the largest "
             f"value, and at most {limit:.1e} is allowed. {_ADVICE}"
         )
 

@@ -23,7 +23,12 @@ Tensors = Mapping[str, np.ndarray]
 """The tensors of a checkpoint, by their names on the Hub."""
 
 
-_LOAD_ADVICE = "Check that the weights are complete and that config.json belongs to them."
+_SHAPE_ADVICE = "Check that config.json belongs to these weights."
+_MISSING_ADVICE = "The weights are incomplete, or config.json belongs to another model: download both again."
+_UNKNOWN_ADVICE = (
+    "The weights may have another architecture than model_type in config.json says, or more layers: check that "
+    "config.json belongs to these weights."
+)
 _SAVE_ADVICE = "Add them to the tables of the family, or choose another family for the export."
 
 
@@ -86,15 +91,19 @@ def from_hub(
     encoder = _expand(family.ENCODER, config, prefix="encoder/")
     heads = {name: _expand(table, config) for name, table in family.HEADS.items()}
     present, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
-    _check_empty(encoder.keys() - tensors.keys(), "missing from the encoder")
+    _raise_if_any(encoder.keys() - tensors.keys(), "missing from the encoder", advice=_MISSING_ADVICE)
     # A head may lack all of its tensors, or just its output layer, which is new for each task. BERT has a pretrained
     # pooler without a classifier, for example.
     if present and missing != _output_layer(heads[head]):
-        _check_empty(missing, f"missing from the {head} head, which has only some of its tensors")
+        _raise_if_any(
+            missing, f"missing from the {head} head, which has only some of its tensors", advice=_MISSING_ADVICE
+        )
     table = encoder | {name: heads[head][name] for name in present}
     unused = sorted(name for name in tensors.keys() - table.keys() if name.startswith(_head_prefixes(family)))
-    _check_empty(
-        tensors.keys() - table.keys() - set(unused), "unknown to this family, so part of the model would be lost"
+    _raise_if_any(
+        tensors.keys() - table.keys() - set(unused),
+        "unknown to this family, so part of the model would be lost",
+        advice=_UNKNOWN_ADVICE,
     )
 
     shapes = {our_name: x.shape for our_name, x in flatten_dict(like, sep="/").items()}
@@ -106,7 +115,7 @@ def from_hub(
         if tensors[hub_name].shape != expected:
             raise ValueError(
                 f"tensor {hub_name} has shape {tensors[hub_name].shape}, but config.json asks for {expected}. "
-                f"{_LOAD_ADVICE}"
+                f"{_SHAPE_ADVICE}"
             )
         params[our_name] = TENSOR_LAYOUTS[layout].from_hub(tensors[hub_name], config.num_heads)
     return ConvertedWeights(params=unflatten_dict(params, sep="/"), has_head=not missing, unused=tuple(unused))
@@ -130,10 +139,11 @@ def to_hub(
     """
     table = _expand(family.ENCODER, config, prefix="encoder/") | _expand(family.HEADS[head], config)
     flat_params = flatten_dict(params, sep="/")
-    _check_empty(
+    _raise_if_any(
         flat_params.keys() - {our_name for our_name, _ in table.values()},
         "without a name in this family",
         advice=_SAVE_ADVICE,
+        noun="parameter",
     )
     return {
         hub_name: np.ascontiguousarray(
@@ -202,9 +212,16 @@ def _untie(family: ModuleType, tensors: dict[str, np.ndarray]) -> dict[str, np.n
     return untied
 
 
-def _check_empty(names: Iterable[str], problem: str, *, advice: str = _LOAD_ADVICE) -> None:
-    """Raises a ValueError that lists `names`, unless there are none."""
+def _raise_if_any(names: Iterable[str], problem: str, *, advice: str, noun: str = "tensor") -> None:
+    """Raises a ValueError that lists `names`, unless it is empty.
+
+    Args:
+        names: the names of the tensors or parameters that have the problem.
+        problem: the end of the sentence "3 tensors are …".
+        advice: the sentence that says how to fix it.
+        noun: what the names belong to.
+    """
     names = sorted(names)
     if names:
-        count = "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+        count = f"1 {noun} is" if len(names) == 1 else f"{len(names)} {noun}s are"
         raise ValueError(f"{count} {problem}: {', '.join(names[:5])}{', …' if len(names) > 5 else ''}. {advice}")

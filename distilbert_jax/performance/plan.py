@@ -20,7 +20,7 @@ from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import masking
 from distilbert_jax.devices.mesh import AnyMesh, count_row_devices, split_batch
-from distilbert_jax.devices.sharding import check_divisible, partition_specs, shardings
+from distilbert_jax.devices.sharding import check_divisible, make_shardings, partition_specs
 from distilbert_jax.devices.specs import DEVICE_SPECS
 from distilbert_jax.hub.load import parameter_shapes
 from distilbert_jax.io.console import console
@@ -38,7 +38,7 @@ from distilbert_jax.train.distill.setup import (
     make_objective,
     set_compute_options,
 )
-from distilbert_jax.train.memory_fit import StepMemory, is_out_of_memory, program_bytes
+from distilbert_jax.train.memory_fit import StepMemory, compute_program_bytes, is_out_of_memory
 from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
 from distilbert_jax.types import TrainState
 
@@ -130,7 +130,7 @@ def plan(experiment: Experiment, target: Target, *, price: float | None = None) 
     )
     if target.can_compile:
         compiled = _compile_step(experiment, configs, mesh, rows=per_device_batch_size)
-        memory_bytes = float(program_bytes(compiled))
+        memory_bytes = float(compute_program_bytes(compiled))
         exchanged = collectives.parse_collectives(compiled.as_text() or "")
     else:
         memory_bytes = workload.memory_bytes()
@@ -208,7 +208,7 @@ def _argument_shapes(
     def init_state(params: Any) -> TrainState:
         return init_train_state(params, tx, mesh, dtype=experiment.dtype)
 
-    def cast(params: Any) -> Any:
+    def cast_teacher_kernels(params: Any) -> Any:
         return cast_kernels(params, experiment.dtype)
 
     def add_sharding(x: Any, sharding: Any) -> Any:
@@ -216,10 +216,12 @@ def _argument_shapes(
 
     params = {"student": parameter_shapes(configs["student"]), "losses": jax.eval_shape(init_losses)}
     state = jax.eval_shape(init_state, params)
-    teachers = {name: jax.eval_shape(cast, parameter_shapes(configs[name])) for name in experiment.teacher_names}
+    teachers = {
+        name: jax.eval_shape(cast_teacher_kernels, parameter_shapes(configs[name])) for name in experiment.teacher_names
+    }
     return (
-        jax.tree.map(add_sharding, state, shardings(state, mesh)),
-        jax.tree.map(add_sharding, teachers, shardings(teachers, mesh)),
+        jax.tree.map(add_sharding, state, make_shardings(state, mesh)),
+        jax.tree.map(add_sharding, teachers, make_shardings(teachers, mesh)),
     )
 
 
@@ -256,7 +258,7 @@ def _device_workload(
         accumulation=accumulation,
         length=length,
         num_predictions=num_predictions,
-        block_rows=blockwise_logits.rows_per_block(platform, experiment.dtype),
+        block_rows=blockwise_logits.predictions_per_block(platform, experiment.dtype),
     )
 
 
@@ -321,7 +323,7 @@ def _make_table(result: Plan, price: float | None) -> Table:
 
 
 def _format_run(result: Plan, price: float | None) -> str:
-    """Returns the time, energy and price of the run, at the roofline and at a part of it."""
+    """Formats the time, energy and price of the run, at the limit of the roofline and at `GOOD_FRACTION` of it."""
     lines = []
     for fraction, label in ((1.0, "at the limit"), (GOOD_FRACTION, f"at {GOOD_FRACTION:.0%} of the limit")):
         hours = result.min_hours / fraction

@@ -100,7 +100,7 @@ def read_results(path: pathlib.Path) -> RunResults:
     results: RunResults = untrusted.read_json(path, RunResults)
     needed = STUDENT_KEYS + (TEACHER_KEYS if results["teacher"] else ())
     if missing := [key.name for key in needed if key.name not in results["final"]]:
-        raise ValueError(f"{path}: final does not state {missing[0]!r}; run distill again")
+        raise ValueError(f"{path}: final has no field {missing[0]!r}; run distill again")
     return results
 
 
@@ -147,8 +147,8 @@ def draw_losses(folder: pathlib.Path) -> None:
     trained, evaluated = metrics_log.read_log(folder, "train"), metrics_log.read_log(folder, "eval")
     if not trained or not evaluated:
         raise ValueError(
-            f"{folder / 'log.jsonl'} has {len(trained)} training entries and {len(evaluated)} evaluations; one of "
-            "each at least is needed to draw the losses"
+            f"{folder / 'log.jsonl'} has {len(trained)} training entries and {len(evaluated)} evaluations, but at "
+            "least one of each is needed to draw the losses; set log_every and eval_every smaller and run again"
         )
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for name in trained[-1]:

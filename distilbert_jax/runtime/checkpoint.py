@@ -151,10 +151,11 @@ class Checkpoints:
         return None
 
     def _open(self) -> None:
-        """Creates the folder once. If it vanishes later, Orbax would create a new one, without the earlier steps."""
+        """Creates the folder once. If it is deleted later, Orbax would create a new one, without the earlier steps."""
         if self._opened and not self._folder.is_dir():
             raise ValueError(
-                f"{self._folder} vanished while the run was active; the same command starts again from step 0"
+                f"{self._folder} was deleted or moved during the run; do not change the folder of a run. The same "
+                "command starts again from step 0"
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._opened = True

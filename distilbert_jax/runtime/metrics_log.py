@@ -57,8 +57,8 @@ class MetricsLog:
         """
         if not self._path.exists():
             raise ValueError(
-                f"{self._path} vanished while the run was active; the same command continues from the last "
-                "checkpoint, if it still exists"
+                f"{self._path} was deleted or moved during the run; do not change the folder of a run. The same "
+                "command continues from the last checkpoint, if it still exists"
             )
         self._jsonl.flush()
         self._board.flush()

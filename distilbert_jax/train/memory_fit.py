@@ -60,7 +60,7 @@ class StepMemory:
 
     def bytes_needed(self, rows: int) -> int:
         """Returns the bytes that a step needs on each device with at most `rows` rows there. Compiles the step."""
-        return program_bytes(self.compile_step(rows))
+        return compute_program_bytes(self.compile_step(rows))
 
     def max_batch_size(self) -> int:
         """Returns the most rows per micro-batch that fit on each device of every process, and prints what they need.
@@ -99,7 +99,7 @@ def is_out_of_memory(error: jax.errors.JaxRuntimeError) -> bool:
     return "RESOURCE_EXHAUSTED" in str(error)
 
 
-def program_bytes(compiled: jax.stages.Compiled) -> int:
+def compute_program_bytes(compiled: jax.stages.Compiled) -> int:
     """Returns the bytes that a compiled program needs on each device: arguments, results, temporaries and code.
 
     A result that is written over a donated argument counts once.

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from distilbert_jax import log_keys
-from distilbert_jax.devices.sharding import shard_map_rows, shardings, sum_over_devices
+from distilbert_jax.devices.sharding import make_shardings, shard_map_rows, sum_over_devices
 from distilbert_jax.losses import base
 from distilbert_jax.train import loss_scaling
 from distilbert_jax.train.objective import DROPOUT_KEY, MASKING_KEY, BatchMaker, Objective, Seed, row_keys
@@ -47,7 +47,7 @@ def init_train_state(
             step=zero, params=params, opt_state=tx.init(params), nonfinite_steps=zero, loss_scale=loss_scale
         )
 
-    return jax.jit(init, out_shardings=shardings(jax.eval_shape(init, params), mesh))(params)
+    return jax.jit(init, out_shardings=make_shardings(jax.eval_shape(init, params), mesh))(params)
 
 
 def make_train_step(
@@ -79,7 +79,7 @@ def make_train_step(
         is_finite = jnp.isfinite(jnp.stack(list(metrics.values()))).all()
         state = _update_state(state, grads, tx, is_finite)
         # Without this constraint XLA may shard the new state in another way than the old one.
-        state = jax.lax.with_sharding_constraint(state, shardings(state, mesh))
+        state = jax.lax.with_sharding_constraint(state, make_shardings(state, mesh))
         metrics[log_keys.NONFINITE_STEPS.name] = state.nonfinite_steps
         if loss_scale is not None:
             metrics[log_keys.LOSS_SCALE.name] = loss_scale.value

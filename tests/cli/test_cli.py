@@ -108,7 +108,7 @@ OVERRIDES = {
     "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
     "losses.soft.positions=some": "'some' is not 'all' or 'labelled'",
     "steps.more=1": "has no fields that could be set",
-    "steps": "'steps' is not NAME=VALUE, such as steps=1000",
+    "steps": "cannot read 'steps': write NAME=VALUE, such as steps=1000",
     "steps=0": "steps must be at least 1, not 0",
     "max_nonfinite_steps=-1": "max_nonfinite_steps must be at least 0, not -1",
     "corpus.held_out=2": "held_out must be a share between 0 and 1",
@@ -401,7 +401,8 @@ def test_bad_plans(run, bert_folder, tmp_path):
     assert "there is no 'epoch'; choose one of model, random_init" in one_line(plan("epoch=3")[1])
     assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
-    assert "cannot share 14: raise max_length" in one_line(plan("--window-overlap", "14", "max_length=16")[1])
+    said = one_line(plan("--window-overlap", "14", "max_length=16")[1])
+    assert "but window_overlap is 14; choose a smaller window_overlap (below 14) or a larger max_length" in said
 
 
 def test_compiled_programs_are_kept(tmp_path, monkeypatch, run):

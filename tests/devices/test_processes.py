@@ -219,7 +219,7 @@ def test_a_run_of_eight_devices_goes_on_with_two(command, whole, prove):
 def test_an_error_that_all_come_to_is_said_by_all(command):
     for status, stderr in map(ended, command.start("all", "global_batch_size=12", processes=2, devices=4)):
         assert status == 1
-        assert message(stderr) == "error: global_batch_size=12 does not divide by 8 devices: choose a multiple of 8"
+        assert message(stderr) == "error: global_batch_size=12 is not divisible by 8 devices: choose a multiple of 8"
 
 
 def test_an_error_of_one_is_said_by_it_and_ends_the_others(command):

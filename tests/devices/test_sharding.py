@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from distilbert_jax.devices.mesh import make_mesh, row_sharding
-from distilbert_jax.devices.sharding import partition_specs, shardings
+from distilbert_jax.devices.sharding import make_shardings, partition_specs
 from distilbert_jax.performance import collectives
 from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
 from tests.helpers.batches import make_rows, stack
@@ -26,7 +26,7 @@ def arguments(mesh):
     """Returns the arguments of the gradient function, sharded on a mesh."""
     params = {"student": random_params(STUDENT, 1), "losses": {name: {} for name in LOSSES}}
     teachers = {"teacher": random_params(TEACHER, 2)}
-    params, teachers = (jax.device_put(tree, shardings(tree, mesh)) for tree in (params, teachers))
+    params, teachers = (jax.device_put(tree, make_shardings(tree, mesh)) for tree in (params, teachers))
     return params, teachers, jax.device_put(stack(make_rows(b=16), ACCUMULATION), row_sharding(mesh))
 
 
@@ -113,8 +113,11 @@ def test_what_does_not_divide_stays_whole():
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ({"fsdp": 3}, r"fsdp=3 × tensor=1 does not divide 8 devices: choose 1, 2, 4 or 8 as their product"),
-        ({"fsdp": 4, "tensor": 4}, "fsdp=4 × tensor=4 does not divide 8 devices"),
+        (
+            {"fsdp": 3},
+            "fsdp × tensor is 3, but must divide the number of devices, 8: choose values whose product is 1, 2, 4 or 8",
+        ),
+        ({"fsdp": 4, "tensor": 4}, "fsdp × tensor is 16, but must divide the number of devices, 8"),
     ],
 )
 def test_a_mesh_that_does_not_divide(axes, message):

@@ -65,7 +65,7 @@ def dense(student, teacher, labels, weights):
 
 @pytest.mark.parametrize("rows", [1, 3, 9, 12, 1_000])  # 10 predictions in blocks of 1, 1, 3, 4 and all
 def test_equals_the_dense_pass(monkeypatch, rows):
-    monkeypatch.setattr(blockwise_logits, "rows_per_block", lambda platform, dtype: rows)
+    monkeypatch.setattr(blockwise_logits, "predictions_per_block", lambda platform, dtype: rows)
     student, *rest = make_inputs()
     both = [jax.jit(jax.value_and_grad(f, has_aux=True))(student, *rest) for f in (blockwise, dense)]
     assert_close(*both, rtol=1e-5, atol=1e-6)
@@ -86,7 +86,7 @@ def test_no_gradient_reaches_the_teacher():
 
 @pytest.mark.parametrize("case", ["no predictions", "one prediction", "logits of 1e4"])
 def test_edges(monkeypatch, case):
-    monkeypatch.setattr(blockwise_logits, "rows_per_block", lambda platform, dtype: 4)
+    monkeypatch.setattr(blockwise_logits, "predictions_per_block", lambda platform, dtype: 4)
     student, teacher, labels, weights = make_inputs(1, 1) if case == "one prediction" else make_inputs()
     if case == "no predictions":
         weights = jax.tree.map(jnp.zeros_like, weights)

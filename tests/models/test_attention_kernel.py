@@ -34,7 +34,8 @@ def full_mask(segment_ids):
 
 def test_documents_that_see_each_other_are_refused(monkeypatch):
     monkeypatch.setattr(attention_kernel, "segment_mask", full_mask)
-    with pytest.raises(ValueError, match="kernel xla: a document attends to the one packed next to it"):
+    message = r"attention on this device is wrong \(kernel xla\): a document attends to the one packed next to it"
+    with pytest.raises(ValueError, match=message):
         attention_kernel.check_kernel("xla", tiny_config())
 
 

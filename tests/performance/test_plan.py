@@ -126,7 +126,7 @@ def test_memory_by_arithmetic_grows_with_what_it_is_of():
             ["--device", "H200", "fsdp=2"],
             "fsdp=2 and tensor=1 cannot be planned with --device, which compiles nothing. Plan for the devices of",
         ),
-        (["--device", "H200", "--num-devices", "7"], "global_batch_size=2048 does not divide by 7 devices"),
+        (["--device", "H200", "--num-devices", "7"], "global_batch_size=2048 is not divisible by 7 devices"),
         (["tensor=8"], "tensor=8 does not divide the student's num_heads, 12"),
     ],
 )

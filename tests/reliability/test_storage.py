@@ -219,7 +219,7 @@ def test_a_folder_that_vanishes_ends_the_run(tmp_path, prove, figures):
         said, _ = process.communicate(timeout=120)
         assert process.returncode == 1, said
         assert "Traceback" not in said
-        assert re.search(r"error: .*(vanished while the run was active|No such file or directory)", said), said
+        assert re.search(r"error: .*(was deleted or moved during the run|No such file or directory)", said), said
     figures("test_a_folder_that_vanishes_ends_the_run", f"{len(cases)} folders renamed under a run")
 
 

@@ -92,11 +92,11 @@ def test_a_damaged_line_in_the_middle_is_reported(tmp_path, capsys):
     assert "log.jsonl: line 2 is damaged and was removed." in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_log_file_that_vanished_is_an_error(tmp_path):
+def test_a_deleted_log_file_is_an_error(tmp_path):
     with MetricsLog(tmp_path, start=0) as opened:
         opened.write("train", 1, {"loss": 1.0})
         (tmp_path / "log.jsonl").unlink()
-        with pytest.raises(ValueError, match="log.jsonl vanished while the run was active"):
+        with pytest.raises(ValueError, match="log.jsonl was deleted or moved during the run; do not change"):
             opened.flush()
 
 

@@ -291,5 +291,5 @@ def test_split():
     assert split_batch(2_048, per_device_batch_size=32, num_devices=8) == (8, 256)
     assert split_batch(96, per_device_batch_size=32, num_devices=2) == (2, 48)
     assert split_batch(8, per_device_batch_size=32, num_devices=8) == (1, 8)
-    with pytest.raises(ValueError, match="does not divide by 8 devices: choose a multiple of 8"):
+    with pytest.raises(ValueError, match="is not divisible by 8 devices: choose a multiple of 8"):
         split_batch(12, per_device_batch_size=4, num_devices=8)

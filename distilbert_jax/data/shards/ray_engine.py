@@ -55,16 +55,19 @@ class RayEngine:
             address: HOST:PORT, as `ray start --head` prints it, or "auto" for the cluster that this machine belongs to.
 
         Raises:
-            ValueError: If Ray is not installed, or no cluster answers at the address.
+            ValueError: If Ray is not installed, the address is malformed, or no cluster answers there.
         """
         try:
             import ray
         except ImportError:
             raise ValueError("--ray-address needs the extra `cluster`: pip install 'distilbert_jax[cluster]'") from None
         self._ray = ray
+        host, _, port = address.rpartition(":")
+        if address != "auto" and (not host or not port.isdigit()):
+            raise ValueError(f"--ray-address {address}: write HOST:PORT, or auto")
         try:
             if address != "auto":
-                _check_listening(address)  # Ray itself would wait for minutes
+                _check_listening(host, int(port))  # Ray itself would wait for minutes
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             message = str(error).strip().splitlines()[0]
@@ -137,12 +140,9 @@ class RayEngine:
             ) from None
 
 
-def _check_listening(address: str) -> None:
-    """Raises ValueError for a malformed address, and OSError if nothing listens there."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError("write HOST:PORT, or auto")
-    socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
+def _check_listening(host: str, port: int) -> None:
+    """Raises OSError if nothing listens at an address."""
+    socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_SECONDS).close()
 
 
 def scan_file(source: Source, path: pathlib.Path) -> FileScan:

@@ -116,7 +116,11 @@ def _check_pattern(pattern: str, name: str) -> str:
     path = pathlib.PurePosixPath(pattern)
     has_bad_stars = any("**" in part and part != "**" for part in path.parts)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in pattern or has_bad_stars:
-        raise ValueError(f"dataset {name}: its card names {pattern!r}, which is not a glob in its folder")
+        raise ValueError(
+            f"dataset {name}: its card names the files {pattern!r}. This pattern is refused, because it is empty, "
+            "leads outside of the dataset's folder, or has ** inside a name. Correct the card, or choose another "
+            "dataset."
+        )
     return pattern
 
 

@@ -114,11 +114,14 @@ def _read_lines(path: pathlib.Path, max_characters: int) -> Iterator[str]:
     except UnicodeDecodeError as error:
         bad_byte = error.object[error.start]
         raise ValueError(
-            f"{path}: not UTF-8: byte 0x{bad_byte:02x} after line {count}. Convert the file (iconv -f latin1 -t utf-8) "
-            "or, if it is not text, remove it from the source"
+            f"{path}: not UTF-8: byte 0x{bad_byte:02x} in line {count + 1} or later. Convert the file "
+            "(iconv -f latin1 -t utf-8) or, if it is not text, remove it from the source"
         ) from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read after line {count}: {error}") from error
+        raise ValueError(
+            f"{path}: cannot be read in line {count + 1} or later: {error}. If the file is damaged or incomplete, copy "
+            "it again"
+        ) from error
 
 
 def _read_blocks(path: pathlib.Path) -> Iterator[str]:

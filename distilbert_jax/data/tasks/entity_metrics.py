@@ -29,7 +29,10 @@ def per_example(sentences: Sequence[TaggedSentence], predictions: Sequence[Seque
     counts = []
     for number, (sentence, tags) in enumerate(zip(sentences, predictions, strict=True), 1):
         if len(sentence.tags) != len(tags):
-            raise ValueError(f"sentence {number} has {len(sentence.tags)} words, but {len(tags)} tags are predicted")
+            raise ValueError(
+                f"sentence {number} has {len(sentence.tags)} words, but {len(tags)} tags are predicted; one tag for "
+                "each word is needed"
+            )
         expected, actual = find_entities(sentence.tags), find_entities(tags)
         counts.append((len(expected & actual), len(actual), len(expected)))
     return np.array(counts, float)

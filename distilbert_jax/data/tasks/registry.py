@@ -116,8 +116,13 @@ def find_tfds_task(name: str, *, data_dir: str | None = None) -> Task:
         data_dir: the folder of TFDS; None is its default.
 
     Raises:
-        ValueError: TFDS does not have this task.
+        ValueError: there is no such task, or TFDS does not have it.
     """
+    if name not in TASK_NAMES:
+        raise ValueError(
+            f"there is no task {name!r}: choose one of {', '.join(TASK_NAMES)}, or name the folder of a task of your "
+            f"own with --task {name}=FOLDER"
+        )
     if name not in tfds.DATASETS:
         raise ValueError(f"TFDS does not have the task {name}: name the folder of its files with --task {name}=FOLDER")
     dataset = tfds.DATASETS[name]

@@ -28,7 +28,10 @@ def per_example(questions: Sequence[SpanQuestion], predictions: Mapping[str, str
     """
     missing = [question.id for question in questions if question.id not in predictions]
     if missing:
-        raise ValueError(f"{len(missing)} of {len(questions)} questions have no prediction, such as {missing[0]!r}")
+        raise ValueError(
+            f"{len(missing)} of {len(questions)} questions have no prediction, such as {missing[0]!r}; one prediction "
+            "for each question is needed"
+        )
     return np.array(
         [(*_best_match(predictions[question.id], question.answers), bool(question.answers)) for question in questions]
     )

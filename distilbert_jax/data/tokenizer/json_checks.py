@@ -77,9 +77,11 @@ def _check_charsmap(charsmap: Any, where: str) -> None:
         content = base64.b64decode(charsmap, validate=True)
         (size,) = struct.unpack_from("<I", content)
     except (ValueError, TypeError, struct.error) as error:
-        raise ValueError(f"{where}: precompiled_charsmap is not a character map: {error}") from None
+        raise ValueError(
+            f"{where}: precompiled_charsmap is not a character map: {error}; download tokenizer.json again"
+        ) from None
     if size % 4 or size > len(content) - 4:
         raise ValueError(
             f"{where}: precompiled_charsmap is cut off: it states a table of {size:,} bytes, but {len(content) - 4:,} "
-            "bytes follow"
+            "bytes follow; download tokenizer.json again"
         )

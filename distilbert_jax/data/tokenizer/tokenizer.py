@@ -118,7 +118,10 @@ def load_tokenizer(folder: pathlib.Path) -> Tokenizer:
     elif (folder / "vocab.txt").is_file():
         backend = _from_vocabulary(folder, settings)
     else:
-        raise ValueError(f"{folder}: no tokenizer: the folder has neither tokenizer.json nor vocab.txt")
+        raise ValueError(
+            f"{folder}: no tokenizer: the folder has neither tokenizer.json nor vocab.txt; copy the tokenizer files of "
+            "the model there"
+        )
     ids = {}
     for role, default_token in SPECIAL_TOKENS.items():
         stated = settings.get(f"{role}_token", default_token)
@@ -133,7 +136,7 @@ def load_tokenizer(folder: pathlib.Path) -> Tokenizer:
     highest = max(backend.get_vocab(with_added_tokens=True).values())
     if highest >= (size := backend.get_vocab_size(with_added_tokens=True)):
         raise ValueError(
-            f"{folder}: the tokenizer has {size:,} tokens, but numbers them up to {highest:,}; ids must run from 0 "
+            f"{folder}: the tokenizer has {size:,} tokens, but its highest id is {highest:,}; ids must run from 0 "
             "without gaps"
         )
     return Tokenizer(backend=backend, **ids)

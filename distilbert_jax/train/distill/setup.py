@@ -17,7 +17,7 @@ from distilbert_jax.data import batches, masking
 from distilbert_jax.data.shards.prepare import PreparedCorpus
 from distilbert_jax.data.shards.splits import HELD_OUT, TRAIN
 from distilbert_jax.devices.mesh import count_row_devices, make_mesh, put_batch, split_batch
-from distilbert_jax.devices.sharding import check_divisible, shardings
+from distilbert_jax.devices.sharding import check_divisible, make_shardings
 from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.losses import metrics
 from distilbert_jax.losses.base import init_loss_params
@@ -110,7 +110,7 @@ def setup_distillation(experiment: Experiment, inputs: DistillInputs) -> Distill
     functions = _make_functions(experiment, inputs, tx, mesh)
     state = _init_state(experiment, inputs, tx, mesh)
     teachers = {"teacher": cast_kernels(teacher.params, experiment.dtype)} if teacher else {}
-    teachers = jax.device_put(teachers, shardings(teachers, mesh))
+    teachers = jax.device_put(teachers, make_shardings(teachers, mesh))
     step_memory = StepMemory(
         step=functions["train_step"],
         state=state,

@@ -247,7 +247,7 @@ def test_what_does_not_fit_together(whole, tmp_path, distilbert_folder):
         of(corpus=dataclasses.replace(experiment.corpus, sequence_length=128))
     with pytest.raises(ValueError, match="student.family 'gpt2' is not supported. Use one of bert, distilbert"):
         of(student=dataclasses.replace(experiment.student, family="gpt2"))
-    with pytest.raises(ValueError, match="global_batch_size=12 does not divide by 8 devices"):
+    with pytest.raises(ValueError, match="global_batch_size=12 is not divisible by 8 devices"):
         of(global_batch_size=12)
     with pytest.raises(ValueError, match="the model folder ./nowhere does not exist"):
         of(teacher=Pretrained("./nowhere"))

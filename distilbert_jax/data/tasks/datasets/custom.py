@@ -160,9 +160,9 @@ def _parse_record(location: str, row: Mapping[str, Any]) -> CustomRecord:
             expected = "a finite number" if column == "score" else "a finite number for each class"
             raise ValueError(f"{location}: {column} {value!r} is not {expected}") from None
     if column == "probabilities" and (not value or min(value.values()) < 0 or abs(sum(value.values()) - 1) > 1e-3):
-        raise ValueError(
-            f"{location}: the probabilities add up to {sum(value.values()):g}; they must be at least 0 and add up to 1"
-        )
+        lowest = min(value.values(), default=0)
+        problem = f"one is {lowest:g}" if lowest < 0 else f"their sum is {sum(value.values()):g}"
+        raise ValueError(f"{location}: the probabilities must each be at least 0 and their sum 1, but {problem}")
     return CustomRecord(location=location, texts=texts, column=column, value=value)
 
 

@@ -99,8 +99,10 @@ def iter_windows(length: int, *, room: int, overlap: int) -> Iterator[slice]:
         ValueError: `overlap` is not smaller than `room`.
     """
     if overlap >= room:
+        smaller_overlap = f"a smaller window_overlap (below {room}) or " if room > 0 else ""
         raise ValueError(
-            f"windows of {room} tokens cannot share {overlap} tokens: raise max_length or lower window_overlap"
+            f"a window has only {max(room, 0)} tokens left for the text, but window_overlap is {overlap}; choose "
+            f"{smaller_overlap}a larger max_length"
         )
     start = 0
     while True:

@@ -88,11 +88,11 @@ class Tagging:
         self, examples: Sequence[TaggedSentence], answers: Sequence[Sequence[str]]
     ) -> tuple[str, str]:
         """Returns a file in CoNLL's format: a word, its tag if it is known, and the predicted tag on each line."""
-        columns = [
+        sentences = [
             (example.words, *([example.tags] if example.tags else []), tags)
             for example, tags in zip(examples, answers, strict=True)
         ]
-        blocks = ["".join("\t".join(line) + "\n" for line in zip(*sentence, strict=True)) for sentence in columns]
+        blocks = ["".join("\t".join(line) + "\n" for line in zip(*sentence, strict=True)) for sentence in sentences]
         return ".conll", "\n".join(blocks)
 
     def _encode_window(

@@ -60,7 +60,10 @@ BAD = {
         dict(dev_csv="text,label\na,z\n"),
         "line 2: the label 'z' is not one of x, y",
     ),
-    "unequal columns": (dict(dev_csv="text,label\na\n"), "line 2: its columns"),
+    "unequal columns": (
+        dict(dev_csv="text,label\na\n"),
+        "line 2: this row does not have the columns of the first line",
+    ),
     "no text": (dict(dev_csv="words,label\na,x\n"), "there is no column `text`, only words, label"),
     "empty": (dict(dev_csv="text,label\n"), "the file has no examples"),
     "missing": ({}, "contains neither dev.csv nor dev.jsonl; exactly one of them is needed"),
@@ -74,7 +77,11 @@ BAD = {
     "not a number": (dict(dev_csv="text,score\na,much\n"), "score 'much' is not a finite number"),
     "not probabilities": (
         dict(dev_jsonl=jsonl({"text": "a", "probabilities": {"x": 0.9, "y": 0.9}})),
-        "add up to 1.8; they must be at least 0 and add up to 1",
+        "the probabilities must each be at least 0 and their sum 1, but their sum is 1.8",
+    ),
+    "a negative probability": (
+        dict(dev_jsonl=jsonl({"text": "a", "probabilities": {"x": 1.2, "y": -0.2}})),
+        "the probabilities must each be at least 0 and their sum 1, but one is -0.2",
     ),
     "pairs on some lines only": (
         dict(dev_jsonl=jsonl({"text": "a"}, {"text": "a", "text_pair": "b"})),

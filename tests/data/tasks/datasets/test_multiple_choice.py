@@ -50,7 +50,7 @@ BAD = {
     "a key too few": (
         multiple_choice.read_piqa,
         '{"goal": "g", "sol1": "a"}\n',
-        "not a question of PIQA: it does not state 'sol2'",
+        "not a question of PIQA: it has no field 'sol2'",
     ),
     "empty jsonl": (multiple_choice.read_piqa, "", "the file has no questions"),
 }

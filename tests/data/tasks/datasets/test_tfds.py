@@ -82,3 +82,8 @@ def test_labels_are_in_the_released_order():
 def test_a_task_that_tfds_does_not_have():
     with pytest.raises(ValueError, match="TFDS does not have the task codah"):
         registry.find_tfds_task("codah")
+
+
+def test_an_unknown_task():
+    with pytest.raises(ValueError, match="there is no task 'sst3': choose one of cola, .*--task sst3=FOLDER"):
+        registry.find_tfds_task("sst3")

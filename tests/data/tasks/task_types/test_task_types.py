@@ -63,8 +63,12 @@ def test_windows_cover_every_token_and_overlap():
     slices = list(iter_windows(25, room=10, overlap=4))
     assert [(s.start, s.stop) for s in slices] == [(0, 10), (6, 16), (12, 22), (18, 25)]
     assert list(iter_windows(0, room=10, overlap=4)) == [slice(0, 0)]
-    with pytest.raises(ValueError, match="cannot share 10 tokens"):
+    with pytest.raises(
+        ValueError, match=r"only 10 tokens left for the text, but window_overlap is 10; .*\(below 10\) or"
+    ):
         next(iter_windows(25, room=10, overlap=10))
+    with pytest.raises(ValueError, match="only 0 tokens left .* window_overlap is 2; choose a larger max_length"):
+        next(iter_windows(25, room=-3, overlap=2))
 
 
 def test_a_long_text_in_windows_is_one_example(task_tokenizer):
