@@ -206,7 +206,7 @@ def of_runs(base):
         "per_example.json": (results / "sst2" / "seed0" / "per_example.json", lambda: retention.load_results(results)),
         "results.json": (run / "results.json", lambda: run_report.read_results(run / "results.json")),
         "log.jsonl": (run / "log.jsonl", logged),
-        "1.sha256": (checkpoints / "1.sha256", lambda: kept._damage(1)),
+        "1.sha256": (checkpoints / "1.sha256", lambda: kept._find_damage(1)),
     }
 
 

@@ -102,7 +102,7 @@ def test_a_tpu_pod_is_started_again(cluster, status, times):
     assert asked[asked.index("pod") + 1 : asked.index("pod") + 3] == ["--zone=zone", "--worker=all"]
     command = next(line for line in asked if line.startswith("--command="))
     args = given(command.split(" -m distilbert_jax ")[1].replace("\\ ", "_").split())
-    assert args.process == "auto"
+    assert args.distributed == "auto"
     assert args.overrides == ["workdir=/a_folder", "steps=10"]
 
 
@@ -121,7 +121,7 @@ def test_the_job_set_says_the_same_thing_everywhere():
     [container] = job["template"]["spec"]["containers"]
     words = [word.replace("$(INDEX)", "1") for word in container["command"] + container["args"]]
     args = given(words[3:])
-    place, name = processes.parse_process(args.process), manifest["metadata"]["name"]
+    place, name = processes.parse_process(args.distributed), manifest["metadata"]["name"]
     assert place["coordinator_address"] == f"{name}-{workers['name']}-0-0.{name}:8476"
     assert (place["process_id"], place["num_processes"]) == (1, job["completions"])
     assert re.fullmatch(r"metadata.annotations\['.*index'\]", container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"])
