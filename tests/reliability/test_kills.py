@@ -143,7 +143,7 @@ def test_finetune_killed_anywhere_comes_to_the_same_results(tmp_path, prove, fig
                 "--output-dir",
                 str(tmp_path / name),
             ),
-            *(f"epochs={epochs}", "batch=8", "max_length=16", "optimizer.learning_rate=2e-3"),
+            *(f"epochs={epochs}", "batch_size=8", "max_length=16", "optimizer.learning_rate=2e-3"),
         ]
 
     length = timed(command("whole"))
@@ -183,8 +183,8 @@ def test_a_second_signal_ends_at_once(number):
     code = """
 import contextlib, sys, time
 from distilbert_jax.devices.mesh import make_mesh
-from distilbert_jax.runtime.stop_signal import Stop
-with contextlib.ExitStack() as save, Stop(make_mesh()) as stop:
+from distilbert_jax.runtime.stop_signal import StopSignal
+with contextlib.ExitStack() as save, StopSignal(make_mesh()) as stop:
     save.callback(time.sleep, 60)
     print("ready", flush=True)
     while stop.signal is None:

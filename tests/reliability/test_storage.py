@@ -143,7 +143,7 @@ def test_a_first_checkpoint_that_a_kill_left_unfinished_is_no_damage(two, tmp_pa
     folder = tmp_path / "copy"
     shutil.copytree(two / "1", folder / "1")
     assert restored(folder) is None
-    assert "its sums were never written" in " ".join(capsys.readouterr().out.split())
+    assert "its hash file was never written" in " ".join(capsys.readouterr().out.split())
 
 
 def test_an_old_checkpoint_half_removed_is_removed_by_the_next_save(two, tmp_path, capsys):
@@ -251,7 +251,7 @@ def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures
 
     def finetune(into):
         return [
-            *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch=8"),
+            *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch_size=8"),
             *("max_length=16", "optimizer.learning_rate=2e-3"),
         ]
 
