@@ -51,4 +51,4 @@ def test_every_side_has_its_row(tmp_path, prove):
 def test_a_name_that_is_none(tmp_path):
     done = run("--quick", "--only", "steps", "--output-dir", tmp_path)
     assert done.returncode == 2
-    assert "no benchmark 'steps' here: choose of vocabulary, step, " in done.stderr
+    assert "there is no benchmark 'steps' in this set; choose one of vocabulary, step, " in done.stderr
