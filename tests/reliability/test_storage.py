@@ -242,16 +242,25 @@ def starved(command: list[str], disk: pathlib.Path, *, rooms: tuple[int, ...]) -
     return said
 
 
-def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures, shallow_distilbert_folder):
+def test_a_full_disk_costs_nothing_but_time(small_disk, tmp_path, prove, figures, distilbert_folder):
     """Whatever it was that did not fit: the same models, results and losses in the end."""
     model, task = (
-        harness.learner(tmp_path / "learner", shallow_distilbert_folder),
+        harness.learner(tmp_path / "learner", distilbert_folder),
         harness.colors(tmp_path / "colors", train=80),
     )
 
     def finetune(into):
         return [
-            *("finetune", str(model), "--task", f"colors={task}", "--output-dir", str(into), "epochs=2", "batch_size=8"),
+            *(
+                "finetune",
+                str(model),
+                "--task",
+                f"colors={task}",
+                "--output-dir",
+                str(into),
+                "epochs=2",
+                "batch_size=8",
+            ),
             *("max_length=16", "optimizer.learning_rate=2e-3"),
         ]
 

@@ -17,7 +17,7 @@ SIDES = {
         *(f"teacher / student, {side}" for side in ("ours", "eager", "sdpa", "onnx")),
     ],
     "One pass over STS-B dev": [
-        f"{model}, {side}" for model in ("teacher", "student") for side in ("ours, in eights", "sdpa")
+        f"{model}, {side}" for model in ("teacher", "student") for side in ("ours, multiples of 8", "sdpa")
     ],
     "Start": ["--help"],
     "Layers": ["one after the other", "a loop", "q, k, v in one product"],
