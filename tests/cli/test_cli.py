@@ -343,7 +343,7 @@ def test_the_package_of_the_quickstarts_encoder_is_pinned(distill, tmp_path, ber
     assert start.sha256 == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     status, said = distill(f"teacher.sha256={start.sha256}")
     assert status == 1
-    assert "this is another file than the experiment names" in said
+    assert f"not {start.sha256} as the experiment says" in said
 
 
 def test_prepare_alone(run, tmp_path, bert_folder):
