@@ -1,7 +1,6 @@
 """Eight CPU devices, no silent broadcasting, and a tiny model for everybody."""
 
 import datetime
-import gc
 import importlib.metadata
 import os
 import pathlib
@@ -30,10 +29,6 @@ import pytest
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.hub import load, smoke
 from distilbert_jax.models.transformer import TransformerConfig
-
-# Tracing creates millions of short-lived objects; by default the garbage collector would often go through all modules.
-gc.freeze()
-gc.set_threshold(100_000, 50, 50)
 
 SHARED = ROOT.parent / "shared"
 
