@@ -30,6 +30,15 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
 
 
+def add_changed_code_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that accepts a change of the experiment's code."""
+    parser.add_argument(
+        "--changed-code",
+        action="store_true",
+        help="accept that the experiment file, or a file beside it that it imports, has changed since the run began",
+    )
+
+
 def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds a pretrained model and the tasks to use it on."""
     parser.add_argument("model", metavar="MODEL", help="a model folder or a Hub id, such as runs/quickstart/export")

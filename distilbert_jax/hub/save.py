@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,7 @@ import safetensors.numpy
 
 from distilbert_jax.data.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
 from distilbert_jax.io import files
+from distilbert_jax.io.folder_marker import check_may_write, write_marker
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -24,8 +26,9 @@ def save_pretrained(
     card: str,
     head: str = "masked_lm",
     head_config: HeadConfig = HeadConfig(),  # noqa: B008
+    made_from: Mapping[str, Any] = {},
 ) -> None:
-    """Writes model, tokenizer and model card to a folder. An existing folder is replaced.
+    """Writes model, tokenizer and model card to a folder. A folder that this function wrote earlier is replaced.
 
     The files are written to a temporary folder, which is renamed at the end, so `folder` is never incomplete.
 
@@ -38,27 +41,43 @@ def save_pretrained(
         card: the text of README.md.
         head: the name of the head, which is a file in heads/.
         head_config: the labels of the head and its problem type.
+        made_from: what decided the weights, for the marker of the folder. The folder may be published, so this names
+            no folders of this machine.
 
     Raises:
+        ValueError: the folder has files that this function did not write.
         OSError: the disk is full, or cannot be written.
     """
     partial = folder.with_name(folder.name + ".partial")
+    for path in (folder, partial, files.replaced_folder(folder)):
+        check_may_write(path, "export", setting="the setting that names this one")
     files.remove(partial)
-    partial.mkdir(parents=True)
+    write_marker(partial, "export", made_from=made_from)
     tensors = convert.to_hub(family, config, params, head=head)
     try:
         safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
     except safetensors.SafetensorError as error:
         raise files.disk_error(error, partial / "model.safetensors") from error
-    files.write_json(
-        partial / "config.json", make_config(family, config, tokenizer, head=head, head_config=head_config)
-    )
-    files.write_json(partial / "tokenizer_config.json", make_tokenizer_config(family, config, tokenizer))
-    (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
-    vocabulary = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
-    (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in vocabulary), encoding="utf-8")
+    write_description(partial, family=family, config=config, tokenizer=tokenizer, head=head, head_config=head_config)
     (partial / "README.md").write_text(card, encoding="utf-8")
     files.replace_folder(partial, folder)
+
+
+def write_description(
+    folder: pathlib.Path,
+    *,
+    family: ModuleType,
+    config: TransformerConfig,
+    tokenizer: Tokenizer,
+    head: str = "masked_lm",
+    head_config: HeadConfig = HeadConfig(),  # noqa: B008
+) -> None:
+    """Writes the files of a Hub folder that do not depend on the weights: config.json and the tokenizer."""
+    files.write_json(folder / "config.json", make_config(family, config, tokenizer, head=head, head_config=head_config))
+    files.write_json(folder / "tokenizer_config.json", make_tokenizer_config(family, config, tokenizer))
+    (folder / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
+    vocabulary = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in vocabulary), encoding="utf-8")
 
 
 def make_config(

@@ -56,12 +56,17 @@ def remove(folder: pathlib.Path) -> None:
         shutil.rmtree(folder)
 
 
+def replaced_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Returns where `replace_folder` keeps the old folder while the new one takes its place."""
+    return folder.with_name(folder.name + ".old")
+
+
 def replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
     """Renames the folder `new` to `folder` and removes what was there before.
 
     If the process is killed meanwhile, there is the old folder, no folder, or the new one, but never a mixture.
     """
-    old = folder.with_name(folder.name + ".old")
+    old = replaced_folder(folder)
     remove(old)
     if folder.exists():
         folder.rename(old)

@@ -20,6 +20,7 @@ from distilbert_jax.hub import model_card, save
 from distilbert_jax.inference.logits import predict_rows
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console, progress_bar
+from distilbert_jax.io.folder_marker import hold_folder, write_marker
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, read_log
 from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_waits
@@ -62,7 +63,7 @@ def finetune(config: FineTuneConfig, task: Task, *, folder: pathlib.Path, seeds:
         ValueError: the input is not valid, or `folder` holds results of another config.
         RunStopped: a signal ended the call. Everything is saved.
     """
-    with files.lock_folder(folder):
+    with hold_folder(folder, "finetune", setting="--output-dir FOLDER"):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
         _check_same_config(folder, flatten(config))
         for path in paths:
@@ -100,6 +101,7 @@ def _claim_folder(folder: pathlib.Path, setup: FineTuneSetup) -> None:
     models = {"model": setup.model} | ({"teacher": setup.teacher} if setup.teacher else {})
     config, sha256 = flatten(setup.config), {name: model.sha256 for name, model in models.items()}
     _check_same_config(folder, config, sha256)
+    write_marker(folder, "finetune")
     files.write_json(folder / CONFIG_FILE, StoredConfig(format=FINETUNE_FORMAT, config=config, sha256=sha256))
 
 

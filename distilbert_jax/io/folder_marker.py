@@ -1,0 +1,96 @@
+"""Marks the folders that this program creates, so that a folder of the user is never replaced or written to.
+
+`distilbert_jax.json` is the first file in every folder that a command creates. It says which command made the folder
+and from what. A folder that has other files and no marker is refused.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypedDict
+
+from distilbert_jax.io import files, untrusted
+
+MARKER_FILE = "distilbert_jax.json"
+
+Maker = Literal["distill", "distill --smoke", "finetune", "prepare", "export"]
+"""What makes a folder: a command, or "export" for a model in the Hub's layout, whichever command wrote it."""
+
+
+class FolderMarker(TypedDict):
+    """The content of the marker.
+
+    Attributes:
+        made_by: the command that made the folder.
+        format: the number of the folder's format, which its reader compares with its own.
+        made_from: what decided the folder's content, such as settings and hashes.
+    """
+
+    made_by: str
+    format: int
+    made_from: dict[str, Any]
+
+
+def read_marker(folder: pathlib.Path) -> FolderMarker | None:
+    """Returns the marker of a folder, or None if it has none.
+
+    Raises:
+        ValueError: the marker is damaged.
+    """
+    path = folder / MARKER_FILE
+    return untrusted.read_json(path, FolderMarker) if path.is_file() else None
+
+
+def write_marker(folder: pathlib.Path, made_by: Maker, *, format: int = 1, made_from: Mapping[str, Any] = {}) -> None:
+    """Writes the marker of a folder, which is created if it is missing.
+
+    Args:
+        folder: the folder.
+        made_by: the command that makes the folder.
+        format: the number of the folder's format.
+        made_from: what decides the folder's content, as JSON can hold it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / MARKER_FILE, FolderMarker(made_by=made_by, format=format, made_from=dict(made_from)))
+
+
+def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str) -> None:
+    """Checks that a folder is missing, is empty, or was made by the same command.
+
+    Args:
+        folder: the folder that a command wants to write to.
+        made_by: the command.
+        setting: how the user names another folder, such as "workdir=FOLDER".
+
+    Raises:
+        ValueError: the folder has files of something else.
+        NotADirectoryError: there is a file of this name.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file; name a folder with {setting}")
+    marker = read_marker(folder)
+    if marker is None:
+        if name := next((path.name for path in sorted(folder.iterdir()) if path.name != files.LOCK), None):
+            raise ValueError(
+                f"{folder} has files that this program did not make, such as {name} (there is no {MARKER_FILE}), or an "
+                f"earlier version made them; nothing was changed. Name a new or an empty folder with {setting}"
+            )
+    elif marker["made_by"] != made_by:
+        raise ValueError(
+            f"{folder} was made by `{marker['made_by']}`, so `{made_by}` does not write to it; nothing was changed. "
+            f"Name a new or an empty folder with {setting}"
+        )
+
+
+@contextlib.contextmanager
+def hold_folder(folder: pathlib.Path, made_by: Maker, *, setting: str) -> Iterator[None]:
+    """Keeps other processes from using a folder during the block, after `check_may_write`.
+
+    Raises:
+        ValueError: another process uses the folder, or it has files of something else.
+    """
+    check_may_write(folder, made_by, setting=setting)
+    with files.lock_folder(folder):
+        yield
