@@ -279,7 +279,7 @@ def test_no_space_on_the_disk(distill, small_disk, tmp_path):
 def test_no_space_for_a_checkpoint(small_disk):
     """Orbax logs tracebacks, but the user sees one line; once there is space, the same command continues."""
     (small_disk / "filler").write_bytes(b"x" * 1_500_000)
-    command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk)]
+    command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk / "smoke")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert re.fullmatch(
@@ -478,3 +478,13 @@ def test_an_old_field_in_an_experiment_file_gets_the_new_name(run, tmp_path):
     status, said = run("distill", tmp_path / "old.py")
     assert status == 1
     assert one_line(said).endswith("AdamW has no field 'peak_lr'; it was renamed to learning_rate\n")
+
+
+def test_the_choices_of_the_hidden_loss_are_those_of_the_config(run, capsys):
+    """The parser repeats them, because it must not import the config before it knows the command."""
+    from distilbert_jax.cli.parser import make_parser
+    from distilbert_jax.config.finetune import HIDDEN_LOSSES
+
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["finetune", "model", "--task", "x=y", "--hidden-loss", "none"])
+    assert set(re.findall(r"'(\w+)'", capsys.readouterr().err.partition("choose from")[2])) == set(HIDDEN_LOSSES)

@@ -128,6 +128,7 @@ def _train(
                 console.print(f"Resuming from step {start:,}.")
             else:
                 _evaluate(setup, state, 0, log)
+                log.flush()  # from here on, another experiment is refused in this folder
             monitor = _make_monitor(experiment, folder, log, checkpoints)
             with (
                 profiler,
