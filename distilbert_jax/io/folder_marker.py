@@ -6,10 +6,11 @@ and from what. A folder that has other files and no marker is refused.
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from distilbert_jax.io import files, untrusted
+from distilbert_jax.io.remote_folder import RemoteFolder
 
 MARKER_FILE = "distilbert_jax.json"
 
@@ -70,14 +71,39 @@ def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str) -> No
         return
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; name a folder with {setting}")
-    marker = read_marker(folder)
-    if marker is None:
-        if name := next((path.name for path in sorted(folder.iterdir()) if path.name != files.LOCK), None):
-            raise ValueError(
-                f"{folder} has files that this program did not make, such as {name} (there is no {MARKER_FILE}), or an "
-                f"earlier version made them; nothing was changed. Name a new or an empty folder with {setting}"
-            )
-    elif marker["made_by"] != made_by:
+    names = sorted(path.name for path in folder.iterdir() if path.name != files.LOCK)
+    _check_marker(read_marker(folder), names, str(folder), made_by, setting)
+
+
+def check_may_upload(folder: RemoteFolder, made_by: Maker, *, setting: str) -> None:
+    """Checks the same of a folder in an object store, where an upload deletes the objects that it does not replace.
+
+    Args:
+        folder: the folder that a command wants to upload.
+        made_by: the command.
+        setting: how the user names another folder.
+
+    Raises:
+        ValueError: the folder has objects of something else.
+        ConnectionError: the store cannot be read.
+    """
+    if folder.has_begun_upload():
+        return
+    names = folder.list_names()
+    content = folder.read(MARKER_FILE) if MARKER_FILE in names else None
+    where = f"{folder}/{MARKER_FILE}"
+    marker = untrusted.parse_json(content.decode(errors="replace"), FolderMarker, where=where) if content else None
+    _check_marker(marker, names, str(folder), made_by, setting)
+
+
+def _check_marker(marker: FolderMarker | None, names: Sequence[str], folder: str, made_by: Maker, setting: str) -> None:
+    """Raises ValueError if a folder with files of these names has no marker, or that of another command."""
+    if marker is None and names:
+        raise ValueError(
+            f"{folder} has files that this program did not make, such as {names[0]} (there is no {MARKER_FILE}), or an "
+            f"earlier version made them; nothing was changed. Name a new or an empty folder with {setting}"
+        )
+    if marker is not None and marker["made_by"] != made_by:
         raise ValueError(
             f"{folder} was made by `{marker['made_by']}`, so `{made_by}` does not write to it; nothing was changed. "
             f"Name a new or an empty folder with {setting}"

@@ -180,6 +180,18 @@ class RemoteFolder:
         self.bucket.delete([self._hashes_key])
         self.bucket.delete([f"{self.path}/{name}" for name in self.bucket.list_tags(self.path)])
 
+    def list_names(self) -> list[str]:
+        """Returns the relative names of all files, sorted."""
+        return sorted(self.bucket.list_tags(self.path))
+
+    def read(self, name: str) -> bytes | None:
+        """Returns the content of one small file by its relative name, or None if there is none."""
+        return self.bucket.read(f"{self.path}/{name}")
+
+    def has_begun_upload(self) -> bool:
+        """Returns whether an upload of this folder was interrupted."""
+        return self.bucket.read(f"{self._hashes_key}.partial") is not None
+
     def list_complete(self) -> list[str]:
         """Returns the names of the complete folders directly in this one."""
         names = [name for name in self.bucket.list_tags(self.path) if "/" not in name]

@@ -16,6 +16,7 @@ from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from distilbert_jax.io import files, remote_folder
 from distilbert_jax.io.console import console
+from distilbert_jax.io.folder_marker import MARKER_FILE
 
 SMALL_FOLDERS = ("tensorboard/", "student/")
 """Uploaded together with the files at the top of a run folder."""
@@ -57,6 +58,8 @@ def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = Fal
 
 def upload_run(run: remote_folder.RemoteFolder) -> None:
     """Uploads the current content of the small files of a run: log, settings, results and TensorBoard events."""
+    # The marker goes first: without it, the other files would look like files of the user after a crash.
+    run.upload_file(MARKER_FILE)
     folders = [run.copy, *(run.copy / name for name in SMALL_FOLDERS)]
     for path in sorted(path for folder in folders for path in folder.glob("*")):
         if path.is_file() and path.suffix != ".partial" and path.name != files.LOCK:

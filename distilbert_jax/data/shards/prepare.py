@@ -30,7 +30,7 @@ from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files, remote_folder, untrusted
 from distilbert_jax.io.console import console, progress_bar
-from distilbert_jax.io.folder_marker import hold_folder, write_marker
+from distilbert_jax.io.folder_marker import check_may_upload, hold_folder, write_marker
 
 COUNTS_FILE = "token_counts.npy"
 """[v] int64: how often each token of the vocabulary occurs in the training rows."""
@@ -142,6 +142,8 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) 
     """
     stored, folder = remote_folder.open_remote_folder(corpus.shard_dir), remote_folder.local_path(corpus.shard_dir)
     is_downloaded = stored is not None and stored.download()
+    if stored and not is_downloaded:
+        check_may_upload(stored, "prepare", setting="corpus.shard_dir=ADDRESS")
     if not is_downloaded and not (folder / "manifest.json").is_file():
         with hold_folder(folder, "prepare", setting="corpus.shard_dir=FOLDER"):
             write_marker(folder, "prepare", made_from=corpus.settings(tokenizer))
