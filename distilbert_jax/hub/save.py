@@ -50,7 +50,7 @@ def save_pretrained(
     """
     partial = folder.with_name(folder.name + ".partial")
     for path in (folder, partial, files.replaced_folder(folder)):
-        check_may_write(path, "export", setting="the setting that names this one")
+        check_may_write(path, "export", setting=None)
     files.remove(partial)
     write_marker(partial, "export", made_from=made_from)
     tensors = convert.to_hub(family, config, params, head=head)

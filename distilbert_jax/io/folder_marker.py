@@ -55,13 +55,13 @@ def write_marker(folder: pathlib.Path, made_by: Maker, *, format: int = 1, made_
     files.write_json(folder / MARKER_FILE, FolderMarker(made_by=made_by, format=format, made_from=dict(made_from)))
 
 
-def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str) -> None:
+def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str | None) -> None:
     """Checks that a folder is missing, is empty, or was made by the same command.
 
     Args:
         folder: the folder that a command wants to write to.
         made_by: the command.
-        setting: how the user names another folder, such as "workdir=FOLDER".
+        setting: how the user names another folder, such as "workdir=FOLDER", or None if only code names it.
 
     Raises:
         ValueError: the folder has files of something else.
@@ -70,7 +70,7 @@ def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str) -> No
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; name a folder with {setting}")
+        raise NotADirectoryError(f"{folder} is a file. {_format_remedy(setting)}")
     names = sorted(path.name for path in folder.iterdir() if path.name != files.LOCK)
     _check_marker(read_marker(folder), names, str(folder), made_by, setting)
 
@@ -101,13 +101,18 @@ def _check_marker(marker: FolderMarker | None, names: Sequence[str], folder: str
     if marker is None and names:
         raise ValueError(
             f"{folder} has files that this program did not make, such as {names[0]} (there is no {MARKER_FILE}), or an "
-            f"earlier version made them; nothing was changed. Name a new or an empty folder with {setting}"
+            f"earlier version made them; nothing was changed. {_format_remedy(setting)}"
         )
     if marker is not None and marker["made_by"] != made_by:
         raise ValueError(
             f"{folder} was made by `{marker['made_by']}`, so `{made_by}` does not write to it; nothing was changed. "
-            f"Name a new or an empty folder with {setting}"
+            f"{_format_remedy(setting)}"
         )
+
+
+def _format_remedy(setting: str | None) -> str:
+    """Returns the sentence that says what to do about a folder that is refused."""
+    return f"Name a new or an empty folder with {setting}" if setting else "Move the files away, or name another folder"
 
 
 @contextlib.contextmanager

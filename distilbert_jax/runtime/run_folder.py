@@ -64,7 +64,7 @@ def read_identity(folder: pathlib.Path) -> StoredIdentity:
     """
     marker = folder_marker.read_marker(folder)
     if marker is not None and marker["made_by"] != "distill":
-        raise ValueError(f"{folder} was made by `{marker['made_by']}`: it is not the folder of a distillation run")
+        raise ValueError(f"{folder} was made by `{marker['made_by']}`: it is not the folder of a run of `distill`")
     check_format(
         marker["format"] if marker else None,
         RUN_FORMAT,

@@ -37,7 +37,9 @@ def test_a_folder_of_another_command_is_refused(tmp_path):
 
 def test_a_file_of_this_name_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(NotADirectoryError, match=r"file is a file; name a folder with --output-dir FOLDER"):
+    with pytest.raises(
+        NotADirectoryError, match=r"file is a file\. Name a new or an empty folder with --output-dir FOLDER"
+    ):
         check_may_write(tmp_path / "file", "finetune", setting="--output-dir FOLDER")
 
 

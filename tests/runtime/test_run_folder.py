@@ -97,7 +97,7 @@ def test_a_folder_of_another_format_and_a_folder_of_another_command_are_no_runs(
     with pytest.raises(ValueError, match=r"earlier version of distilbert_jax \(format not stated"):
         run_folder.read_identity(folder)
     folder_marker.write_marker(folder, "prepare")
-    with pytest.raises(ValueError, match="made by `prepare`: it is not the folder of a distillation run"):
+    with pytest.raises(ValueError, match="made by `prepare`: it is not the folder of a run of `distill`"):
         run_folder.read_identity(folder)
 
 

@@ -54,7 +54,7 @@ def test_what_cannot_be_exported(finished, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
     assert main(["export", str(tmp_path)]) == 1
     assert main(["export", str(finished.parent / "shards")]) == 1
-    assert "made by `prepare`: it is not the folder of a distillation run" in capsys.readouterr().err
+    assert "made by `prepare`: it is not the folder of a run of `distill`" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_not_exported(finished, tmp_path, capsys):
