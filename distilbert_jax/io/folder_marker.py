@@ -96,7 +96,9 @@ def check_may_upload(folder: RemoteFolder, made_by: Maker, *, setting: str) -> N
     _check_marker(marker, names, str(folder), made_by, setting)
 
 
-def _check_marker(marker: FolderMarker | None, names: Sequence[str], folder: str, made_by: Maker, setting: str) -> None:
+def _check_marker(
+    marker: FolderMarker | None, names: Sequence[str], folder: str, made_by: Maker, setting: str | None
+) -> None:
     """Raises ValueError if a folder with files of these names has no marker, or that of another command."""
     if marker is None and names:
         raise ValueError(
