@@ -15,6 +15,7 @@ from distilbert_jax.config import renamed
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.sources.files import TextFiles
+from distilbert_jax.io.files import expand_path
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
         ValueError: if there is no such file, the file has no function `experiment`, or it uses a field that was
             renamed.
     """
-    path = pathlib.Path(path)
+    path = expand_path(path)
     if not path.is_file():
         raise ValueError(f"no such experiment file: {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)

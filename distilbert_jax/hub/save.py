@@ -42,6 +42,7 @@ def save_pretrained(
     Raises:
         OSError: the disk is full, or cannot be written.
     """
+    folder = files.expand_path(folder)
     partial = folder.with_name(folder.name + ".partial")
     files.remove(partial)
     partial.mkdir(parents=True)

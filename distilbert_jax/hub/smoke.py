@@ -15,6 +15,7 @@ from distilbert_jax.data.shards.prepare import Corpus
 from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.hub import load, save
+from distilbert_jax.io.files import expand_path
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -35,6 +36,7 @@ def make_smoke_experiment(experiment: Experiment, folder: pathlib.Path) -> Exper
         experiment: the experiment.
         folder: the folder to which models, text and run are written. It must exist.
     """
+    folder = expand_path(folder)
     tokenizer = make_tiny_tokenizer()
     sources = {
         role: source
