@@ -64,7 +64,7 @@ def test_a_block_without_end_is_cut(tmp_path, monkeypatch):
 
 
 BAD = {
-    "binary": (b"\x7fELF\x00\x00 text", "a.txt", "line 1: a zero byte: this is a binary file"),
+    "binary": (b"\x7fELF\x00\x00 text", "a.txt", "line 1: a zero byte. This is a binary file"),
     "latin-1": ("fine\nna\u00efve\n".encode("latin-1"), "a.txt", r"not UTF-8: byte 0xef in line 1 or later.*iconv"),
     "cut gzip": (
         gzip.compress(b"hello " * 1_000)[:-20],
