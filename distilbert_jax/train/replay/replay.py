@@ -46,7 +46,7 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
         ValueError: the folder is in use or is not that of a run, the run has no such step, or the command of the run
             gives another experiment than it did.
     """
-    folder = folder.absolute()
+    folder = files.expand_path(folder).absolute()
     command, working_dir = command_record.read_command(folder)
     check_run_format(folder)
     with files.lock_folder(folder), contextlib.chdir(working_dir):
@@ -56,7 +56,8 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
         if not 1 <= step <= experiment.steps:
             raise ValueError(f"The run {folder} has no step {step:,}. Choose a step from 1 to {experiment.steps:,}.")
         set_deterministic(experiment)
-        inputs = load_inputs(experiment)
+        # The step needs the shards of the run, whose hash is checked next, and not the text that they came from.
+        inputs = load_inputs(experiment, compare_sources=False)
         _check_same_experiment(folder, run_identity(experiment, inputs.sha256), command.file)
         setup = setup_distillation(experiment, inputs)
         state = _load_state_before(setup, folder, step)
