@@ -2,7 +2,6 @@
 
 import codecs
 import pathlib
-import re
 import shlex
 
 SAMPLE_BYTES = 2**16
@@ -20,7 +19,6 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-_UTF8_CHARACTER = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
 def explain_encoding(path: pathlib.Path, start: bytes, around: bytes = b"") -> str:
@@ -35,8 +33,8 @@ def explain_encoding(path: pathlib.Path, start: bytes, around: bytes = b"") -> s
     if encoding := _find_utf16(start):
         return f"It is {encoding}. {_format_conversion(path, encoding)}"
     if b"\0" in sample:
-        return "This is a binary file, not text: remove it from the source"
-    if _UTF8_CHARACTER.search(sample):
+        return "This is a binary file, not text: leave it out"
+    if _is_mostly_utf8(sample):
         return (
             "The rest is UTF-8, so these bytes are damaged. Correct them in an editor, or remove them and use the new "
             f"file instead: {_format_command(path, '-c -f UTF-8 -t UTF-8')}"
@@ -48,7 +46,7 @@ def explain_encoding(path: pathlib.Path, start: bytes, around: bytes = b"") -> s
         )
     return (
         f"{_format_conversion(path, 'ENCODING')}, where ENCODING is the encoding of the file (iconv -l lists them). If "
-        "it is not text, remove it from the source"
+        "it is not text, leave it out"
     )
 
 
@@ -63,6 +61,14 @@ def _find_utf16(start: bytes) -> str | None:
         if zeros and zeros.count(0) > len(zeros) / 2 and not others.count(0):
             return encoding
     return None
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Returns whether more characters beyond ASCII are UTF-8 than bytes are not."""
+    decoded = sample.decode("utf-8", errors="surrogateescape")
+    num_beyond_ascii = sum(character > "\x7f" for character in decoded)
+    num_bad_bytes = sum("\udc80" <= character <= "\udcff" for character in decoded)
+    return num_beyond_ascii - num_bad_bytes > num_bad_bytes
 
 
 def _can_be_windows_1252(sample: bytes) -> bool:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from distilbert_jax.io import encodings
+
 MAX_TEXT_BYTES = 2**30
 MAX_JSON_BYTES = 2**26  # parsed JSON can take thirty times as much memory
 MAX_CELL_CHARACTERS = 2**24  # in one cell of a table
@@ -53,9 +55,11 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
             return file.read()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
+        start = error.object[: encodings.SAMPLE_BYTES]
+        around = error.object[error.start : error.start + encodings.SAMPLE_BYTES]
         raise ValueError(
             f"{path}, line {line}: not UTF-8: byte 0x{error.object[error.start]:02x}. "
-            "Convert it: iconv -f latin1 -t utf-8"
+            f"{encodings.explain_encoding(path, start, around)}"
         ) from None
 
 
