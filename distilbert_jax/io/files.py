@@ -24,7 +24,10 @@ def expand_path(path: str | pathlib.Path) -> pathlib.Path:
     Raises:
         ValueError: if there is no such user, and no file or folder with that name either.
     """
-    path = pathlib.Path(path)
+    typed, path = str(path), pathlib.Path(path)
+    if typed.startswith("./") and str(path).startswith("~"):
+        # pathlib drops "./", and the next call would take the rest for a home folder.
+        return path.absolute()
     try:
         return path.expanduser()
     except RuntimeError:

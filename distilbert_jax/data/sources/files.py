@@ -93,8 +93,11 @@ class TextFiles(Source):
 
 def _match(text: str) -> list[pathlib.Path]:
     """Returns the path that was typed if it exists, or else what it matches as a glob, sorted."""
+    # An empty text would be the current folder.
+    if not text:
+        return []
     path = expand_path(text)
-    if text and path.exists():
+    if path.exists():
         return [path]
     # What a glob matches is not as deliberate as a name, so descriptions of datasets are left out here, too.
     return [path for path in sorted(map(pathlib.Path, glob.glob(str(path), recursive=True))) if not _is_card(path)]
