@@ -80,26 +80,20 @@ def _read_lines(path: pathlib.Path, max_characters: int) -> Generator[str]:
                 count += 1
                 if "\0" in line:
                     raise ValueError(
-                        f"{path}, line {count}: a zero byte. {encodings.explain_encoding(path, _read_start(path))}"
+                        f"{path}, line {count}: a zero byte. {encodings.explain_encoding(path, line.encode())}"
                     )
                 yield line.rstrip("\n")
     except UnicodeDecodeError as error:
         bad_byte = error.object[error.start]
         raise ValueError(
             f"{path}: not UTF-8: byte 0x{bad_byte:02x} in line {count + 1} or later. "
-            f"{encodings.explain_encoding(path, _read_start(path), error.object)}"
+            f"{encodings.explain_encoding(path, error.object)}"
         ) from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise ValueError(
             f"{path}: cannot be read in line {count + 1} or later: {error}. If the file is damaged or incomplete, copy "
             "it again"
         ) from error
-
-
-def _read_start(path: pathlib.Path) -> bytes:
-    """Returns the first bytes of a file, from which its encoding can be guessed."""
-    with compression.open_bytes(path) as raw:
-        return raw.read(encodings.SAMPLE_BYTES)
 
 
 def _read_blocks(path: pathlib.Path, field: str) -> Iterator[str]:
