@@ -60,6 +60,13 @@ def test_changed_added_and_removed_files_are_named(corpus, texts, tokenizer):
     assert prepare(corpus, tokenizer).sha256 != first.sha256  # as the message says
 
 
+def test_shards_can_be_used_without_a_comparison(corpus, texts, tokenizer):
+    """As `replay` does, which needs the shards of a run whatever became of the text."""
+    first = prepare(corpus, tokenizer)
+    (texts / "a.txt").write_text("other")
+    assert prepare(corpus, tokenizer, compare_sources=False).sha256 == first.sha256
+
+
 def test_the_command_of_the_message_makes_the_shards_again(corpus, texts, tokenizer, tmp_path):
     corpus = dataclasses.replace(corpus, shard_dir=str(tmp_path / "my student's shards"))
     prepare(corpus, tokenizer)

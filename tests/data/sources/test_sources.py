@@ -8,12 +8,14 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from distilbert_jax.config import experiment_file
 from distilbert_jax.data.shards.prepare import Corpus, prepare
 from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.sources.hub import HubDataset
 from distilbert_jax.data.sources.installed_prose import InstalledProse
 from distilbert_jax.data.sources.tfds import Tfds
 from distilbert_jax.hub.smoke import make_tiny_text
+from tests.conftest import ROOT
 
 
 def test_files_folders_and_globs(tmp_path):
@@ -130,6 +132,14 @@ def test_the_home_folder(tmp_path, monkeypatch):
     assert HubDataset("~").files() == [tmp_path / "data" / "train-0.txt"]
     with pytest.raises(ValueError, match="no such file, folder or glob: '~/nothing'"):
         TextFiles("~/nothing").files()
+
+
+def test_the_column_can_be_named_on_the_command_line(tmp_path):
+    made(tmp_path, "a.csv", content="id,body\n1,Some text.\n")
+    experiment = experiment_file.load_experiment(ROOT / "experiments" / "quickstart.py")
+    changes = [f"corpus.sources.text={tmp_path}", "corpus.sources.text.field=body"]
+    source = experiment_file.apply_overrides(experiment, changes).corpus.sources["text"]
+    assert list(source.documents()) == ["Some text."]
 
 
 def test_a_dataset_of_unknown_files_is_refused(tmp_path):
