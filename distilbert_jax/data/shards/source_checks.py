@@ -96,8 +96,8 @@ def check_unchanged(records: Sequence[SourceFile], sources: NamedSources, *, sha
                 changes["removed"] += sorted(before.keys() - now)
     if absent:
         console.print(
-            f"The text of {', '.join(absent)} is not on this machine, so it was not compared with the text that the "
-            "shards were made from.",
+            f"The text of the source {' and '.join(map(repr, absent))} is not on this machine, so it was not compared "
+            "with the text that the shards were made from.",
             markup=False,
         )
     if any(changes.values()):

@@ -115,7 +115,10 @@ def test_text_that_is_not_here_is_not_compared(corpus, texts, tokenizer, capsys,
         texts.mkdir()
     capsys.readouterr()
     assert prepare(corpus, tokenizer).sha256 == first.sha256
-    assert capsys.readouterr().out.count("The text of mine is not on this machine, so it was not compared") == 1
+    assert (
+        capsys.readouterr().out.count("The text of the source 'mine' is not on this machine, so it was not compared")
+        == 1
+    )
 
 
 def test_a_folder_with_other_files_only_is_not_absent(corpus, texts, tokenizer):
@@ -163,7 +166,7 @@ def test_a_source_that_must_not_be_asked(corpus, texts, tokenizer, capsys, monke
     (texts / "a.txt").unlink()
     capsys.readouterr()
     prepare(corpus, tokenizer)
-    assert "The text of hub is not on this machine" in capsys.readouterr().out
+    assert "The text of the source 'hub' is not on this machine" in capsys.readouterr().out
 
 
 def test_a_dataset_of_the_hub_is_not_downloaded_to_compare(texts):
