@@ -151,7 +151,7 @@ def prepared(folder):
         shards.append({"name": name, "rows": 3, "sha256": sums, "counts": {"documents": 1}})
     whole = {
         "settings": {"format": str(manifest.FORMAT)},
-        "files": [{"source": "a", "name": "b", "bytes": 1, "sha256": "00"}],
+        "files": [{"source": "a", "name": "b", "bytes": 1, "modified_ns": 1, "sha256": "00"}],
         "licenses": {"a": "not stated"},
         "shards": {"train": shards[:1], "held_out": shards[2:]},
         "token_counts": {"sha256": "00"},

@@ -52,12 +52,17 @@ def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_local_folder(text: str) -> str:
-    """Returns the name of a folder after checking that it is on this machine's disk, not in an object store."""
+    """Returns the path of a folder after checking that it is on this machine's disk, not in an object store."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
             f"{text} is an address in an object store; this folder has to be on this machine's disk"
         )
-    return text
+    from distilbert_jax.io import files
+
+    try:
+        return str(files.expand_path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def load_tasks(texts: Sequence[str]) -> list[tuple["Task", str]]:

@@ -16,7 +16,7 @@ from distilbert_jax.config import renamed
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.sources.files import TextFiles
-from distilbert_jax.io import files
+from distilbert_jax.io.files import expand_path, sha256
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
         ValueError: if there is no such file, the file has no function `experiment`, or it uses a field that was
             renamed.
     """
-    path = pathlib.Path(path)
+    path = expand_path(path)
     if not path.is_file():
         raise ValueError(f"no such experiment file: {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -71,7 +71,7 @@ def hash_code(path: str | pathlib.Path) -> dict[str, str]:
     finder.run_script(str(path))
     imported = (getattr(module, "__file__", None) for module in finder.modules.values())
     found = {path, *(pathlib.Path(file) for file in imported if file)}
-    return {file.relative_to(path.parent).as_posix(): files.sha256(file) for file in sorted(found)}
+    return {file.relative_to(path.parent).as_posix(): sha256(file) for file in sorted(found)}
 
 
 def _explain_renamed_field(error: TypeError, path: pathlib.Path) -> Exception:

@@ -16,6 +16,7 @@ from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.hub import safetensors_files
 from distilbert_jax.io import remote_folder, untrusted
+from distilbert_jax.io.files import expand_path
 from distilbert_jax.models import convert
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
@@ -131,7 +132,7 @@ def load_tokenizer(source: Pretrained) -> tokens.Tokenizer:
 def is_local(source: Pretrained) -> bool:
     """Returns whether a model is in a folder, a Python package or an object store, and not on the Hub."""
     name = source.name_or_path
-    return name.startswith("package:") or remote_folder.is_address(name) or pathlib.Path(name).expanduser().is_dir()
+    return name.startswith("package:") or remote_folder.is_address(name) or expand_path(name).is_dir()
 
 
 def resolve_folder(source: Pretrained) -> pathlib.Path:
@@ -152,7 +153,7 @@ def resolve_folder(source: Pretrained) -> pathlib.Path:
         ):
             raise ValueError(f"there is no model at {stored}: the folder has no files")
         return stored.copy
-    path = pathlib.Path(name).expanduser()
+    path = expand_path(name)
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or name.endswith("/"):

@@ -48,6 +48,7 @@ def save_pretrained(
         ValueError: the folder has files that this function did not write.
         OSError: the disk is full, or cannot be written.
     """
+    folder = files.expand_path(folder)
     partial = folder.with_name(folder.name + ".partial")
     for path in (folder, partial, files.replaced_folder(folder)):
         check_may_write(path, "export", setting=None)

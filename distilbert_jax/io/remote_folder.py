@@ -64,7 +64,7 @@ def open_remote_folder(name: str | None) -> "RemoteFolder | None":
 def local_path(name: str) -> pathlib.Path:
     """Returns the folder on this machine to work in: the name itself, or the local copy if it is an address."""
     remote = open_remote_folder(name)
-    return remote.copy if remote else pathlib.Path(name)
+    return remote.copy if remote else files.expand_path(name)
 
 
 @dataclasses.dataclass(frozen=True)

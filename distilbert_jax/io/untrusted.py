@@ -19,10 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from distilbert_jax.io import encodings
+
 MAX_TEXT_BYTES = 2**30
 MAX_JSON_BYTES = 2**26  # parsed JSON can take thirty times as much memory
 MAX_CELL_CHARACTERS = 2**24  # in one cell of a table
 MAX_FILE_NAME_CHARACTERS = 200
+SAMPLE_BYTES = 2**16  # of a file and of its bad part, to find out its encoding
 
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
 _ARRAY_KIND_NAMES = {"u": "unsigned integers", "i": "integers"}
@@ -53,9 +56,12 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
             return file.read()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
+        # The file may be large. The second part begins at an even place, as the characters of UTF-16 do.
+        bad = error.start // 2 * 2
+        sample = error.object[:SAMPLE_BYTES] + error.object[bad : bad + SAMPLE_BYTES]
         raise ValueError(
             f"{path}, line {line}: not UTF-8: byte 0x{error.object[error.start]:02x}. "
-            "Convert it: iconv -f latin1 -t utf-8"
+            f"{encodings.explain_encoding(path, sample)}"
         ) from None
 
 

@@ -59,6 +59,7 @@ def show_report(folder: pathlib.Path) -> None:
     Raises:
         ValueError: the run has not finished, or another version of the package wrote it.
     """
+    folder = files.expand_path(folder)
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(

@@ -220,7 +220,7 @@ def test_a_missing_teacher(distill):
 
 CORPORA = {
     "empty": (b"\n \n", "no documents in text"),
-    "binary": (b"\x00\x01\x02" * 100, "a zero byte: this is a binary file, not text"),
+    "binary": (b"\x00\x01\x02" * 100, "a zero byte. This is a binary file, not text"),
     "broken UTF-8": (b"fine\n\xff\xfe\n", "not UTF-8: byte 0xff"),
 }
 

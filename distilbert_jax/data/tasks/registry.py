@@ -14,6 +14,7 @@ from distilbert_jax.data.tasks.task_types.classification import Classification
 from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
 from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.io import untrusted
+from distilbert_jax.io.files import expand_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +90,7 @@ def find_task(name: str, folder: pathlib.Path) -> Task:
         ValueError: the folder does not exist, or a file that the task type depends on is missing or wrong.
     """
     untrusted.check_file_name(name, what="the task's name")
+    folder = expand_path(folder)
     if not folder.is_dir():
         raise ValueError(f"task {name}: the folder {folder} does not exist; write --task {name}=FOLDER")
     if name in glue.TASKS:

@@ -63,6 +63,7 @@ def finetune(config: FineTuneConfig, task: Task, *, folder: pathlib.Path, seeds:
         ValueError: the input is not valid, or `folder` holds results of another config.
         RunStopped: a signal ended the call. Everything is saved.
     """
+    folder = files.expand_path(folder)
     with hold_folder(folder, "finetune", setting="--output-dir FOLDER"):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
         _check_same_config(folder, flatten(config))

@@ -47,7 +47,7 @@ def replay(folder: pathlib.Path, *, step: int, may_change_code: bool = False) ->
         ValueError: the folder is in use or is not that of a run, the run has no such step, or the command of the run
             gives another experiment than it did.
     """
-    folder = folder.absolute()
+    folder = files.expand_path(folder).absolute()
     command, working_dir = command_record.read_command(folder)
     read_identity(folder)
     with files.lock_folder(folder), contextlib.chdir(working_dir):
@@ -58,7 +58,8 @@ def replay(folder: pathlib.Path, *, step: int, may_change_code: bool = False) ->
         if not 1 <= step <= experiment.steps:
             raise ValueError(f"The run {folder} has no step {step:,}. Choose a step from 1 to {experiment.steps:,}.")
         set_deterministic(experiment)
-        inputs = load_inputs(experiment)
+        # The step needs the shards of the run, whose hash is checked next, and not the text that they came from.
+        inputs = load_inputs(experiment, compare_sources=False)
         identity = dataclasses.replace(identity, sha256=inputs.sha256)
         _check_same_experiment(folder, identity, command.file, may_change_code=may_change_code)
         setup = setup_distillation(experiment, inputs)
