@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from distilbert_jax import heads
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tokenizer import tokenizer as tokens
+from distilbert_jax.data.tokenizer.settings import TOKENIZER_FILES
 from distilbert_jax.hub import safetensors_files
 from distilbert_jax.io import remote_folder, untrusted
 from distilbert_jax.models import convert
@@ -25,9 +26,7 @@ MODEL_FILES = (
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
+    *TOKENIZER_FILES,
 )
 
 
