@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,10 +30,18 @@ def folder_hashes(folder: pathlib.Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path to write to. It is renamed to `path` after the block, or deleted if the block fails."""
+    """Yields a temporary path to write to. It is renamed to `path` after the block, or deleted if the block fails.
+
+    The file gets the permissions that the umask gives to new files. Some libraries create theirs without them.
+    """
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
     try:
+        partial.touch()
+        mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
+        if stat.S_IMODE(partial.stat().st_mode) != mode:
+            partial.chmod(mode)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)

@@ -17,10 +17,10 @@ def check_comparable(
         losses: the losses of the objective.
         student_layers: the number of layers that the student will have.
     """
-    if teacher.tokenizer.sha256 != student.tokenizer.sha256:
+    if difference := teacher.tokenizer.find_difference(student.tokenizer):
         raise ValueError(
             f"The teacher {teacher.folder} and the student {student.folder} have different tokenizers, so their "
-            "predictions cannot be compared. Choose two models that have the same tokenizer."
+            f"predictions cannot be compared: {difference}. Choose two models that have the same tokenizer."
         )
     for loss in losses.values():
         if loss.teacher is not None:
