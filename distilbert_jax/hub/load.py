@@ -65,6 +65,14 @@ class PretrainedModel:
     sha256: str
 
     @property
+    def public_name(self) -> str:
+        """Returns the name for a model card: the Hub id, or the folder's own name with the hash of the weights.
+
+        It says nothing about where the model is on this machine.
+        """
+        return self.hub_id or f"{self.folder.resolve().name} (SHA-256 {self.sha256[:12]})"
+
+    @property
     def module(self) -> nn.Module:
         """Encoder and head: `module.apply({"params": params}, batch)` returns ModelOutputs."""
         return heads.build_model(self.head, self.config, self.head_config)

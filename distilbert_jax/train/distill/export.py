@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.hub import model_card, save
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console
@@ -33,13 +33,13 @@ def export_student(folder: pathlib.Path, experiment: Experiment, inputs: Distill
     card = model_card.distillation_card(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
-        teacher=teacher.name_or_path if teacher else None,
-        start=experiment.student_source.name_or_path,
+        teacher=inputs.teacher.public_name if inputs.teacher else None,
+        start=inputs.source.public_name,
         base_model=(inputs.teacher or inputs.source).hub_id,
         origin=student.origin,
         measured=evaluations[-1],
         manifest=inputs.corpus.manifest,
-        description=describe(experiment),
+        settings=flatten(experiment),
     )
     save.save_pretrained(
         target,
