@@ -234,20 +234,19 @@ def _add_token(
             f"{where}: the added token {token.content!r} has {_format_flags(token)} in tokenizer_config.json, but "
             f"{_format_flags(existing)} in tokenizer.json; correct one of them"
         )
-    vocabulary_id = backend.token_to_id(token.content)
-    highest = max(backend.get_vocab(with_added_tokens=True).values())
+    is_new = backend.token_to_id(token.content) is None
     if not existing:
         backend.add_tokens([token])
     token_id = backend.token_to_id(token.content)
     if stated_id is not None and token_id != stated_id:
         raise ValueError(
-            f"{where}: the added token {token.content!r} should have the id {stated_id}, but gets {token_id}, because "
-            "added tokens are numbered on from the vocabulary without gaps; correct its id, or the vocabulary"
+            f"{where}: the added token {token.content!r} should have the id {stated_id}, but gets {token_id}: added "
+            "tokens follow the vocabulary without gaps. Correct its id, or list each token of the vocabulary once."
         )
-    if vocabulary_id is None and token_id is not None and token_id <= highest:
+    if is_new and token_id is not None and (other := backend.model.id_to_token(token_id)) is not None:
         raise ValueError(
-            f"{where}: the added token {token.content!r} gets the id {token_id}, which another token has already, "
-            "because the vocabulary lists a token twice; name each token once in vocab.txt"
+            f"{where}: the added token {token.content!r} gets the id {token_id}, which {other!r} has already, because "
+            "ids are missing in the vocabulary, or a token is listed twice; number its tokens from 0 without gaps"
         )
 
 
