@@ -61,6 +61,8 @@ def find_difference(one: Any, other: Any, path: Sequence[str] = ()) -> str | Non
     """
     if one == other:
         return None
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        one, other = ({str(i): step for i, step in enumerate(steps, 1)} for steps in (one, other))
     if isinstance(one, dict) and isinstance(other, dict):
         names = sorted(one.keys() | other.keys())
         differences = (find_difference(one.get(name), other.get(name), (*path, name)) for name in names)

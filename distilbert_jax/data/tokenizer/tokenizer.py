@@ -143,10 +143,7 @@ def complete_tokenizer(backend: tokenizers.Tokenizer, settings: TokenizerSetting
         for role in SPECIAL_TOKENS:
             ids[role] = backend.token_to_id(settings.token(role))
             if ids[role] is None:
-                raise ValueError(
-                    f"{where}: the tokenizer has no {settings.token(role)!r}; name its {role} token as {role}_token in "
-                    "tokenizer_config.json"
-                )
+                raise _missing_token(settings, role, where)
         # Transformers adds every special token, so that its text in a document becomes this one token.
         defaults = {
             f"{role}_token": tokenizers.AddedToken(token, normalized=False, special=True)
@@ -165,6 +162,14 @@ def complete_tokenizer(backend: tokenizers.Tokenizer, settings: TokenizerSetting
     cls, sep = settings.token("cls"), settings.token("sep")
     backend.post_processor = tokenizers.processors.BertProcessing((sep, ids["sep"]), (cls, ids["cls"]))
     return Tokenizer(backend=backend, **{f"{role}_id": token_id for role, token_id in ids.items()})
+
+
+def _missing_token(settings: TokenizerSettings, role: str, where: str) -> ValueError:
+    """Returns the error of a vocabulary without the special token of a role."""
+    return ValueError(
+        f"{where}: the tokenizer has no {settings.token(role)!r}; name its {role} token as {role}_token in "
+        "tokenizer_config.json"
+    )
 
 
 def parse_tokenizer(text: str, *, where: str) -> tokenizers.Tokenizer:
@@ -216,6 +221,8 @@ def _from_vocabulary(path: pathlib.Path, settings: TokenizerSettings) -> tokeniz
     vocabulary = wordpiece.parse_vocabulary(untrusted.read_text(path, max_bytes=untrusted.MAX_JSON_BYTES))
     if not vocabulary:
         raise ValueError(f"{path} is empty; copy the vocabulary of the model there")
+    if settings.token("unk") not in vocabulary:
+        raise _missing_token(settings, "unk", str(path))
     return parse_tokenizer(wordpiece.build_tokenizer(vocabulary, settings).to_str(), where=str(path))
 
 

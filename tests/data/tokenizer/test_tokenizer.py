@@ -111,3 +111,54 @@ def test_the_real_vocabularies():
         np.uint16,
     )
     assert tokenizer.backend.encode("Hello, naïve World").tokens == ["[CLS]", "hello", ",", "naive", "world", "[SEP]"]
+
+
+def save_as(folder, target, edit):
+    """Copies a folder and edits the content of its tokenizer.json."""
+    shutil.copytree(folder, target)
+    content = json.loads((target / "tokenizer.json").read_text())
+    edit(content)
+    (target / "tokenizer.json").write_text(json.dumps(content, sort_keys=True))
+    return tokens.load_tokenizer(target)
+
+
+SAME = {
+    "template": lambda content: content.update(post_processor=None),
+    "decoder": lambda content: content.update(decoder=None),
+    "accents": lambda content: content["normalizer"].update(strip_accents=True),
+    "special tokens not added": lambda content: content.update(added_tokens=[]),
+    "truncation": lambda content: content.update(
+        truncation={"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    ),
+}
+OTHER = {
+    "words": (lambda content: content["model"]["vocab"].update(dog=88), "vocabulary → dog is"),
+    "case": (lambda content: content["normalizer"].update(lowercase=False, strip_accents=True), "lowercase"),
+    "long words": (lambda content: content["model"].update(max_input_chars_per_word=50), "max_input_chars_per_word"),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_two_files_that_give_the_same_ids_are_one_tokenizer(folder, tmp_path, name):
+    one = tokens.load_tokenizer(folder)
+    other = save_as(folder, tmp_path / "other", SAME[name])
+    assert one.find_difference(other) is None
+    assert one.sha256 == other.sha256
+
+
+def test_vocab_txt_and_tokenizer_json_are_one_tokenizer(folder):
+    one = tokens.load_tokenizer(folder)
+    (folder / "tokenizer.json").unlink()
+    assert one.sha256 == tokens.load_tokenizer(folder).sha256
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_the_difference_between_two_tokenizers_is_named(folder, tmp_path, name):
+    edit, message = OTHER[name]
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    general = {key: value for key, value in settings.items() if key.endswith("_token")}
+    general["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(general))
+    one, other = tokens.load_tokenizer(folder), save_as(folder, tmp_path / "other", edit)
+    assert message in one.find_difference(other)
+    assert one.sha256 != other.sha256
