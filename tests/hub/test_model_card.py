@@ -1,11 +1,6 @@
 """Model cards: what is meant to be published says nothing about the machine."""
 
-from distilbert_jax.config.experiment import Pretrained
-from distilbert_jax.config.experiment_file import flatten
-from distilbert_jax.config.finetune import default_finetune_config
-from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.hub import model_card
-from tests.train.distill.test_loop import experiment_for
 
 
 def test_settings_without_folders(tmp_path):
