@@ -124,8 +124,8 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
     tokenizer.check_vocab_size(config.vocab_size, str(folder))
     if (spare_rows := config.vocab_size - tokenizer.vocab_size) > MAX_PADDING_ROWS:
         console.print(
-            f"{folder}: the embedding has {spare_rows:,} more rows than the tokenizer has tokens. They are kept, but no "
-            "text uses them. Check that the tokenizer is the model's own."
+            f"{folder}: the embedding has {spare_rows:,} more rows than the tokenizer has tokens. They are kept, "
+            "but no text uses them. Check that the tokenizer is the model's own."
         )
     return PretrainedModel(
         folder=folder,

@@ -190,7 +190,9 @@ def test_too_few_rows(folder):
     tensors["bert.embeddings.word_embeddings.weight"] = np.zeros((80, 24), np.float32)
     tensors["cls.predictions.bias"] = np.zeros(80, np.float32)
     save(folder, tensors)
-    with pytest.raises(ValueError, match="has only 80 rows, but the tokenizer has 88 ids; the last one is that of 'with'"):
+    with pytest.raises(
+        ValueError, match="has only 80 rows, but the tokenizer has 88 ids; the last one is that of 'with'"
+    ):
         load(folder)
 
 
@@ -224,7 +226,9 @@ def test_a_flag_that_the_weights_contradict(folder, bert):
     assert_same(load(folder).params, bert.params)
     tensors["cls.predictions.decoder.weight"][0, 0] += 1
     save(folder, tensors)
-    with pytest.raises(ValueError, match=r"cls.predictions.decoder.weight differs from bert.embeddings.word_emb.* tied"):
+    with pytest.raises(
+        ValueError, match=r"cls.predictions.decoder.weight differs from bert.embeddings.word_emb.* tied"
+    ):
         load(folder)
     # Another head has no output layer over the vocabulary.
     assert not load_pretrained(Pretrained(str(folder)), head="question_answering").has_head

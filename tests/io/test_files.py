@@ -1,6 +1,7 @@
 """Files get the permissions that the umask gives, however they are written."""
 
 import os
+import pathlib
 import stat
 import tempfile
 
@@ -26,7 +27,7 @@ def test_a_file_that_a_library_makes_for_its_owner_only(umask, tmp_path):
     with files.write_atomically(tmp_path / "a") as partial:
         handle, name = tempfile.mkstemp(dir=tmp_path)
         os.close(handle)
-        os.replace(name, partial)
+        pathlib.Path(name).replace(partial)
     assert mode(tmp_path / "a") == 0o666 & ~umask
 
 

@@ -79,10 +79,16 @@ FOLDERS = {
     "uncased": {"vocab.txt": vocabulary(), "tokenizer_config.json": uncased()},
     "cased": {"vocab.txt": vocabulary(), "tokenizer_config.json": {"do_lower_case": False}},
     "accents kept": {"vocab.txt": vocabulary(), "tokenizer_config.json": uncased(strip_accents=False)},
-    "accents cut": {"vocab.txt": vocabulary(), "tokenizer_config.json": {"do_lower_case": False, "strip_accents": True}},
+    "accents cut": {
+        "vocab.txt": vocabulary(),
+        "tokenizer_config.json": {"do_lower_case": False, "strip_accents": True},
+    },
     "ideographs joined": {"vocab.txt": vocabulary(), "tokenizer_config.json": uncased(tokenize_chinese_chars=False)},
     "fast class": {"vocab.txt": vocabulary(), "tokenizer_config.json": uncased(tokenizer_class="BertTokenizerFast")},
-    "ELECTRA's class": {"vocab.txt": vocabulary(), "tokenizer_config.json": uncased(tokenizer_class="ElectraTokenizer")},
+    "ELECTRA's class": {
+        "vocab.txt": vocabulary(),
+        "tokenizer_config.json": uncased(tokenizer_class="ElectraTokenizer"),
+    },
     "spaces after words": {"vocab.txt": vocabulary(end=" \t\u3000\u2028\n"), "tokenizer_config.json": uncased()},
     "Windows line ends": {"vocab.txt": vocabulary(end="\r\n"), "tokenizer_config.json": uncased()},
     "empty line": {"vocab.txt": vocabulary([*WORDS[:20], "", *WORDS[20:]]), "tokenizer_config.json": uncased()},

@@ -139,11 +139,12 @@ def complete_tokenizer(backend: tokenizers.Tokenizer, settings: TokenizerSetting
     with _library_errors_as_value_errors(f"{where}: a token cannot be added"):
         for token_id, token in sorted(settings.added_tokens.items()):
             _add_token(backend, token, where, stated_id=token_id)
-        ids = {}
+        ids: dict[str, int] = {}
         for role in SPECIAL_TOKENS:
-            ids[role] = backend.token_to_id(settings.token(role))
-            if ids[role] is None:
+            role_id = backend.token_to_id(settings.token(role))
+            if role_id is None:
                 raise _missing_token(settings, role, where)
+            ids[role] = role_id
         # Transformers adds every special token, so that its text in a document becomes this one token.
         defaults = {
             f"{role}_token": tokenizers.AddedToken(token, normalized=False, special=True)

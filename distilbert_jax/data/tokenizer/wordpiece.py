@@ -8,7 +8,7 @@ import tokenizers
 
 from distilbert_jax.data.tokenizer.settings import SPECIAL_TOKENS, TokenizerSettings
 
-WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """What the `tokenizers` library cuts from the end of a line of vocab.txt. Python's `rstrip` cuts more."""
 
 MAX_WORD_CHARACTERS = 100
@@ -55,7 +55,7 @@ def build_tokenizer(vocabulary: dict[str, int], settings: TokenizerSettings) -> 
         clean_text=True,
         handle_chinese_chars=settings.tokenize_chinese_chars is not False,
         strip_accents=settings.strip_accents,
-        lowercase=settings.do_lower_case,
+        lowercase=bool(settings.do_lower_case),
     )
     backend.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     backend.decoder = tokenizers.decoders.WordPiece(prefix="##")
@@ -96,18 +96,16 @@ def check_settings(backend: tokenizers.Tokenizer, settings: TokenizerSettings, *
         return
     for part, fields in _FIXED_PARTS.items():
         for name, expected in fields.items():
-            actual = (content[part] or {}).get(name)
-            if actual != expected:
+            value = (content[part] or {}).get(name)
+            if value != expected:
                 raise ValueError(
-                    f"{where}: {part}.{name} is {json.dumps(actual)}, but a {settings.tokenizer_class or 'BertTokenizer'} "
-                    f"always has {json.dumps(expected)}. If tokenizer.json is right, set tokenizer_class to "
+                    f"{where}: {part}.{name} is {json.dumps(value)}, but a "
+                    f"{settings.tokenizer_class or 'BertTokenizer'} always has {json.dumps(expected)}. If tokenizer.json is right, set tokenizer_class to "
                     f"PreTrainedTokenizerFast in {settings.path}."
                 )
 
 
-def _compare_normalization(
-    backend: tokenizers.Tokenizer, settings: TokenizerSettings
-) -> list[tuple[str, bool, bool]]:
+def _compare_normalization(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> list[tuple[str, bool, bool]]:
     """Returns (name, stated value, value in tokenizer.json) of the settings that are stated or have a default."""
 
     def normalize(text: str) -> str:

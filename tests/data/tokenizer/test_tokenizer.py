@@ -84,7 +84,9 @@ def test_no_tokenizer_at_all(folder):
 def test_check_vocab_size(tokenizer):
     tokenizer.check_vocab_size(tokenizer.vocab_size, "here")
     tokenizer.check_vocab_size(tokenizer.vocab_size + 1_000, "here")
-    message = "here: the model's embedding has only 87 rows, but the tokenizer has 88 ids; the last one is that of 'with'"
+    message = (
+        "here: the model's embedding has only 87 rows, but the tokenizer has 88 ids; the last one is that of 'with'"
+    )
     with pytest.raises(ValueError, match=message):
         tokenizer.check_vocab_size(tokenizer.vocab_size - 1, "here")
 

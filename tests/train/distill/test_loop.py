@@ -100,7 +100,7 @@ def test_what_a_run_leaves(whole):
 
 
 def test_the_card_says_nothing_about_the_machine(whole):
-    experiment, folder = whole
+    _, folder = whole
     card = (folder / "export" / "README.md").read_text()
     assert "distilled from `teacher (SHA-256 " in card
     assert "workdir: run\n" in card
