@@ -6,7 +6,7 @@ from typing import Any
 
 import tokenizers
 
-from distilbert_jax.data.tokenizer.settings import SPECIAL_TOKENS, TokenizerSettings
+from distilbert_jax.data.tokenizer.settings import TokenizerSettings
 
 WHITESPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """What the `tokenizers` library cuts from the end of a line of vocab.txt. Python's `rstrip` cuts more."""
@@ -76,6 +76,17 @@ def check_settings(backend: tokenizers.Tokenizer, settings: TokenizerSettings, *
     Raises:
         ValueError: they contradict each other.
     """
+    content = json.loads(backend.to_str())
+    for part, fields in _FIXED_PARTS.items() if settings.is_bert_class else ():
+        for name, expected in fields.items():
+            value = (content[part] or {}).get(name)
+            if value != expected:
+                raise ValueError(
+                    f"{where}: {part}.{name} is {json.dumps(value)}, but a "
+                    f"{settings.tokenizer_class or 'BertTokenizer'} always has {json.dumps(expected)}. If "
+                    "tokenizer.json is right, set tokenizer_class to "
+                    f"PreTrainedTokenizerFast in {settings.path}."
+                )
     for name, stated, actual in _compare_normalization(backend, settings):
         if stated != actual:
             origin = f"{settings.path} says that {name} is {json.dumps(stated)}"
@@ -85,24 +96,12 @@ def check_settings(backend: tokenizers.Tokenizer, settings: TokenizerSettings, *
                 f"{origin}, but in {where} it is {json.dumps(actual)}. Set {name} in tokenizer_config.json to the "
                 "value that the model was trained with, and correct tokenizer.json if it is another one."
             )
-    content = json.loads(backend.to_str())
     expected_unk, actual_unk = settings.token("unk"), content["model"].get("unk_token")
     if actual_unk is not None and actual_unk != expected_unk:
         raise ValueError(
             f"{where}: unknown words become {actual_unk!r}, but the unk_token is {expected_unk!r}; name the right one "
             f"as unk_token in {settings.path}"
         )
-    if not settings.is_bert_class:
-        return
-    for part, fields in _FIXED_PARTS.items():
-        for name, expected in fields.items():
-            value = (content[part] or {}).get(name)
-            if value != expected:
-                raise ValueError(
-                    f"{where}: {part}.{name} is {json.dumps(value)}, but a "
-                    f"{settings.tokenizer_class or 'BertTokenizer'} always has {json.dumps(expected)}. If tokenizer.json is right, set tokenizer_class to "
-                    f"PreTrainedTokenizerFast in {settings.path}."
-                )
 
 
 def _compare_normalization(backend: tokenizers.Tokenizer, settings: TokenizerSettings) -> list[tuple[str, bool, bool]]:
