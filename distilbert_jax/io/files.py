@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,10 +57,16 @@ def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary path to write to. It is renamed to `path` after the block, or deleted if the block fails.
 
     An OSError of the block names `path` if it names no file, as that of a full disk.
+    The file gets the permissions that the umask gives to new files. Some libraries create theirs without them.
     """
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
     try:
+        partial.touch()
+        mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
+        if stat.S_IMODE(partial.stat().st_mode) != mode:
+            partial.chmod(mode)
         partial.replace(path)
     except BaseException as error:
         partial.unlink(missing_ok=True)

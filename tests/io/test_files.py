@@ -1,9 +1,11 @@
-"""Paths that users type, arrays, and what is said when they cannot be written."""
+"""Paths that users type, arrays, permissions, and what is said when files cannot be written."""
 
 import errno
 import os
 import pathlib
 import re
+import stat
+import tempfile
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ from distilbert_jax.cli import arguments
 from distilbert_jax.cli.main import format_error
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tasks import registry
-from distilbert_jax.hub import load
+from distilbert_jax.hub import load, smoke
 from distilbert_jax.io import files, remote_folder
+from tests.conftest import tiny_config
 
 
 @pytest.fixture
@@ -93,3 +96,36 @@ def test_a_full_disk_is_called_that_and_leaves_what_was_there(small_disk, writer
     assert re.fullmatch(rf"no space left on the disk for {re.escape(str(path))}; free .*", format_error(caught.value))
     assert path.read_bytes() == b"old"
     assert sorted(p.name for p in small_disk.iterdir()) == ["filler", "it.bin"]
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002])
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_that_a_library_makes_for_its_owner_only(umask, tmp_path):
+    with files.write_atomically(tmp_path / "a") as partial:
+        handle, name = tempfile.mkstemp(dir=tmp_path)
+        os.close(handle)
+        pathlib.Path(name).replace(partial)
+    assert mode(tmp_path / "a") == 0o666 & ~umask
+
+
+def test_all_files_of_a_model(umask, tmp_path, tokenizer):
+    smoke.save_tiny_model(tmp_path / "m", tiny_config(num_layers=1), tokenizer=tokenizer, family="bert", seed=0)
+    assert {mode(path) for path in (tmp_path / "m").iterdir()} == {0o666 & ~umask}
+
+
+def test_nothing_stays_after_a_failure(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyError), files.write_atomically(tmp_path / "a") as partial:
+        partial.write_text("new")
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"

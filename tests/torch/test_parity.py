@@ -70,7 +70,9 @@ def in_tolerances(family, **changes):
     return max(float(off(a, b).max()) for a, b in answers(family, **changes))
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+@pytest.mark.parametrize(
+    "activation", ["gelu", "gelu_python", "gelu_new", "gelu_python_tanh", "gelu_accurate", "gelu_fast"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_and_every_hidden_state(family, activation):
     assert in_tolerances(family, hub_activation=activation) <= 1

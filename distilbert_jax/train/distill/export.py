@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import jax
 
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.data.tokenizer.tokenizer import load_tokenizer
 from distilbert_jax.hub import model_card, save
 from distilbert_jax.hub.load import parameter_shapes, read_config
@@ -38,7 +38,7 @@ class CardFacts(TypedDict):
     base_model: str | None
     origin: list[str]
     manifest: dict[str, Any]
-    description: str
+    settings: dict[str, Any]
 
 
 def describe_student(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs) -> None:
@@ -47,12 +47,12 @@ def describe_student(folder: pathlib.Path, experiment: Experiment, inputs: Disti
     facts = CardFacts(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
-        teacher=teacher.name_or_path if teacher else None,
-        start=experiment.student_source.name_or_path,
+        teacher=inputs.teacher.public_name if inputs.teacher else None,
+        start=inputs.source.public_name,
         base_model=(inputs.teacher or inputs.source).hub_id,
         origin=list(student.origin),
         manifest=dict(inputs.corpus.manifest),
-        description=describe(experiment),
+        settings=flatten(experiment),
     )
     described = folder / STUDENT_FOLDER
     described.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from distilbert_jax import log_keys
-from distilbert_jax.config.experiment_file import describe, differences, flatten
+from distilbert_jax.config.experiment_file import differences, flatten
 from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTuneConfig
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.registry import Task
@@ -227,13 +227,13 @@ def _save_model(setup: FineTuneSetup, params: Any, folder: pathlib.Path, scores:
         card=model_card.finetuning_card(
             task=config.task,
             model_type=family.MODEL_TYPE,
-            source=config.model.name_or_path,
+            source=setup.model.public_name,
             random_init=config.random_init,
-            teacher=config.teacher.name_or_path if config.teacher else None,
+            teacher=setup.teacher.public_name if setup.teacher else None,
             base_model=None if config.random_init else setup.model.hub_id,
             head=setup.task_type.head,
             scores=scores,
-            description=describe(config),
+            settings=flatten(config),
         ),
         head=setup.task_type.head,
         head_config=setup.model.head_config,

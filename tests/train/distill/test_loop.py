@@ -101,6 +101,22 @@ def test_what_a_run_leaves(whole):
     assert folder_marker.read_marker(folder / "export")["made_from"] == {"run": experiment.name, "step": 8}
 
 
+def test_the_card_says_nothing_about_the_machine(whole):
+    _, folder = whole
+    card = (folder / "export" / "README.md").read_text()
+    assert "distilled from `teacher (SHA-256 " in card
+    assert "workdir: run\n" in card
+    assert "teacher.name_or_path: teacher\n" in card
+    assert str(folder.parent) not in card
+    assert not re.search(r"(?<![\w:/])/\w+/", card)
+    assert {path.stat().st_mode & 0o777 for path in (folder / "export").iterdir()} == {0o644 & ~_umask()}
+
+
+def _umask():
+    os.umask(before := os.umask(0o022))
+    return before
+
+
 def test_every_logged_number_has_its_key(whole):
     _, folder = whole
     for kind, keys in (("train", log_keys.TRAIN_KEYS), ("eval", log_keys.EVAL_KEYS)):

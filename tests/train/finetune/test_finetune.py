@@ -268,7 +268,9 @@ def test_random_init_takes_only_the_shape(colors, learner, tmp_path):
     config = make_config(colors, learner, random_init=True, epochs=1)
     loop.finetune(config, colors[0], folder=tmp_path, seeds=1)
     card = (tmp_path / "seed0" / "model" / "README.md").read_text()
-    assert f"from random weights, with the architecture of `{learner}`" in card
+    assert f"from random weights, with the architecture of `{learner.name} (SHA-256 " in card
+    assert str(learner) not in card
+    assert str(learner.parent) not in card
 
 
 def test_a_sample_is_the_same_for_every_config(colors, learner):
