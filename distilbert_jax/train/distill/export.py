@@ -43,7 +43,7 @@ class CardFacts(TypedDict):
 
 def describe_student(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs) -> None:
     """Writes `student/` to the folder of a run: the student's config, its tokenizer and the facts for its card."""
-    student, teacher = inputs.student, experiment.teacher
+    student = inputs.student
     facts = CardFacts(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
