@@ -6,8 +6,9 @@ from typing import TypedDict
 from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.data_format import check_format
 
-RUN_FORMAT = 2
-"""Increase it whenever a key in log.jsonl or results.json, or a field of TrainState, changes."""
+RUN_FORMAT = 3
+"""Increase it whenever a key in log.jsonl or results.json, a field of TrainState, or the state of the optimizer changes.
+"""
 
 FORMAT_FILE = "format.json"
 

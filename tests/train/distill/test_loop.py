@@ -22,6 +22,7 @@ from distilbert_jax.io import files
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.report import run_report
 from distilbert_jax.runtime import metrics_log, step_monitor
+from distilbert_jax.runtime.run_format import RUN_FORMAT
 from distilbert_jax.runtime.stop_signal import RunStopped
 from distilbert_jax.train.distill import loop
 from tests.conftest import ROOT
@@ -111,19 +112,20 @@ def test_every_logged_number_has_its_key(whole):
     assert results["final"].keys() == results["initial"].keys() == {"step", *(key.name for key in log_keys.EVAL_KEYS)}
 
 
-@pytest.mark.parametrize("stated", [None, 1, 3])
+@pytest.mark.parametrize("stated", [None, 1, RUN_FORMAT - 1, RUN_FORMAT + 1])
 def test_a_run_of_another_version_is_refused(whole, tmp_path, capsys, stated):
     """An earlier one stated no format; its checkpoints and results have other names in them."""
     shutil.copytree(whole[1], tmp_path / "run")
     path = tmp_path / "run" / "format.json"
-    assert json.loads(path.read_text()) == {"format": 2}
+    assert json.loads(path.read_text()) == {"format": RUN_FORMAT}
     path.unlink()
     if stated is not None:
         path.write_text(json.dumps({"format": stated}))
-    age = "a later" if stated == 3 else "an earlier"
+    age = "a later" if stated == RUN_FORMAT + 1 else "an earlier"
     message = (
         f"{tmp_path / 'run'} was written by {age} version of distilbert_jax (format {stated or 'not stated'}, this "
-        "version needs 2); to make the run again, run the same command with another workdir, or delete the folder first"
+        f"version needs {RUN_FORMAT}); to make the run again, run the same command with another workdir, or delete the "
+        "folder first"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         loop.distill(again(whole[0], tmp_path / "run"))
