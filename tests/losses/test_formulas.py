@@ -192,7 +192,7 @@ def test_hidden_mse_refuses_layers_that_do_not_fit(layers):
 @pytest.mark.parametrize("layers", [(4, 2, 4), (1, 3, 2), (3, 2, 1)])
 def test_hidden_mse_refuses_layers_that_fall(layers):
     sizes = (ModelSizes(hidden_size=8, num_layers=n) for n in (3, 4))
-    with pytest.raises(ValueError, match=r"HiddenMSE.layers is \(., ., .\), in which . follows . (.|\n)*rising order"):
+    with pytest.raises(ValueError, match=r"HiddenMSE.layers is \(., ., .\), in which . follows .\. .* in rising order"):
         HiddenMSE(layers=layers).check_models(*sizes)
 
 
