@@ -182,7 +182,8 @@ def total_loss(
         params: the parameters of each loss, by name.
         student: the student's outputs for the micro-batch.
         teachers: the outputs of each teacher for the same micro-batch, by name.
-        weight_sums: the sum of the weights over the global batch, for each loss and each extra metric.
+        weight_sums: by what the sum of each loss and each extra metric is divided: usually the sum of the weights over
+            the global batch.
         scale: a factor of everything that is returned, applied before differentiation: the loss scale of float16.
     """
     batch = student.batch

@@ -7,8 +7,7 @@ from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.data_format import check_format
 
 RUN_FORMAT = 3
-"""Increase it whenever a key in log.jsonl or results.json, a field of TrainState, or the state of the optimizer changes.
-"""
+"""Increase it whenever a key in log.jsonl or results.json, a field of TrainState or the optimizer's state changes."""
 
 FORMAT_FILE = "format.json"
 

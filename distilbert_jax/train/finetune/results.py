@@ -12,8 +12,8 @@ from distilbert_jax.io import untrusted
 from distilbert_jax.io.data_format import check_format
 
 FINETUNE_FORMAT = 3
-"""Increase it whenever a key in one of these files, a key in log.jsonl, a field of TrainState, or the state of the
-optimizer changes.
+"""Increase it whenever a key in one of these files, a key in log.jsonl, a field of TrainState or the optimizer's state
+changes.
 """
 
 CONFIG_FILE = "config.json"
