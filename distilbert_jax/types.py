@@ -155,11 +155,12 @@ def _multiply_transposed_forward(features: Array, embedding: Array) -> tuple[Arr
 def _multiply_transposed_backward(factors: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
     """Returns the gradients of both factors, each in the dtype of its factor."""
     features, embedding = factors
-    _, features_gradient = jax.vjp(lambda x: _einsum_transposed(x, embedding.astype(features.dtype)), features)
+    rounded_embedding = embedding.astype(features.dtype)
+    transpose_features = jax.linear_transpose(lambda x: _einsum_transposed(x, rounded_embedding), features)
     # The values of the features are the same in float32, but JAX then leaves the gradient in float32, too.
-    exact_features = features.astype(jnp.float32)
-    _, embedding_gradient = jax.vjp(lambda x: _einsum_transposed(exact_features, x), embedding.astype(jnp.float32))
-    return *features_gradient(cotangent), embedding_gradient(cotangent)[0].astype(embedding.dtype)
+    exact_features, exact_embedding = features.astype(jnp.float32), embedding.astype(jnp.float32)
+    transpose_embedding = jax.linear_transpose(lambda x: _einsum_transposed(exact_features, x), exact_embedding)
+    return *transpose_features(cotangent), transpose_embedding(cotangent)[0].astype(embedding.dtype)
 
 
 _multiply_transposed.defvjp(_multiply_transposed_forward, _multiply_transposed_backward)
