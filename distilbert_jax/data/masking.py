@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Int
 from distilbert_jax.types import Batch, PackedRows, RowKeys
 
 MASK_SHARE = 0.8
-"""Share of the chosen tokens that become [MASK]."""
+"""Share of the masked tokens that become [MASK]."""
 
 RANDOM_SHARE = 0.1
-"""Share of the chosen tokens that become a random token. The rest keep their token and are predicted all the same."""
+"""Share of the masked tokens that become a random token. The rest keep their token and are predicted all the same."""
 
 
 def compute_log_preference(counts: Float[Array, " v"], special: Array, *, smoothing: float) -> Float[Array, " v"]:

@@ -106,7 +106,7 @@ OVERRIDES = {
     "deterministic=1": "deterministic: '1' is not of type bool",
     "dtype=float64": "dtype: 'float64' is not 'float32' or 'bfloat16' or 'float16'",
     "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
-    "losses.soft.positions=some": "'some' is not 'all' or 'labelled'",
+    "losses.soft.positions=some": "'some' is not 'all' or 'masked'",
     "steps.more=1": "has no fields that could be set",
     "steps": "cannot read 'steps': write NAME=VALUE, such as steps=1000",
     "steps=0": "steps must be at least 1, not 0",
@@ -462,6 +462,7 @@ OLD_KEYS = {
     "student.start=a": "student.start: 'start' was renamed to 'init_from'",
     "remat=nothing": "remat: 'nothing' was renamed to 'none'",
     "losses.soft.positions=asked": "losses.soft.positions: 'asked' was renamed to 'all'",
+    "losses.soft.positions=labelled": "losses.soft.positions: 'labelled' was renamed to 'masked'",
 }
 
 
