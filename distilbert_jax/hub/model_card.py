@@ -1,5 +1,6 @@
 """Writes model cards: the README.md of a model, with the metadata of the Hub and a description of its training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,16 +124,20 @@ _FINETUNING_BODY = """# {task}
 This model was fine-tuned on {task}, starting from {start}.{teacher}
 
 After each epoch, the model was evaluated on the dev splits. These are the scores after the best epoch, whose weights
-this model has:
+this model has{test}:
 
 | score | value |
 |---|---|
 {scores}
-
+{missing_scores}
 These are all settings of the fine-tuning:
 
 ```
 {description}```
+"""
+
+_MISSING_SCORES = """
+A score that is "none" is not defined. There is no best threshold if it is best to predict "no answer" always.
 """
 
 _PIPELINES = {
@@ -152,6 +157,7 @@ def finetuning_card(
     teacher: str | None,
     base_model: str | None,
     head: str,
+    test: Sequence[str],
     scores: Mapping[str, float],
     description: str,
 ) -> str:
@@ -165,7 +171,8 @@ def finetuning_card(
         teacher: the folder or Hub id of the teacher, or None.
         base_model: the Hub id for the metadata, or None.
         head: the name of the head, which determines the pipeline of the Hub.
-        scores: the scores on the dev splits, by SPLIT/METRIC.
+        test: the splits that were evaluated only once, after the best epoch.
+        scores: the scores by SPLIT/METRIC; one that is not finite is not defined.
         description: the settings of the fine-tuning, one per line.
     """
     base = f"base_model: {base_model}\n" if base_model else ""
@@ -174,7 +181,11 @@ def finetuning_card(
         task=task,
         start=f"random weights, with the architecture of `{source}`" if random_init else f"`{source}`",
         teacher=f" It also learned from the teacher `{teacher}`." if teacher else "",
-        scores="\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items()),
+        test=f". It was evaluated on {' and '.join(test)} only once" if test else "",
+        scores="\n".join(
+            f"| {name} | {f'{value:.2f}' if math.isfinite(value) else 'none'} |" for name, value in scores.items()
+        ),
+        missing_scores="" if all(map(math.isfinite, scores.values())) else _MISSING_SCORES,
         description=description,
     )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distilbert_jax.cli.main import main
+from distilbert_jax.data.tasks.split_hashes import SplitHashes
 from distilbert_jax.evaluate import retention
 from distilbert_jax.report import retention_table
 from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
@@ -20,7 +21,12 @@ def _fewer_draws(monkeypatch):
     monkeypatch.setattr(retention, "NUM_DRAWS", 200)
 
 
-def write(folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5, labels=("no", "yes")):
+TRAIN = SplitHashes(examples=50, ids="a", texts="b", labels="c")
+
+
+def write(
+    folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5, labels=("no", "yes"), train=TRAIN, dev=None
+):
     """Writes results of a classifier that is right on about `share` of the examples."""
     gold = (np.arange(size) < positive * size).astype(int)
     for seed in range(seeds):
@@ -43,8 +49,11 @@ def write(folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5
                 "metrics": ["accuracy"],
             },
             "parameters": 1_000,
-            "dev_examples": {"dev": size},
-            "train_examples": 50,
+            "sha256": {"model": "0"},
+            "examples": {
+                "train": train,
+                "dev": SplitHashes(examples=size, ids="d", texts="e", labels="f") | (dev or {}),
+            },
         }
         (folder / task / f"seed{seed}.json").write_text(json.dumps(result))
     return folder
@@ -158,7 +167,7 @@ def test_results_of_an_earlier_version_are_refused(folders):
     earlier = {"task": "rte", "headline": 81.0, "plan": ["class: FineTune", "epochs: 3"], "form": result["task_type"]}
     path.write_text(json.dumps(earlier))
     message = (
-        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 2); to "
+        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 3); to "
         f"fine-tune again, delete {path.parent}, or name another folder with --output-dir"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
