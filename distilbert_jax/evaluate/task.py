@@ -19,7 +19,7 @@ from distilbert_jax.hub.load import PretrainedModel, load_pretrained
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
-from distilbert_jax.train.finetune.models import format_label_mismatch, has_common_tags, match_labels, match_tags
+from distilbert_jax.train.finetune.models import format_label_mismatch, has_common_tags, match_labels, merge_tags
 from distilbert_jax.train.finetune.setup import encode_split, has_labels, make_task_tokenizer
 
 PER_DEVICE_BATCH_SIZE = 32  # rows
@@ -114,7 +114,7 @@ def _load_for_task(pretrained: Pretrained, task: Task, task_type: TaskType) -> t
             style="bold yellow",
             markup=False,
         )
-        return match_tags(loaded, task_type)
+        return loaded, merge_tags(loaded, task_type)
     raise ValueError(
         f"{model.folder}: the labels of its {task_type.head} head are not those of {task.name}: "
         f"{format_label_mismatch(loaded, task_type)}. Where they mean the same, rename them in id2label of its "
@@ -124,7 +124,8 @@ def _load_for_task(pretrained: Pretrained, task: Task, task_type: TaskType) -> t
 
 def _format_model_name(name_or_path: str) -> str:
     """Returns the folder or Hub id of a model as a part of a file name, such as "runs-quickstart-export"."""
-    return re.sub(r"[^\w.]+|\.\.+", "-", name_or_path).strip("-.")[-MAX_MODEL_NAME_CHARACTERS:].strip("-.")
+    name = re.sub(r"[^\w.]+|\.\.+", "-", name_or_path).strip("-.")
+    return name[-MAX_MODEL_NAME_CHARACTERS:].strip("-.") or "model"
 
 
 def _set_threshold(task: Task, no_answer_threshold: float | None) -> TaskType:

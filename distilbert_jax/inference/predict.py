@@ -8,7 +8,7 @@ import numpy as np
 from distilbert_jax.data.batches import BatchLayout
 from distilbert_jax.data.tasks.examples import ChoiceQuestion, Example, SpanQuestion, TaggedSentence
 from distilbert_jax.data.tasks.registry import make_task_type
-from distilbert_jax.data.tasks.task_types.base import TaskTokenizer
+from distilbert_jax.data.tasks.task_types.base import TaskTokenizer, TaskType
 from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
@@ -44,7 +44,7 @@ def predict_logits(model: PretrainedModel, *examples: Any) -> list[np.ndarray]:
         ValueError: there is no example, one does not have the form that the head needs, the model has no such head, or
             its logits are not finite. For masked words, use `inference.fill_mask`.
     """
-    task_type, mesh = make_task_type(model.head, labels=model.head_config.labels), make_mesh()
+    task_type = make_task_type(model.head, labels=model.head_config.labels)
     if not model.has_head:
         raise ValueError(f"{model.folder} has no {model.head} head; load a model that was fine-tuned with this head")
     parsed = [
@@ -52,15 +52,28 @@ def predict_logits(model: PretrainedModel, *examples: Any) -> list[np.ndarray]:
     ]
     if not parsed:
         raise ValueError(f"there is no example; for {model.head}, an example is {EXAMPLE_FORMS[model.head]}")
+    # A batch holds questions with the same number of choices.
+    groups: dict[int, list[int]] = {}
+    for i, example in enumerate(parsed):
+        groups.setdefault(len(getattr(example, "choices", ())), []).append(i)
+    logits: dict[int, np.ndarray] = {}
+    for indices in groups.values():
+        logits |= zip(indices, _predict_alike(model, task_type, [parsed[i] for i in indices]), strict=True)
+    return [logits[i] for i in range(len(parsed))]
+
+
+def _predict_alike(model: PretrainedModel, task_type: TaskType, examples: Sequence[Any]) -> list[np.ndarray]:
+    """Returns the logits of examples that may share a batch."""
+    mesh = make_mesh()
     task_tokenizer = TaskTokenizer(tokenizer=model.tokenizer, max_length=model.config.max_positions)
-    rows = task_type.encode(parsed, task_tokenizer).rows
+    rows = task_type.encode(examples, task_tokenizer).rows
     apply: Any = model.module.apply
     # A batch needs a multiple of the number of devices; missing rows are empty.
     layout = BatchLayout(accumulation=1, rows=-(-min(len(rows), MAX_BATCH_ROWS) // mesh.size) * mesh.size)
     predict_step = make_predict_step(apply, mesh)
     logits = predict_rows(predict_step, model.params, rows, layout=layout, mesh=mesh, label="predicting")
     first_rows = {row.example: i for i, row in reversed(list(enumerate(rows)))}
-    return [logits[first_rows[number]] for number in range(len(parsed))]
+    return [logits[first_rows[number]] for number in range(len(examples))]
 
 
 def check_text(value: Any, *, what: str) -> str:

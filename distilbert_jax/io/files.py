@@ -41,10 +41,17 @@ def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise
 
 
-def check_can_write(folder: pathlib.Path) -> None:
-    """Raises ValueError if no files can be written to a folder, which need not exist yet. Leaves nothing behind.
+def check_can_write(folder: pathlib.Path, *names: str) -> None:
+    """Checks that files can be written to a folder, which need not exist yet. Leaves nothing behind.
 
     A command that takes long calls this first, so that it does not fail only when it writes its result.
+
+    Args:
+        folder: the folder.
+        names: the names of the files. A file that exists may be replaced.
+
+    Raises:
+        ValueError: the folder is a file or cannot be written to, or one of the files is a folder.
     """
     existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not existing.is_dir():
@@ -57,6 +64,8 @@ def check_can_write(folder: pathlib.Path) -> None:
             f"nothing can be written to {folder}: {error.strerror} in {existing}; name another folder, or change its "
             "permissions"
         ) from None
+    if occupied := [name for name in names if (folder / name).is_dir()]:
+        raise ValueError(f"{folder / occupied[0]} is a folder, so no file can be written there; name another folder")
 
 
 def encode_json(content: Any) -> bytes:

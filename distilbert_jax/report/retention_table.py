@@ -73,13 +73,14 @@ def write_retention(
         ValueError: results are missing or damaged, the models were not fine-tuned alike, or nothing can be written to
             `output_dir`.
     """
-    files.check_can_write(output_dir)
+    files.check_can_write(output_dir, *(f"retention.{suffix}" for suffix in ("md", "tex", "json", "png")))
     results = {name: load_results(folder, tasks) for name, folder in folders.items()}
     retention = dataclasses.replace(compute_retention(results), milliseconds=_measure_latencies(results, folders))
     output_dir.mkdir(parents=True, exist_ok=True)
     text = format_markdown(retention)
-    (output_dir / "retention.md").write_text(text, encoding="utf-8")
-    (output_dir / "retention.tex").write_text(format_latex(retention), encoding="utf-8")
+    for suffix, content in (("md", text), ("tex", format_latex(retention))):
+        with files.write_atomically(output_dir / f"retention.{suffix}") as partial:
+            partial.write_text(content, encoding="utf-8")
     files.write_json(output_dir / "retention.json", to_json(retention))
     draw_retention(retention, output_dir / "retention.png")
     console.print(text, markup=False)
@@ -223,7 +224,8 @@ def draw_retention(retention: Retention, path: pathlib.Path) -> None:
     axes.set(xticks=range(len(names)), xticklabels=names, ylabel="per cent of the teacher's score")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3, axis="y")
-    figure.savefig(path, dpi=120)
+    with files.write_atomically(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     pyplot.close(figure)
 
 

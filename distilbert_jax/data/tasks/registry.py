@@ -101,7 +101,9 @@ def find_task(name: str, folder: pathlib.Path) -> Task:
     if name == "imdb":
         return _make_task(name, imdb.TASK_TYPE, functools.partial(imdb.read, folder))
     if name in ("squad", "squad2"):
-        return _make_task(name, SpanExtraction(no_answer=name == "squad2"), _split_reader(name, folder, squad.read))
+        no_answer = name == "squad2"
+        read_file = functools.partial(squad.read, no_answer=no_answer)
+        return _make_task(name, SpanExtraction(no_answer=no_answer), _split_reader(name, folder, read_file))
     if name in ("conll2003", "wnut17"):
         read = _split_reader(name, folder, ner.read)
         return _make_task(name, Tagging(labels=entity_metrics.list_labels([*read("train"), *read("dev")])), read)

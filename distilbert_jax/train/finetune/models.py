@@ -58,32 +58,24 @@ def has_common_tags(model: PretrainedModel, task_type: Tagging) -> bool:
 
     They need a tag of an entity in common, and every tag of the model has to be O, B-TYPE or I-TYPE.
     """
-    tags = _respell_tags(model.head_config.labels, task_type.labels)
+    tags = _respell_labels(model.head_config.labels, task_type.labels)
     is_valid = all(tag == OUTSIDE_TAG or tag[:2] in ("B-", "I-") for tag in tags) and len(set(tags)) == len(tags)
     return is_valid and bool(set(tags) & set(task_type.labels) - {OUTSIDE_TAG})
 
 
-def match_tags(model: PretrainedModel, task_type: Tagging) -> tuple[PretrainedModel, Tagging]:
-    """Returns a model with its own tags, and the task type with these tags and then those that only the task has.
+def merge_tags(model: PretrainedModel, task_type: Tagging) -> Tagging:
+    """Returns the task type with the tags of a model, in its order, and then those that only the task has.
 
     So the model never predicts the tags that it lacks, and every other tag is what the model says.
     """
-    tags = _respell_tags(model.head_config.labels, task_type.labels)
+    tags = _respell_labels(model.head_config.labels, task_type.labels)
     missing = [tag for tag in task_type.labels if tag not in tags]
-    return model, dataclasses.replace(task_type, labels=(*tags, *missing))
-
-
-def _respell_tags(model_tags: Sequence[str], task_tags: Sequence[str]) -> tuple[str, ...]:
-    """Returns the tags of a model in the letter case of the task, unless ignoring case makes two tags one."""
-    task_names = {tag.casefold(): tag for tag in task_tags}
-    if len(task_names) < len(task_tags) or len({tag.casefold() for tag in model_tags}) < len(model_tags):
-        return tuple(model_tags)
-    return tuple(task_names.get(tag.casefold(), tag) for tag in model_tags)
+    return dataclasses.replace(task_type, labels=(*tags, *missing))
 
 
 def format_label_mismatch(model: PretrainedModel, task_type: TaskType) -> str:
     """Formats how the labels of a model differ from those of a task, for messages."""
-    model_labels, task_labels = model.head_config.labels, task_type.labels
+    model_labels, task_labels = _respell_labels(model.head_config.labels, task_type.labels), task_type.labels
     if task_type.problem_type == "regression":
         return f"the model has {len(model_labels)} outputs ({_join_labels(model_labels)}), but a number needs only one"
     parts = [
@@ -97,15 +89,22 @@ def format_label_mismatch(model: PretrainedModel, task_type: TaskType) -> str:
     return "; ".join(parts) or f"the model names its outputs {_join_labels(model_labels)}, some of them twice"
 
 
+def _respell_labels(model_labels: Sequence[str], task_labels: Sequence[str]) -> tuple[str, ...]:
+    """Returns the labels of a model in the letter case of the task, unless ignoring case makes two labels one."""
+    task_names = {label.casefold(): label for label in task_labels}
+    if len(task_names) < len(task_labels) or len({label.casefold() for label in model_labels}) < len(model_labels):
+        return tuple(model_labels)
+    return tuple(task_names.get(label.casefold(), label) for label in model_labels)
+
+
 def _order_outputs(model_labels: Sequence[str], task_labels: Sequence[str]) -> list[int] | None:
     """Returns the number of the model's output for each label of the task, or None if the labels are not the same.
 
     Labels are compared exactly first, and without letter case only if that does not make two of them one.
     """
-    for normalize in (str, str.casefold):
-        model_names, task_names = list(map(normalize, model_labels)), list(map(normalize, task_labels))
-        if len(set(task_names)) == len(task_names) and sorted(model_names) == sorted(task_names):
-            return [model_names.index(name) for name in task_names]
+    for names in (tuple(model_labels), _respell_labels(model_labels, task_labels)):
+        if sorted(names) == sorted(task_labels):
+            return [names.index(label) for label in task_labels]
     is_unnamed = [name.casefold() for name in model_labels] == [f"label_{i}" for i in range(len(task_labels))]
     return list(range(len(task_labels))) if is_unnamed else None
 
