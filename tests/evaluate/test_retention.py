@@ -206,3 +206,61 @@ def test_the_command(folders, tmp_path, capsys):
     assert main(["retention", named[0]]) == 1
     assert main(["retention", "teacher", "student"]) == 1
     assert "write NAME=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dev", "train", "message"),
+    [
+        ({"texts": "x", "labels": "y"}, {}, "  dev: other texts and labels"),
+        ({"labels": "y"}, {}, "  dev: other labels"),
+        ({}, {"texts": "x"}, "  train: other texts"),
+        ({}, {"examples": 49}, "  train: 50 examples and 49 examples"),
+    ],
+)
+def test_other_examples_are_not_compared(tmp_path, dev, train, message):
+    write(tmp_path / "teacher", "rte", 0.9)
+    write(tmp_path / "student", "rte", 0.8, dev=dev, train=TRAIN | train)
+    with pytest.raises(ValueError, match=f"rte: teacher and student were not fine-tuned on the same .*:\n{message}$"):
+        compare({name: tmp_path / name for name in ("teacher", "student")})
+
+
+def test_a_student_may_be_taught_on_texts_without_labels(tmp_path):
+    write(tmp_path / "teacher", "rte", 0.9)
+    write(tmp_path / "student", "rte", 0.8, train=TRAIN | {"labels": None})
+    assert compare({name: tmp_path / name for name in ("teacher", "student")}).ratios["student"]["rte"].percent > 0
+
+
+def test_seeds_of_other_examples_are_not_averaged(tmp_path):
+    write(tmp_path / "a", "rte", 0.9)
+    write(tmp_path / "b", "rte", 0.9, dev={"labels": "y"})
+    path = tmp_path / "a" / "rte" / "seed1.json"
+    path.write_bytes((tmp_path / "b" / "rte" / "seed1.json").read_bytes())
+    with pytest.raises(ValueError, match=rf"^{path} holds results of (.|\n)*now$"):
+        retention.load_results(tmp_path / "a")
+
+
+def test_per_example_numbers_of_another_split_are_refused(tmp_path):
+    write(tmp_path / "a", "rte", 0.9)
+    path = tmp_path / "a" / "rte" / "seed0" / "per_example.json"
+    path.write_text(json.dumps({"dev": json.loads(path.read_text())["dev"][:-1]}))
+    with pytest.raises(ValueError, match="dev has 399 examples, but its result states others"):
+        retention.load_results(tmp_path / "a")
+
+
+def test_a_ratio_that_is_not_defined_is_a_dash_and_null(tmp_path):
+    """Here the teacher is worse than the majority baseline."""
+    write(tmp_path / "teacher", "rte", 0.3)
+    write(tmp_path / "student", "rte", 0.8)
+    folders = {name: tmp_path / name for name in ("teacher", "student")}
+    named = [f"{name}={folder}" for name, folder in folders.items()]
+    assert main(["retention", *named, "--output-dir", str(tmp_path / "out")]) == 0
+
+    def refuse_constant(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    stored = json.loads((tmp_path / "out" / "retention.json").read_text(), parse_constant=refuse_constant)
+    assert stored["kept_above_commonest_answer"]["student"] == {"percent": None, "low": None, "high": None}
+    table = (tmp_path / "out" / "retention.md").read_text()
+    assert "nan" not in table
+    assert "| – |" in table
+    assert "| rte (accuracy) |" in table
