@@ -2,8 +2,11 @@
 
 import argparse
 import pathlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from distilbert_jax import fields
+from distilbert_jax.fields import NonNegativeInt
 
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.registry import Task
@@ -28,6 +31,14 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the experiment file and the fields to change in it."""
     parser.add_argument("file", metavar="EXPERIMENT.py", help=_FILE_HELP)
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
+    parser.set_defaults(load_config_class=_load_experiment_class)
+
+
+def _load_experiment_class() -> type:
+    """Returns the class whose fields an experiment file sets. Importing it takes time, so this is done when needed."""
+    from distilbert_jax.config.experiment import Experiment
+
+    return Experiment
 
 
 def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,9 +48,28 @@ def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window-overlap",
         metavar="N",
-        type=int,
+        type=number_parser(NonNegativeInt),
         help="read long texts in windows that overlap by N tokens (default: truncate long texts)",
     )
+
+
+def number_parser(kind: Any) -> Callable[[str], Any]:
+    """Returns the function by which argparse parses a number.
+
+    Args:
+        kind: the type and the range of the number, as a config would annotate a field.
+    """
+
+    def parse(text: str) -> Any:
+        try:
+            value = fields.unwrap(kind)(text)
+        except ValueError:
+            value = text
+        if fields.find_mismatch(value, kind):
+            raise argparse.ArgumentTypeError(f"must be {fields.describe_type(kind)}, not {text!r}")
+        return value
+
+    return parse
 
 
 def parse_local_folder(text: str) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from distilbert_jax.fields import PositiveInt
 from distilbert_jax.losses.base import Loss
 
 
@@ -22,8 +23,8 @@ class HiddenMSE(Loss):
             spaced and the last layer of the student is compared with the last one of the teacher.
     """
 
-    teacher: str | None = "teacher"
-    layers: tuple[int, ...] | None = None
+    teacher: str = "teacher"
+    layers: tuple[PositiveInt, ...] | None = None
 
     def init_params(self, key, *, student_size, teacher_size):
         """Returns W as {"kernel": [student_size, teacher_size]}, or {} if both sizes are the same."""

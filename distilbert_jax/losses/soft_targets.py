@@ -1,11 +1,12 @@
 """The distillation loss: KL divergence between softened distributions (Hinton et al., 2015)."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
+from distilbert_jax.fields import Range
 from distilbert_jax.losses.base import LogitLoss
 
 
@@ -23,8 +24,8 @@ class SoftTargets(LogitLoss):
             the masked tokens only. They are about 15 % of all tokens, so far fewer logits are computed.
     """
 
-    teacher: str | None = "teacher"
-    temperature: float = 2.0
+    teacher: str = "teacher"
+    temperature: Annotated[float, Range(at_least=1e-6, at_most=1_000_000)] = 2.0
     positions: Literal["all", "labelled"] = "all"
 
     @property

@@ -36,10 +36,24 @@ def test_the_exact_share_of_each_row_rounded_up(share):
     np.testing.assert_array_equal(batch.label_weights.sum(-1), -(-round(share * 100) * real // 100))
 
 
-def test_twenty_tokens_give_three_predictions_and_not_four():
-    """0.15 · 20 is 3.0000000000000004 in floats."""
+def test_a_hundred_tokens_give_seven_predictions_and_not_eight():
+    """0.07 · 100 is 7.000000000000001 in floats."""
+    assert num_predictions(100, mask_rate=0.07) == 7
     assert num_predictions(20, mask_rate=0.15) == 3
     assert num_predictions(512, mask_rate=0.15) == 77
+
+
+@pytest.mark.parametrize("rate, expected", [(0.1234, 124), (0.0004, 1), (1e-30, 1), (1.0, 1_000), (0.3, 300)])
+def test_the_rate_is_used_as_it_is_written(rate, expected):
+    assert num_predictions(1_000, mask_rate=rate) == expected
+    assert num_predictions(0, mask_rate=rate) == 0
+
+
+def test_a_rate_of_four_decimals_masks_as_many_tokens_as_it_says():
+    rows = make_full_rows(t=1_000)
+    rows = jax.tree.map(lambda x: x[:8], rows)
+    batch = jax.jit(masked(share=0.1234))(keys(8), rows)
+    np.testing.assert_array_equal(batch.label_weights.sum(-1), 124)
 
 
 def test_never_special_tokens_nor_padding_nor_one_position_twice():

@@ -40,6 +40,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder for the results (default: tasks/ in the folder of the run that exported the model)",
     )
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
+    parser.set_defaults(load_config_class=_load_config_class)
+
+
+def _load_config_class() -> type:
+    """Returns the class whose fields can be set. Importing it takes time, so this is done when it is needed."""
+    from distilbert_jax.config.finetune import FineTuneConfig
+
+    return FineTuneConfig
 
 
 def run(args: argparse.Namespace) -> None:
@@ -60,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
             task, task_dir=folder, model=Pretrained(args.model), teacher=teacher, extra_losses=args.hidden_loss
         )
         overrides = [*args.overrides]
-        if args.window_overlap:
+        if args.window_overlap is not None:
             overrides.append(f"window_overlap={args.window_overlap}")
         results += finetune(
             experiment_file.apply_overrides(config, overrides), task, folder=output_dir / task.name, seeds=args.seeds
