@@ -172,9 +172,11 @@ def describe_type(kind: Any) -> str:
 
 def format_value(value: Any) -> str:
     """Returns a value as an error message shows it: not longer than a line."""
-    if isinstance(value, int) and value.bit_length() > MAX_INT_BITS:
-        return f"an integer of {value.bit_length():,} bits"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python refuses to print integers of thousands of digits.
+        return f"a {type(value).__name__} that is too long to show"
     return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
