@@ -58,4 +58,5 @@ def format_exception(error: BaseException) -> str:
     missing = re.search(r"abstract class (\w+) \w+(?: an implementation for)? abstract methods? '?(\w+)", text)
     if missing:
         return f"the class {missing[1]} does not define the method {missing[2]}, which it needs"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    # Messages of JAX have many lines, of which the first one says what is wrong.
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__

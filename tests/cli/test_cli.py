@@ -87,7 +87,17 @@ def test_an_address_where_only_a_folder_can_be(command, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["distil"], ["distill"], ["report"], ["distill", "a.py", "--fast"], ["report", "a", "b"]]
+    "arguments",
+    [
+        [],
+        ["distil"],
+        ["distill", "a.py", "--steps", "3"],
+        ["plan", "a.py", "--price-per-hour", "-3"],
+        ["distill"],
+        ["report"],
+        ["distill", "a.py", "--fast"],
+        ["report", "a", "b"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -457,6 +467,42 @@ def test_a_profile_of_no_steps(distill, steps, capsys):
     with pytest.raises(SystemExit, match="2"):
         distill("--profile", steps)
     assert f"{steps!r} is not FIRST:LAST, such as 20:25" in capsys.readouterr().err
+
+
+SUGGESTIONS = {
+    "distil x": "there is no command 'distil' (did you mean distill?); choose one of distill, prepare",
+    "--debug evalute x": "there is no command 'evalute' (did you mean evaluate?)",
+    "distill a.py --steps 3": "there is no flag --steps; fields are set without dashes: write steps=3",
+    "distill a.py --steps=3": "write steps=3",
+    "distill a.py --learning-rate 1e-4": "write optimizer.learning_rate=1e-4",
+    "distill a.py --batch-size 3": "write global_batch_size=3",
+    "distill a.py -seed -3": "write seed=-3",
+    "distill a.py --smok x": "there is no flag --smok (did you mean --smoke?); the flags of this command are --debug",
+    "finetune m --task x --batch-size 3": "write batch_size=3",
+    "finetune m --taks x": "there is no flag --taks (did you mean --task?)",
+    "evaluate m --task x --output_dir y": "there is no flag --output_dir (did you mean --output-dir?)",
+    "plan a.py --price-per-hour nan": "argument --price-per-hour: must be a number of at least 0, not 'nan'",
+    "plan a.py --price-per-hour -3": "argument --price-per-hour: must be a number of at least 0, not '-3'",
+    "plan a.py --device H200 --num-devices 0": "--num-devices: must be a whole number from 1 to 2,147,483,647, not '0'",
+    "evaluate m --task x --window-overlap -1": "--window-overlap: must be a whole number from 0 to",
+    "evaluate m --task x --no-answer-threshold inf": "--no-answer-threshold: must be a number, not 'inf'",
+    "replay runs/x 0": "argument STEP: must be a whole number from 1 to",
+}
+
+
+@pytest.mark.parametrize("words", SUGGESTIONS)
+def test_what_was_probably_meant(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert SUGGESTIONS[words] in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(r"distilbert_jax \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(
