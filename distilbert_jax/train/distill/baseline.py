@@ -38,7 +38,7 @@ class UnigramBaseline:
         entropy = float(-(p * np.log(p)).sum())
         return cls(entropy=entropy, variance=float((p * np.log(p) ** 2).sum()) - entropy**2)
 
-    def is_better_than(self, measurements: Mapping[str, float]) -> bool:
+    def is_better_than(self, measurements: Mapping[str, float | int]) -> bool:
         """Returns whether the baseline is better than a student, by more than `MAX_STANDARD_ERRORS` of its own.
 
         Args:
@@ -49,7 +49,7 @@ class UnigramBaseline:
         cross_entropy = measurements[log_keys.CROSS_ENTROPY.name]
         return not cross_entropy <= self.entropy + MAX_STANDARD_ERRORS * stderr
 
-    def explain_failure(self, measurements: Mapping[str, float]) -> str | None:
+    def explain_failure(self, measurements: Mapping[str, float | int]) -> str | None:
         """Returns a sentence about a student that is of no use, or None if it is better than the baseline."""
         if not self.is_better_than(measurements):
             return None
