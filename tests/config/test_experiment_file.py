@@ -64,11 +64,6 @@ MISTAKES = {
     "a missing field": ("        steps=4,\n", "", 25, "TypeError: .*missing 1 required keyword-only argument: 'steps'"),
     "an unknown field": ("steps=4", "stepps=4", 25, r"Experiment has no field 'stepps' \(did you mean steps\?\)"),
     "an unknown field of a loss": ("Nothing()", "Nothing(scael=3)", 29, r"Nothing has no field 'scael' .*mean scale\?"),
-        "steps=4",
-        "global_batch=4",
-        25,
-        "Experiment has no field 'global_batch'; it was renamed to global_batch_size",
-    ),
     "a field of another class": (
         "HardTargets()",
         "HardTargets(weight=-1.0)",
