@@ -212,7 +212,7 @@ def check_losses(losses: Mapping[str, Loss], *, has_teacher: bool) -> None:
         if loss.teacher not in (None, TEACHER_NAME):
             raise FieldError("", f"losses.{name}.teacher", f"must be {TEACHER_NAME!r} or None, not {loss.teacher!r}")
         if loss.teacher is not None and not has_teacher:
-            raise ValueError(f"losses.{name} compares with a teacher, but the experiment has none: set teacher")
+            raise ValueError(f"losses.{name} compares with a teacher, but there is none: set teacher")
     if not any(loss.weight for loss in losses.values()):
         raise ValueError("every weight in losses is 0, so nothing would be learned: give one loss a weight above 0")
 

@@ -146,7 +146,7 @@ OVERRIDES = {
     "steps=0": "steps must be a whole number from 1 to 2,147,483,647, not 0",
     "max_nonfinite_steps=-1": "max_nonfinite_steps must be a whole number from 0 to 2,147,483,647, not -1",
     "corpus.held_out=2": "corpus.held_out must be a number greater than 0 and less than 1 or a Source, not 2.0",
-    "teacher=None": "losses.soft compares with a teacher, but the experiment has none",
+    "teacher=None": "losses.soft compares with a teacher, but there is none",
 }
 
 
