@@ -486,7 +486,6 @@ SUGGESTIONS = {
     "plan a.py --device H200 --num-devices 0": "--num-devices: must be a whole number from 1 to 2,147,483,647, not '0'",
     "evaluate m --task x --window-overlap -1": "--window-overlap: must be a whole number from 0 to",
     "evaluate m --task x --no-answer-threshold inf": "--no-answer-threshold: must be a number, not 'inf'",
-    "replay runs/x 0": "argument STEP: must be a whole number from 1 to",
 }
 
 

@@ -6,15 +6,12 @@ changed.
 import argparse
 
 from distilbert_jax.cli import arguments, quiet
-from distilbert_jax.fields import PositiveInt
-
-_STEP_HELP = "the number of the step as in the log, counted from 1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("folder", metavar="RUN", help="the folder of a run of distill, such as runs/quickstart")
-    parser.add_argument("step", metavar="STEP", type=arguments.number_parser(PositiveInt), help=_STEP_HELP)
+    parser.add_argument("step", metavar="STEP", type=int, help="the number of the step as in the log, counted from 1")
 
 
 def run(args: argparse.Namespace) -> None:
