@@ -6,6 +6,7 @@ Code that writes or reads such a number takes its key from here. docs/log_keys.m
 """
 
 import dataclasses
+import math
 import re
 
 
@@ -137,6 +138,9 @@ STDERR = {
 }
 """The key of the standard error of each fraction of the masked tokens."""
 
+MAX_PLAIN_PERPLEXITY = 1e6
+"""A larger perplexity is shown in scientific notation."""
+
 PERPLEXITIES = {CROSS_ENTROPY: PERPLEXITY, TEACHER_CROSS_ENTROPY: TEACHER_PERPLEXITY}
 """The key of the perplexity that belongs to each cross entropy."""
 
@@ -174,6 +178,21 @@ EVAL_KEYS = (
     TEACHER_KL,
 )
 FINETUNE_EVAL_KEYS = (MAIN_SCORE, TASK_SCORE)
+
+
+def format_perplexity(perplexity: float | None, *, digits: int = 1) -> str:
+    """Returns a perplexity as text; "–" if it is missing, and in scientific notation if it is large.
+
+    Args:
+        perplexity: the perplexity, or None.
+        digits: how many decimals a usual one has.
+    """
+    if perplexity is None or math.isnan(perplexity):
+        return "–"
+    if math.isinf(perplexity):
+        return "infinite"
+    return f"{perplexity:.{digits}f}" if perplexity < MAX_PLAIN_PERPLEXITY else f"{perplexity:.1e}"
+
 
 _PREAMBLE = """# Log keys
 

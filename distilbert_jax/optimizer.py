@@ -1,12 +1,14 @@
 """The optimizer: AdamW (Loshchilov and Hutter, 2019) with linear warmup and linear decay."""
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
+
+from distilbert_jax.fields import Range, check_fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -15,15 +17,22 @@ class AdamW:
 
     The learning rate rises linearly from 0 to `learning_rate` in the first `warmup_ratio` of all steps, and then falls
     linearly to 0. A step whose update is skipped counts as a step.
+
+    Raises:
+        ValueError: a field has a value that is not allowed.
     """
 
-    learning_rate: float = 5e-4  # the highest learning rate
-    warmup_ratio: float = 0.05  # fraction of all steps
-    weight_decay: float = 0.0  # not applied to biases and LayerNorms
-    max_grad_norm: float = 5.0  # gradients are clipped to this global L2 norm
-    b1: float = 0.9  # decay rate of the first moment
-    b2: float = 0.98  # decay rate of the second moment
-    eps: float = 1e-6  # added to the denominator
+    learning_rate: Annotated[float, Range(above=0)] = 5e-4  # the highest learning rate
+    warmup_ratio: Annotated[float, Range(at_least=0, at_most=1)] = 0.05  # fraction of all steps
+    weight_decay: Annotated[float, Range(at_least=0)] = 0.0  # not applied to biases and LayerNorms
+    max_grad_norm: Annotated[float, Range(above=0)] = 5.0  # gradients are clipped to this global L2 norm
+    b1: Annotated[float, Range(at_least=0, below=1)] = 0.9  # decay rate of the first moment
+    b2: Annotated[float, Range(at_least=0, below=1)] = 0.98  # decay rate of the second moment
+    eps: Annotated[float, Range(above=0)] = 1e-6  # added to the denominator
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_fields(self, path="optimizer")
 
     def make_schedule(self, steps: int) -> optax.Schedule:
         """Returns the function from the index of a step, 0 to `steps` - 1, to its learning rate.

@@ -1,11 +1,12 @@
 """Arguments that several commands share: experiment files, folders, tasks and run folders."""
 
 import argparse
-import math
 import pathlib
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+
+from distilbert_jax import fields
+from distilbert_jax.fields import NonNegativeInt
 
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.registry import Task
@@ -30,6 +31,14 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the experiment file and the fields to change in it."""
     parser.add_argument("file", metavar="EXPERIMENT.py", help=_FILE_HELP)
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
+    parser.set_defaults(load_config_class=_load_experiment_class)
+
+
+def _load_experiment_class() -> type:
+    """Returns the class whose fields an experiment file sets. Importing it takes time, so this is done when needed."""
+    from distilbert_jax.config.experiment import Experiment
+
+    return Experiment
 
 
 def add_changed_code_argument(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +57,7 @@ def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window-overlap",
         metavar="N",
-        type=parse_nonnegative,
+        type=number_parser(NonNegativeInt),
         help="read long texts in windows that overlap by N tokens (default: truncate long texts)",
     )
 
@@ -77,32 +86,23 @@ def get_task_name(text: str) -> str:
     return text.partition("=")[0]
 
 
-def parse_positive(text: str) -> int:
-    """Returns a whole number of at least 1. Raises ArgumentTypeError if the text is something else."""
-    return _parse_int(text, minimum=1)
+def number_parser(kind: Any) -> Callable[[str], Any]:
+    """Returns the function by which argparse parses a number.
 
+    Args:
+        kind: the type and the range of the number, as a config would annotate a field.
+    """
 
-def parse_nonnegative(text: str) -> int:
-    """Returns a whole number of at least 0. Raises ArgumentTypeError if the text is something else."""
-    return _parse_int(text, minimum=0)
+    def parse(text: str) -> Any:
+        try:
+            value = fields.unwrap(kind)(text)
+        except ValueError:
+            value = text
+        if fields.find_mismatch(value, kind):
+            raise argparse.ArgumentTypeError(f"must be {fields.describe_type(kind)}, not {text!r}")
+        return value
 
-
-def _parse_int(text: str, *, minimum: int) -> int:
-    """Returns a whole number of at least `minimum`."""
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or int(text) < minimum:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
-    return int(text)
-
-
-def parse_threshold(text: str) -> float:
-    """Returns a number, which may be infinite. Raises ArgumentTypeError for NaN, which no number exceeds."""
-    try:
-        threshold = float(text)
-    except ValueError:
-        threshold = math.nan
-    if math.isnan(threshold):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number, such as 2.5")
-    return threshold
+    return parse
 
 
 def parse_local_folder(text: str) -> str:

@@ -4,9 +4,8 @@ import errno
 import sys
 from collections.abc import Sequence
 
-from distilbert_jax.cli import quiet
+from distilbert_jax.cli import quiet, usage_errors
 from distilbert_jax.cli.parser import make_parser
-from distilbert_jax.config.renamed import find_new_flag
 from distilbert_jax.io import compilation_cache
 
 MAX_ERROR_CHARACTERS = 2_000  # of an error message that is printed
@@ -23,14 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command.
 
     Raises:
-        SystemExit: for wrong usage, with status 2, and after `--help`, with status 0.
+        SystemExit: for wrong usage, with status 2, and after `--help` or `--version`, with status 0.
     """
     parser = make_parser()
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    usage_errors.check_names(words, parser)
     # argparse does not accept NAME=VALUE after an option, so such words are collected here.
-    args, rest = parser.parse_known_args(arguments)
-    for word in rest:
-        if new_flag := find_new_flag(word):
-            parser.error(f"{word.partition('=')[0]} was renamed to {new_flag}")
+    args, rest = parser.parse_known_args(words)
     if rest and (not hasattr(args, "overrides") or any(text.startswith("-") for text in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     elif rest:

@@ -1,6 +1,7 @@
 """The parser of the command line, assembled from the modules of the commands."""
 
 import argparse
+import importlib.metadata
 from types import ModuleType
 
 from distilbert_jax.cli.commands import (
@@ -32,7 +33,7 @@ Compiled programs are kept in ~/.cache/distilbert_jax/compiled; JAX_COMPILATION_
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Makes the parser of all commands."""
+    """Makes the parser of all commands. Its default `commands` has the parser of each command, by name."""
     parser = argparse.ArgumentParser(
         prog="python -m distilbert_jax",
         description=_DESCRIPTION,
@@ -40,9 +41,12 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    version = f"distilbert_jax {importlib.metadata.version('distilbert_jax')}"
+    parser.add_argument("--version", action="version", version=version)
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         _add_command(subparsers, command)
+    parser.set_defaults(commands=subparsers.choices)
     return parser
 
 

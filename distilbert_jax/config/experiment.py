@@ -1,12 +1,16 @@
 """The configuration of a distillation run: one tree of frozen dataclasses, made by a file in experiments/."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from distilbert_jax.data.shards.prepare import Corpus
+from distilbert_jax.fields import FieldError, NonNegativeInt, PositiveInt, Range, Rate, check_fields
 from distilbert_jax.io import untrusted
 from distilbert_jax.losses.base import LogitLoss, Loss
+from distilbert_jax.losses.metrics import TEACHER_METRICS
+from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import Remat, TransformerConfig
 from distilbert_jax.optimizer import AdamW
 
@@ -25,6 +29,9 @@ class Pretrained:
         family: the name of a module in models/families/.
         config: the model's sizes.
         sha256: the SHA-256 of model.safetensors.
+
+    Raises:
+        ValueError: a field has a value that is not allowed.
     """
 
     name_or_path: str
@@ -33,6 +40,14 @@ class Pretrained:
     family: str | None = None
     config: TransformerConfig | None = None
     sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_fields(self)
+        if self.family is not None:
+            get_family(self.family, field="Pretrained.family")
+        if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise FieldError("Pretrained", "sha256", f"must be 64 hexadecimal digits (lower case), not {self.sha256!r}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,13 +62,23 @@ class Student:
         family: the model family of the student, the name of a module in models/families/.
         dropout: dropout rate of the hidden states.
         attention_dropout: dropout rate of the attention probabilities.
+
+    Raises:
+        ValueError: a field has a value that is not allowed.
     """
 
-    layers: tuple[int, ...] | Literal["all"]
+    layers: tuple[NonNegativeInt, ...] | Literal["all"]
     init_from: Pretrained | None = None
     family: str = "distilbert"
-    dropout: float = 0.1
-    attention_dropout: float = 0.1
+    dropout: Rate = 0.1
+    attention_dropout: Rate = 0.1
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_fields(self, path="student")
+        if not self.layers:
+            raise FieldError("student", "layers", "is empty: give at least one layer to copy")
+        get_family(self.family, field="student.family")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,10 +89,17 @@ class Masking:
         mask_rate: the fraction of each row's tokens to predict.
         smoothing: a token of the vocabulary that occurs `count` times in the corpus is chosen with a probability
             proportional to max(count, 1)^−smoothing. 0 chooses all tokens alike.
+
+    Raises:
+        ValueError: a field has a value that is not allowed.
     """
 
-    mask_rate: float = 0.15
-    smoothing: float = 0.7
+    mask_rate: Annotated[float, Range(above=0, at_most=1)] = 0.15
+    smoothing: Annotated[float, Range(at_least=0, at_most=100)] = 0.7
+
+    def __post_init__(self) -> None:
+        """Checks the fields."""
+        check_fields(self, path="masking")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +120,7 @@ class Experiment:
         optimizer: the optimizer and its schedule.
         steps: the number of optimizer updates.
         global_batch_size: rows of one update, over all devices.
-        seed: of all random numbers of the run.
+        seed: of all random numbers of the run. Any integer: different seeds give different numbers.
         dtype: the type of the computation; parameters are always float32.
         deterministic: whether to use XLA's reproducible kernels on a GPU, which are slower. Does not work yet: with jax
             0.11.2 on an H200, the first step fails.
@@ -117,40 +149,30 @@ class Experiment:
     teacher: Pretrained | None = None
     masking: Masking = dataclasses.field(default_factory=Masking)
     optimizer: AdamW = dataclasses.field(default_factory=AdamW)
-    steps: int
-    global_batch_size: int = 2_048
+    steps: PositiveInt
+    global_batch_size: Annotated[int, Range(at_least=1, at_most=2**24)] = 2_048
     seed: int = 0
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     deterministic: bool = False
-    eval_rows: int = 1_024
-    per_device_batch_size: int | Literal["auto"] = 32
+    eval_rows: PositiveInt = 1_024
+    per_device_batch_size: PositiveInt | Literal["auto"] = 32
     remat: Remat = "none"
-    fsdp: int = 1
-    tensor: int = 1
+    fsdp: PositiveInt = 1
+    tensor: PositiveInt = 1
     workdir: str | None = None
-    eval_every: int = 1_000
-    checkpoint_every: int = 1_000
-    keep_checkpoints: int = 2
-    log_every: int = 10
-    max_nonfinite_steps: int = 0
+    eval_every: PositiveInt = 1_000
+    checkpoint_every: PositiveInt = 1_000
+    keep_checkpoints: PositiveInt = 2
+    log_every: PositiveInt = 10
+    max_nonfinite_steps: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        """Checks the values of the fields."""
+        """Checks the fields."""
+        check_fields(self, path="")
         untrusted.check_file_name(self.name, what="the experiment's name")
-        for name, loss in self.losses.items():
-            if loss.teacher is not None and self.teacher is None:
-                raise ValueError(f"losses.{name} compares with a teacher, but the experiment has none: set teacher")
+        check_losses(self.losses, has_teacher=self.teacher is not None)
         if self.student.init_from is None and self.teacher is None:
             raise ValueError("student.init_from is needed if there is no teacher to start from")
-        if not self.losses:
-            raise ValueError("losses is empty: give at least one loss")
-        for field in POSITIVE_FIELDS:
-            if field == "per_device_batch_size" and self.per_device_batch_size == "auto":
-                continue
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
-        if self.max_nonfinite_steps < 0:
-            raise ValueError(f"max_nonfinite_steps must be at least 0, not {self.max_nonfinite_steps}")
 
     @property
     def student_source(self) -> Pretrained:
@@ -173,19 +195,31 @@ class Experiment:
         return any(isinstance(loss, LogitLoss) and loss.needs_all_positions for loss in self.losses.values())
 
 
-POSITIVE_FIELDS = (
-    "steps",
-    "global_batch_size",
-    "eval_rows",
-    "eval_every",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "log_every",
-    "fsdp",
-    "tensor",
-    "per_device_batch_size",
-)
-"""The fields of an Experiment that have to be at least 1."""
+def check_losses(losses: Mapping[str, Loss], *, has_teacher: bool) -> None:
+    """Raises ValueError unless these losses can be the objective of a run.
+
+    Args:
+        losses: the losses, by name.
+        has_teacher: whether the run has a teacher.
+    """
+    if not losses:
+        raise ValueError("losses is empty: give at least one loss")
+    for name, loss in losses.items():
+        if not re.fullmatch(r"[\w-]+", name) or name in TEACHER_METRICS:
+            raise ValueError(
+                f"losses has the name {name!r}: choose one of letters, digits, _ and -, other than "
+                f"{' and '.join(TEACHER_METRICS)}"
+            )
+        if loss.teacher not in (None, TEACHER_NAME):
+            raise FieldError("", f"losses.{name}.teacher", f"must be {TEACHER_NAME!r} or None, not {loss.teacher!r}")
+        if loss.teacher is not None and not has_teacher:
+            raise ValueError(f"losses.{name} compares with a teacher, but there is none: set teacher")
+    if not any(loss.weight for loss in losses.values()):
+        raise ValueError("every weight in losses is 0, so nothing would be learned: give one loss a weight above 0")
+
+
+TEACHER_NAME = "teacher"
+"""What the field `teacher` of a loss calls the teacher of the run."""
 
 RESUMABLE_FIELDS = (
     "per_device_batch_size",

@@ -1,6 +1,7 @@
 """Loads experiment files, changes their fields from the command line and formats them as text."""
 
 import ast
+import contextlib
 import dataclasses
 import importlib.util
 import modulefinder
@@ -9,14 +10,20 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from distilbert_jax.config import renamed
-from distilbert_jax.config.experiment import Experiment, Pretrained
+from distilbert_jax import fields
+from distilbert_jax.config import renamed, suggestions
+from distilbert_jax.config.experiment import Experiment, Masking, Pretrained, Student
+from distilbert_jax.data.shards.prepare import Corpus
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.sources.files import TextFiles
+from distilbert_jax.io import user_code
 from distilbert_jax.io.files import expand_path, sha256
+from distilbert_jax.losses.base import LogitLoss, Loss
+from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.optimizer import AdamW
 
 T = TypeVar("T")
 
@@ -36,26 +43,38 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
         path: a Python file with a function `experiment()` that returns an `Experiment`.
 
     Raises:
-        ValueError: if there is no such file, the file has no function `experiment`, or it uses a field that was
-            renamed.
+        ValueError: there is no such file, or it does not define an experiment. The message names the line.
     """
     path = expand_path(path)
     if not path.is_file():
         raise ValueError(f"no such experiment file: {path}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if path.suffix != ".py":
+        raise ValueError(
+            f"{path} is not a Python file, NAME.py; name an experiment file, such as experiments/quickstart.py"
+        )
+    # A name of its own, so that a file random.py does not replace the module random.
+    spec = importlib.util.spec_from_file_location(f"experiment_file_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))
+    # Only while it runs: the dataclasses in it need this, but a worker process could not import the module by its name.
+    sys.modules[spec.name] = module
     try:
-        spec.loader.exec_module(module)
-        if not hasattr(module, "experiment"):
-            raise ValueError(f"{path} has no function `experiment`: define one that returns an Experiment")
-        return module.experiment()
-    except TypeError as error:
-        raise _explain_renamed_field(error, path) from error
+        with user_code.locate_errors(path), _explain_unknown_field():
+            spec.loader.exec_module(module)
+            function = getattr(module, "experiment", None)
+            if not isinstance(function, types.FunctionType):
+                raise ValueError("there is no function `experiment`: define one that returns an Experiment")
+            experiment = function()
     finally:
-        sys.path.pop(0)
+        sys.path.remove(str(path.parent))
+        del sys.modules[spec.name]
+    if not isinstance(experiment, Experiment):
+        line = function.__code__.co_firstlineno
+        returned = "nothing: add `return`" if experiment is None else f"{fields.format_value(experiment)}"
+        raise ValueError(f"{path}, line {line}: experiment() must return an Experiment, but it returns {returned}")
+    return experiment
 
 
 def hash_code(path: str | pathlib.Path) -> dict[str, str]:
@@ -74,13 +93,65 @@ def hash_code(path: str | pathlib.Path) -> dict[str, str]:
     return {file.relative_to(path.parent).as_posix(): sha256(file) for file in sorted(found)}
 
 
-def _explain_renamed_field(error: TypeError, path: pathlib.Path) -> Exception:
-    """Returns a ValueError that gives the new name of a field that was renamed, or else the error itself."""
-    match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    new_names = renamed.NEW_KEYS.get(match[2], ()) if match else ()
-    if not match or not new_names:
-        return error
-    return ValueError(f"{path}: {match[1]} has no field {match[2]!r}; it was renamed to {' or '.join(new_names)}")
+@contextlib.contextmanager
+def _explain_unknown_field() -> Iterator[None]:
+    """Turns the TypeError of an unknown field in the block into a ValueError with the name that was meant."""
+    try:
+        yield
+    except TypeError as error:
+        match = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        if not match:
+            raise
+        names = [field.name for kind in _iter_config_classes() if kind.__name__ == match[1] for field in _fields(kind)]
+        new_names = renamed.NEW_KEYS.get(match[2], ())
+        hint = suggestions.format_suggestion(match[2], names)
+        if new_names:
+            hint = f"; it was renamed to {' or '.join(new_names)}"
+        problem = ValueError(f"{match[1]} has no field {match[2]!r}{hint}")
+        raise problem.with_traceback(error.__traceback__) from error
+
+
+def _iter_config_classes() -> Iterator[type]:
+    """Yields the dataclasses that an experiment can consist of, those of the file that is loaded as well."""
+    waiting: list[type] = [Experiment, Student, Masking, Pretrained, TransformerConfig, Corpus, AdamW, Loss, Source]
+    while waiting:
+        kind = waiting.pop(0)
+        yield kind
+        waiting += kind.__subclasses__()
+
+
+def _fields(kind: type) -> tuple["dataclasses.Field[Any]", ...]:
+    """Returns the fields of a dataclass, and none for another class."""
+    return dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ()
+
+
+def find_field_paths(name: str, config_class: type) -> list[str]:
+    """Returns the paths of the fields of this name in a config dataclass and the dataclasses in it, shortest first.
+
+    If there are none, it returns those of the field whose name is most similar.
+
+    Args:
+        name: the name of a field, such as "learning_rate".
+        config_class: Experiment or FineTuneConfig. Losses have "NAME" in their path.
+    """
+    paths = sorted(dict.fromkeys(_iter_field_paths(config_class)), key=lambda path: path.count("."))
+    last_names = {path: path.rpartition(".")[2] for path in paths}
+    similar = name if name in last_names.values() else suggestions.find_similar(name, last_names.values())
+    return [path for path, last_name in last_names.items() if last_name == similar]
+
+
+def _iter_field_paths(kind: type, prefix: str = "") -> Iterator[str]:
+    """Yields the path of every field of a dataclass and of the dataclasses in it."""
+    for name, declared in fields.field_types(kind).items():
+        yield f"{prefix}{name}"
+        for option in map(fields.unwrap, fields.split_union(declared)):
+            args = typing.get_args(option)
+            if isinstance(option, type) and dataclasses.is_dataclass(option):
+                yield from _iter_field_paths(option, f"{prefix}{name}.")
+            elif args and args[-1] is Loss:
+                losses: set[type] = {Loss, *Loss.__subclasses__(), *LogitLoss.__subclasses__()}
+                for loss in losses:
+                    yield from (f"{prefix}{name}.NAME.{field.name}" for field in _fields(loss))
 
 
 def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
@@ -91,13 +162,13 @@ def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
         changes: texts such as `steps=1000` or `losses.soft.temperature=4`.
 
     Raises:
-        ValueError: if there is no such field (the message lists the fields that exist) or the value has the wrong type.
+        ValueError: there is no such field (the message lists the fields that exist), or it cannot have this value.
     """
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"cannot read {change!r}: write NAME=VALUE, such as steps=1000")
-        experiment = _replace_field(experiment, type(experiment), name.split("."), value, name)
+        experiment = _replace_field(experiment, type(experiment), name.split("."), value, name, experiment)
     return experiment
 
 
@@ -159,7 +230,7 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{prefix}.{name}" if prefix else name)
 
 
-def _replace_field(node: Any, declared_type: Any, keys: list[str], text: str, name: str) -> Any:
+def _replace_field(node: Any, declared_type: Any, keys: list[str], text: str, name: str, root: Any) -> Any:
     """Returns a copy of `node` in which the field that `keys` lead to is set to the value that `text` denotes.
 
     Args:
@@ -168,13 +239,14 @@ def _replace_field(node: Any, declared_type: Any, keys: list[str], text: str, na
         keys: the rest of the field path, below `node`.
         text: the value as it was typed.
         name: the complete field path, for error messages.
+        root: the experiment or other config that `node` is a part of, for suggestions.
     """
     if not keys:
         return _parse_value(text, declared_type, name)
     if isinstance(node, Mapping):
         children, child_types = dict(node), dict.fromkeys(node, typing.get_args(declared_type)[1])
     elif dataclasses.is_dataclass(node) and not isinstance(node, type):
-        child_types = {f: hint for f, hint in typing.get_type_hints(type(node)).items() if f != "_"}
+        child_types = fields.field_types(type(node))
         children = {f: getattr(node, f) for f in child_types}
     else:
         raise ValueError(f"{name}: {node!r} has no fields that could be set")
@@ -182,15 +254,35 @@ def _replace_field(node: Any, declared_type: Any, keys: list[str], text: str, na
     if key not in children:
         if new_key := renamed.find_new_key(key, children):
             raise ValueError(f"{name}: {key!r} was renamed to {new_key!r}")
-        raise ValueError(f"{name}: there is no {key!r}; choose one of {', '.join(children)}")
-    child = _replace_field(children[key], child_types[key], rest, text, name)
-    return {**node, key: child} if isinstance(node, Mapping) else dataclasses.replace(node, **{key: child})
+        hint = _format_field_suggestion(key, children, root)
+        raise ValueError(f"{name}: there is no {key!r}{hint}; choose one of {', '.join(children)}")
+    child = _replace_field(children[key], child_types[key], rest, text, name, root)
+    if isinstance(node, Mapping):
+        return {**node, key: child}
+    try:
+        return dataclasses.replace(node, **{key: child})
+    except fields.FieldError as error:
+        # The class does not know where in the experiment it is.
+        raise error.move_to(name.removesuffix(".".join(keys)).removesuffix(".")) from None
+
+
+def _format_field_suggestion(key: str, siblings: Collection[str], root: Any) -> str:
+    """Returns which field was probably meant by one that does not exist, for a message, or an empty text.
+
+    Args:
+        key: the last name of the field path that was typed.
+        siblings: the names that exist in its place.
+        root: the experiment, in which the field may be in another place.
+    """
+    elsewhere = [path for path, _ in _leaves(root) if path.rpartition(".")[2] == key and key != "class"]
+    if elsewhere:
+        return f" (did you mean {' or '.join(elsewhere)}?)"
+    return suggestions.format_suggestion(key, siblings)
 
 
 def _parse_value(text: str, declared_type: Any, name: str) -> Any:
     """Parses `text` as a value of the declared type; the ValueError says which values are possible."""
-    is_union = typing.get_origin(declared_type) in (typing.Union, types.UnionType)
-    options = typing.get_args(declared_type) if is_union else (declared_type,)
+    options = tuple(map(fields.unwrap, fields.split_union(declared_type)))
     value = _literal(text)
     if value is None and types.NoneType in options:
         return None
@@ -200,14 +292,14 @@ def _parse_value(text: str, declared_type: Any, name: str) -> Any:
         if (
             typing.get_origin(option) is tuple
             and isinstance(value, tuple)
-            and all(isinstance(x, typing.get_args(option)[0]) for x in value)
+            and all(isinstance(x, fields.unwrap(typing.get_args(option)[0])) for x in value)
         ):
             return value
         if option is float and type(value) in (int, float):
             return float(value)
         if option in (int, bool) and type(value) is option:
             return value
-        if option is str:
+        if option is str and value is not None:
             return text
         if option in TYPES_FROM_TEXT:
             return TYPES_FROM_TEXT[option](text)
@@ -215,7 +307,7 @@ def _parse_value(text: str, declared_type: Any, name: str) -> Any:
     allowed = [choice for literal in literals for choice in typing.get_args(literal)]
     if isinstance(value, str) and (new_value := renamed.find_new_key(value, allowed)):
         raise ValueError(f"{name}: {text!r} was renamed to {new_value!r}")
-    raise ValueError(f"{name}: {text!r} is not {' or '.join(map(_format_type, options))}")
+    raise fields.FieldError("", name, f"must be {fields.describe_type(declared_type)}, not {text!r}")
 
 
 def _literal(text: str) -> Any:
@@ -226,12 +318,3 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _format_type(kind: Any) -> str:
-    """Formats a type for an error message."""
-    if typing.get_origin(kind) is Literal:
-        return " or ".join(map(repr, typing.get_args(kind)))
-    if typing.get_origin(kind) is tuple:
-        return f"a tuple of {typing.get_args(kind)[0].__name__}, such as (0, 2)"
-    return "None" if kind is types.NoneType else f"of type {getattr(kind, '__name__', kind)}"

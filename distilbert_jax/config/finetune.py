@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.config.experiment import Pretrained, check_losses
 from distilbert_jax.data.tasks.registry import Task
+from distilbert_jax.fields import NonNegativeInt, PositiveInt, Range, Rate, check_fields
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.hidden_cosine import HiddenCosine
@@ -51,23 +52,19 @@ class FineTuneConfig:
     losses: Mapping[str, Loss]
     teacher: Pretrained | None = None
     optimizer: AdamW
-    epochs: int
-    batch_size: int
-    max_length: int
-    window_overlap: int | None = None
-    max_train_examples: int | None = None
-    dropout: float | None = None
+    epochs: Annotated[int, Range(at_least=1, at_most=1_000_000)]
+    batch_size: Annotated[int, Range(at_least=1, at_most=2**24)]
+    max_length: Annotated[int, Range(at_least=4, at_most=2**16)]
+    window_overlap: NonNegativeInt | None = None
+    max_train_examples: PositiveInt | None = None
+    dropout: Rate | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
-    per_device_batch_size: int = 32
+    per_device_batch_size: PositiveInt = 32
 
     def __post_init__(self) -> None:
-        """Checks the values of the fields."""
-        for name, loss in self.losses.items():
-            if loss.teacher is not None and self.teacher is None:
-                raise ValueError(f"losses.{name} compares with a teacher, but there is none: set teacher")
-        for field in ("epochs", "batch_size", "max_length", "per_device_batch_size"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, not {getattr(self, field)}")
+        """Checks the fields."""
+        check_fields(self, path="")
+        check_losses(self.losses, has_teacher=self.teacher is not None)
 
 
 MODEL_FIELDS = ("model", "random_init", "teacher", "losses", "task_dir")

@@ -13,6 +13,7 @@ import numpy as np
 
 from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import progress_bar
+from distilbert_jax.seeds import seed_words
 
 PERMUTATION_ROUNDS = 4
 """Rounds of the cipher that permutes the rows of an epoch. Another number gives another order."""
@@ -160,4 +161,4 @@ def iter_in_order(shards: Shards, *, count: int, layout: BatchLayout) -> Iterato
 
 def _permutation_seed(seed: int, epoch: int) -> int:
     """Returns the seed of an epoch's permutation. Neighbouring seeds and epochs give unrelated ones."""
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])
+    return int(np.random.SeedSequence((*seed_words(seed), epoch)).generate_state(1)[0])

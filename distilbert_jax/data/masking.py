@@ -4,7 +4,8 @@ The corruption is that of BERT (Devlin et al., 2018). Rare tokens are preferred 
 """
 
 import dataclasses
-from typing import Any
+import fractions
+import math
 
 import jax
 import jax.numpy as jnp
@@ -30,14 +31,13 @@ def compute_log_preference(counts: Float[Array, " v"], special: Array, *, smooth
     return (-smoothing * jnp.log(jnp.maximum(counts, 1.0))).at[special].set(-jnp.inf)
 
 
-def num_predictions(tokens: Any, *, mask_rate: float, all_positions: bool = False) -> Any:
+def num_predictions(tokens: int, *, mask_rate: float, all_positions: bool = False) -> int:
     """Returns how many of `tokens` tokens the model predicts: ceil(mask_rate · tokens), or all.
 
-    The arithmetic is in integers, in thousandths: because products of floats round: 0.15 · 100 is more than 15
-    in float32, in which devices compute, and 0.07 · 100 more than 7 in float64. `tokens` may be a Python integer or an
-    array.
+    The arithmetic is exact, with the decimal digits of the rate as it is written, because products of floats round:
+    0.15 · 100 is more than 15 in float32, in which devices compute, and 0.07 · 100 more than 7 in float64.
     """
-    return tokens if all_positions else (round(mask_rate * 1_000) * tokens + 999) // 1_000
+    return tokens if all_positions else math.ceil(fractions.Fraction(repr(float(mask_rate))) * tokens)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,8 @@ class TokenMasker:
         """
         t = rows.tokens.shape[1]
         token_mask = rows.segment_ids > 0
+        # By the number of real tokens, because the exact arithmetic cannot run on the device.
+        counts = jnp.asarray([num_predictions(n, mask_rate=self.mask_rate) for n in range(t + 1)], jnp.int32)
 
         def per_row(key, tokens, token_mask):
             """Masks one row. Returns its tokens, then positions, weights, label weights and labels of predictions."""
@@ -82,8 +84,7 @@ class TokenMasker:
             noise = jax.random.gumbel(choice_key, (t,))
             score = jnp.where(token_mask, preference[tokens], -jnp.inf) + noise
             order = jnp.argsort(-score)
-            count = num_predictions(token_mask.sum(), mask_rate=self.mask_rate)
-            is_drawn = (jnp.arange(t) < count) & jnp.isfinite(score[order])
+            is_drawn = (jnp.arange(t) < counts[token_mask.sum()]) & jnp.isfinite(score[order])
             is_chosen = jnp.zeros(t, bool).at[order].set(is_drawn)
             u = jax.random.uniform(corruption_key, (t,))
             random_tokens = jax.random.randint(random_token_key, (t,), 0, self.vocab_size)

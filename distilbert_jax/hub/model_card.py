@@ -20,7 +20,7 @@ tags:
 _DISTILLATION_BODY = """# {name}
 
 {summary}
-
+{warning}
 ```python
 from transformers import pipeline
 
@@ -71,6 +71,7 @@ def distillation_card(
     base_model: str | None,
     origin: Sequence[str],
     measured: Mapping[str, float],
+    warning: str | None,
     manifest: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> str:
@@ -84,6 +85,7 @@ def distillation_card(
         base_model: the Hub id for the metadata, or None.
         origin: where the initial weights come from, one entry for each part of the model.
         measured: the last evaluation on held-out rows, by log key.
+        warning: a sentence that says that the model is of no use, or None.
         manifest: the manifest of the corpus.
         settings: the settings of the experiment by field path. Their folders are left out.
     """
@@ -94,6 +96,7 @@ def distillation_card(
     body = _DISTILLATION_BODY.format(
         name=name,
         summary=summary,
+        warning=f"\n**Warning.** {warning}\n" if warning else "",
         masked_tokens=measured[log_keys.MASKED_TOKENS.name],
         rows=measured[log_keys.ROWS.name],
         sequence_length=manifest["settings"]["sequence_length"],
@@ -224,12 +227,16 @@ def _format_scores(measured: Mapping[str, float]) -> str:
     def format_fraction(key: log_keys.LogKey) -> str:
         return f"{measured[key.name]:.2%} ± {measured[log_keys.STDERR[key].name]:.2%}"
 
+    def format_perplexity(key: log_keys.LogKey) -> str:
+        return log_keys.format_perplexity(measured[key.name], digits=2)
+
     lines = ["| model | accuracy ± standard error | perplexity |", "|---|---|---|"]
-    accuracy, perplexity = format_fraction(log_keys.ACCURACY), measured[log_keys.PERPLEXITY.name]
-    lines.append(f"| this model | {accuracy} | {perplexity:.2f} |")
+    accuracy, perplexity = format_fraction(log_keys.ACCURACY), format_perplexity(log_keys.PERPLEXITY)
+    lines.append(f"| this model | {accuracy} | {perplexity} |")
     if log_keys.TEACHER_ACCURACY.name in measured:
-        accuracy, perplexity = format_fraction(log_keys.TEACHER_ACCURACY), measured[log_keys.TEACHER_PERPLEXITY.name]
-        lines.append(f"| its teacher | {accuracy} | {perplexity:.2f} |")
+        accuracy = format_fraction(log_keys.TEACHER_ACCURACY)
+        perplexity = format_perplexity(log_keys.TEACHER_PERPLEXITY)
+        lines.append(f"| its teacher | {accuracy} | {perplexity} |")
         agreement = format_fraction(log_keys.TEACHER_AGREEMENT)
         lines.append(f"\nBoth models predict the same token at {agreement} of the masked tokens (top-1 agreement).")
     return "\n".join(lines)

@@ -10,16 +10,21 @@ so the step computes Σ weights before the first forward pass. The mean is then 
 factor of each value's gradient is known in advance, and no loss can forget to leave padding out.
 """
 
+import abc
 import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from distilbert_jax.fields import Range, check_fields
+from distilbert_jax.io import user_code
 from distilbert_jax.losses import blockwise_logits
+from distilbert_jax.seeds import random_key
 from distilbert_jax.types import Batch, FactoredLogits, ModelOutputs
 
 Params = Any
@@ -42,7 +47,7 @@ class ModelSizes:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Loss:
+class Loss(abc.ABC):
     """The base class of all losses.
 
     A loss is a frozen dataclass whose fields are its settings. It defines two methods: `values` returns what is
@@ -69,10 +74,17 @@ class Loss:
     Attributes:
         weight: the factor of the loss's mean in the objective.
         teacher: the name of the model that the loss compares the student with, or None if it needs no teacher.
+
+    Raises:
+        ValueError: a field has a value that its annotation does not allow.
     """
 
-    weight: float = 1.0
+    weight: Annotated[float, Range(at_least=0)] = 1.0
     teacher: str | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the fields, those of a subclass as well."""
+        check_fields(self)
 
     def init_params(self, key: Array, *, student_size: int, teacher_size: int | None) -> Params:
         """Returns the initial parameters of the loss itself, such as a projection. By default it has none.
@@ -91,13 +103,14 @@ class Loss:
         """Raises ValueError if the loss cannot compare models of these sizes. By default it can compare any two."""
         del student, teacher
 
+    @abc.abstractmethod
     def weights(self, batch: Batch) -> Float[Array, "b ..."]:
         """Returns the weight of each value, in the shape of `values`: [b], [b, t] or [b, p].
 
         A weight of 0 leaves a value out. The weights must not depend on the models.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def values(self, params: Params, student: ModelOutputs, teacher: ModelOutputs | None) -> Float[Array, "b ..."]:
         """Returns the values of the loss, not averaged, in the shape of `weights`.
 
@@ -106,7 +119,6 @@ class Loss:
             student: the outputs of the student, through which gradients flow.
             teacher: the outputs of the model named by the field `teacher`, or None if that is None.
         """
-        raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,6 +137,11 @@ class LogitLoss(Loss):
         """
         return False
 
+    def values(self, params: Params, student: ModelOutputs, teacher: ModelOutputs | None) -> Float[Array, "b p"]:
+        """Is not called, because the values are computed from one block of logits after another."""
+        raise NotImplementedError
+
+    @abc.abstractmethod
     def values_from_logits(
         self, student_logits: Float[Array, "b p v"], teacher_logits: Float[Array, "b p v"] | None, labels: Array
     ) -> Float[Array, "b p"]:
@@ -135,7 +152,6 @@ class LogitLoss(Loss):
             teacher_logits: [b, p, v] in float32, or None if the field `teacher` is None.
             labels: the labels of the batch, [b, p] or [b, p, v].
         """
-        raise NotImplementedError
 
 
 def init_loss_params(
@@ -149,7 +165,7 @@ def init_loss_params(
         student_size: the hidden size of the student.
         teacher_size: the hidden size of the teacher, or None if the run has no teacher.
     """
-    root = jax.random.fold_in(jax.random.key(seed), LOSS_PARAMS_KEY)
+    root = jax.random.fold_in(random_key(seed), LOSS_PARAMS_KEY)
     keys = zip(losses.items(), jax.random.split(root, len(losses)), strict=True)
     return {
         name: loss.init_params(key, student_size=student_size, teacher_size=teacher_size) for (name, loss), key in keys
@@ -158,7 +174,10 @@ def init_loss_params(
 
 def sum_weights(losses: Mapping[str, Loss], batches: Batch) -> Means:
     """Returns the sum of each loss's weights over `batches`, whose leaves are [accumulation, b, …]."""
-    return {name: jnp.sum(jax.vmap(loss.weights)(batches)) for name, loss in losses.items()}
+    return {
+        name: jnp.sum(jax.vmap(functools.partial(_compute_weights, name, loss))(batches))
+        for name, loss in losses.items()
+    }
 
 
 def total_loss(
@@ -189,7 +208,7 @@ def total_loss(
     batch = student.batch
     logit_losses = {name: loss for name, loss in losses.items() if isinstance(loss, LogitLoss)}
     normalized_weights = {
-        name: _divide_or_zero(scale * loss.weights(batch), weight_sums[name])
+        name: _divide_or_zero(scale * _compute_weights(name, loss, batch), weight_sums[name])
         for name, loss in {**losses, **extra_metrics}.items()
     }
     objective = jnp.zeros(())
@@ -202,7 +221,7 @@ def total_loss(
             compute_total = functools.partial(_dense_total, batch.allowed_answers)
         objective, means = compute_total(
             {
-                name: functools.partial(_compute_values, loss)
+                name: functools.partial(_compute_values, name, loss)
                 for name, loss in {**logit_losses, **extra_metrics}.items()
             },
             {name: loss.weight for name, loss in logit_losses.items()},
@@ -215,7 +234,9 @@ def total_loss(
     for name, loss in losses.items():
         if name in logit_losses:
             continue
-        values = loss.values(params[name], student, None if loss.teacher is None else teachers[loss.teacher])
+        teacher = None if loss.teacher is None else teachers[loss.teacher]
+        values = _call(loss.values, params[name], student, teacher)
+        _check_shape(name, loss.values, values, normalized_weights[name].shape)
         means[name] = jnp.sum(values * normalized_weights[name])
         objective += loss.weight * means[name]
     return objective, means
@@ -249,8 +270,46 @@ def _dense_total(
 
 
 def _compute_values(
-    loss: LogitLoss, student_logits: Array, teacher_logits: Mapping[str, Array], labels: Array
+    name: str, loss: LogitLoss, student_logits: Array, teacher_logits: Mapping[str, Array], labels: Array
 ) -> Array:
     """Returns the values of `loss`, given the logits of its own teacher among those of all teachers."""
     own_teacher_logits = None if loss.teacher is None else teacher_logits[loss.teacher]
-    return loss.values_from_logits(student_logits, own_teacher_logits, labels)
+    values = _call(loss.values_from_logits, student_logits, own_teacher_logits, labels)
+    _check_shape(name, loss.values_from_logits, values, student_logits.shape[:-1])
+    return values
+
+
+def _compute_weights(name: str, loss: Loss, batch: Batch) -> Array:
+    """Returns the weights of a loss, after checking that there is one for each row, token or prediction."""
+    weights = _call(loss.weights, batch)
+    predictions = batch.prediction_weights.shape
+    allowed = (
+        [predictions] if isinstance(loss, LogitLoss) else [batch.tokens.shape[:1], batch.tokens.shape, predictions]
+    )
+    _check_shape(name, loss.weights, weights, *allowed)
+    return weights
+
+
+def _check_shape(name: str, method: Callable[..., Any], result: Any, *expected: tuple[int, ...]) -> None:
+    """Raises ValueError unless what a method of the loss `name` returned has one of the expected shapes.
+
+    A loss that takes a mean by itself would count padding, and its number would depend on how the batch is divided.
+    """
+    shape = getattr(result, "shape", None)
+    if shape in expected:
+        return
+    returned = f"the shape {shape}" if shape is not None else repr(result)
+    raise ValueError(
+        f"losses.{name}: {method.__qualname__} returned {returned}, but the shape must be "
+        f"{' or '.join(map(str, dict.fromkeys(expected)))}, that of its weights. Return one number for each row, token "
+        "or prediction, without a mean or a sum over them: their weighted mean over the global batch is taken later"
+    )
+
+
+def _call(method: Callable[..., Any], *args: Any) -> Any:
+    """Calls a method of a loss. Where it fails in a user's file, the error names the line."""
+    code = getattr(method, "__code__", None)
+    if code is None or pathlib.Path(code.co_filename).is_relative_to(user_code.PACKAGE_FOLDER):
+        return method(*args)
+    with user_code.locate_errors(pathlib.Path(code.co_filename)):
+        return method(*args)

@@ -17,7 +17,7 @@ class HiddenCosine(Loss):
     Both models must have the same hidden size.
     """
 
-    teacher: str | None = "teacher"
+    teacher: str = "teacher"
 
     def check_models(self, student, teacher):
         """Raises ValueError if the hidden sizes differ."""

@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
+from distilbert_jax.fields import PositiveInt
 from distilbert_jax.losses.base import Loss
 
 
@@ -24,8 +25,8 @@ class HiddenMSE(Loss):
             teacher layers, or the next one above it. The last layers are compared with each other.
     """
 
-    teacher: str | None = "teacher"
-    layers: tuple[int, ...] | None = None
+    teacher: str = "teacher"
+    layers: tuple[PositiveInt, ...] | None = None
 
     def init_params(self, key, *, student_size, teacher_size):
         """Returns W as {"kernel": [student_size, teacher_size]}, or {} if both sizes are the same."""

@@ -17,7 +17,7 @@ class LogitMSE(LogitLoss):
     mean_v (student_logits − teacher_logits)²
     """
 
-    teacher: str | None = "teacher"
+    teacher: str = "teacher"
 
     @property
     def needs_all_positions(self):

@@ -1,11 +1,12 @@
 """The distillation loss: KL divergence between softened distributions (Hinton et al., 2015)."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
+from distilbert_jax.fields import Range
 from distilbert_jax.losses.base import LogitLoss
 
 
@@ -24,8 +25,8 @@ class SoftTargets(LogitLoss):
             where nothing is masked, "all" averages over all predictions and "masked" over those with a label.
     """
 
-    teacher: str | None = "teacher"
-    temperature: float = 2.0
+    teacher: str = "teacher"
+    temperature: Annotated[float, Range(at_least=1e-6, at_most=1_000_000)] = 2.0
     positions: Literal["all", "masked"] = "all"
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.seeds import seed_words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ def init_masked_lm_head(config: TransformerConfig, *, log_frequency: np.ndarray,
         seed: the seed of the transform's kernel, which is normal with a standard deviation of 0.02.
     """
     d = config.hidden_size
-    kernel = np.random.default_rng(seed).normal(0.0, 0.02, (d, d)).astype(np.float32)
+    kernel = np.random.default_rng(seed_words(seed)).normal(0.0, 0.02, (d, d)).astype(np.float32)
     zeros, ones = np.zeros(d, np.float32), np.ones(d, np.float32)
     return {
         "transform": {"kernel": kernel, "bias": zeros},
@@ -96,7 +97,7 @@ def add_missing_params(params: Mapping[str, Any], like: Any, *, seed: int) -> tu
         seed: the seed of the new kernels and embeddings.
     """
     existing, expected = flatten_dict(params, sep="/"), flatten_dict(like, sep="/")
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(seed_words(seed))
 
     def draw_normal(shape: tuple[int, ...]) -> np.ndarray:
         return random.normal(0.0, 0.02, shape)

@@ -34,7 +34,7 @@ class RunResults(TypedDict):
     """The parts of results.json that the report reads."""
 
     teacher: TeacherName | None
-    final: dict[str, float]
+    final: dict[str, float | None]
 
 
 STUDENT_KEYS = (log_keys.MASKED_TOKENS, log_keys.ACCURACY, log_keys.ACCURACY_STDERR, log_keys.PERPLEXITY)
@@ -106,7 +106,7 @@ def read_results(path: pathlib.Path) -> RunResults:
 
 
 def _make_table(
-    models: Mapping[str, PretrainedModel], final: Mapping[str, float], milliseconds: Mapping[str, float]
+    models: Mapping[str, PretrainedModel], final: Mapping[str, float | None], milliseconds: Mapping[str, float]
 ) -> Table:
     """Returns the table with one column for each model.
 
@@ -126,7 +126,7 @@ def _make_table(
 
     table.add_row("parameters", *(f"{count_parameters(model.params):,}" for model in models.values()))
     table.add_row("accuracy", *(format_fraction(accuracy[role]) for role in models))
-    table.add_row("perplexity", *(f"{final[perplexity[role].name]:.1f}" for role in models))
+    table.add_row("perplexity", *(log_keys.format_perplexity(final[perplexity[role].name]) for role in models))
     if "teacher" in models:
         agreement = format_fraction(log_keys.TEACHER_AGREEMENT)
         table.add_row("top-1 agreement", *("" if role == "teacher" else agreement for role in models))

@@ -48,7 +48,9 @@ class MetricsLog:
     def write(self, kind: Kind, step: int, scalars: Mapping[str, float]) -> None:
         """Writes the scalars of one step. They may stay in a buffer until `flush`."""
         finite = {name: value for name, value in scalars.items() if math.isfinite(value)}
-        self._jsonl.write(json.dumps({"kind": kind, "step": step, **dict.fromkeys(scalars), **finite}) + "\n")
+        self._jsonl.write(
+            json.dumps({"kind": kind, "step": step, **dict.fromkeys(scalars), **finite}, allow_nan=False) + "\n"
+        )
         self._board.write(kind, step, finite)
 
     def flush(self) -> None:

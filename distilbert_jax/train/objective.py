@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
 
 from distilbert_jax.devices.sharding import sum_over_devices
 from distilbert_jax.losses import base
+from distilbert_jax.seeds import Seed, random_key
 from distilbert_jax.types import Apply, Batch, ModelOutputs, PackedRows, RowKeys
 
 MASKING_KEY, DROPOUT_KEY = 0, 1  # the two purposes of a row's random keys, folded into the seed
@@ -20,8 +20,6 @@ BatchMaker = Callable[[RowKeys, Any], Batch]
 In pretraining `rows` are PackedRows, which it masks by the keys. In fine-tuning they are a Batch already, and it
 returns them unchanged.
 """
-
-Seed = int | Int[Array, ""]
 
 
 def row_keys(seed: Seed, batch: PackedRows | Batch, purpose: int) -> RowKeys:
@@ -35,7 +33,7 @@ def row_keys(seed: Seed, batch: PackedRows | Batch, purpose: int) -> RowKeys:
         batch: the rows, with [b] `epochs` and `row_ids`.
         purpose: MASKING_KEY or DROPOUT_KEY.
     """
-    root = jax.random.fold_in(jax.random.key(seed), purpose)
+    root = jax.random.fold_in(random_key(seed), purpose)
 
     def per_row(epoch, row):
         return jax.random.fold_in(jax.random.fold_in(root, epoch), row)

@@ -20,8 +20,9 @@ from jax.sharding import PartitionSpec as P
 from distilbert_jax import log_keys
 from distilbert_jax.devices.sharding import make_shardings, shard_map_rows, sum_over_devices
 from distilbert_jax.losses import base
+from distilbert_jax.seeds import Seed
 from distilbert_jax.train import loss_scaling
-from distilbert_jax.train.objective import DROPOUT_KEY, MASKING_KEY, BatchMaker, Objective, Seed, row_keys
+from distilbert_jax.train.objective import DROPOUT_KEY, MASKING_KEY, BatchMaker, Objective, row_keys
 from distilbert_jax.types import Apply, Batch, Metrics, PackedRows, TrainState
 
 GradientFunction = Callable[..., tuple[Any, Metrics]]

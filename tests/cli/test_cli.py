@@ -87,7 +87,17 @@ def test_an_address_where_only_a_folder_can_be(command, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["distil"], ["distill"], ["report"], ["distill", "a.py", "--fast"], ["report", "a", "b"]]
+    "arguments",
+    [
+        [],
+        ["distil"],
+        ["distill", "a.py", "--steps", "3"],
+        ["plan", "a.py", "--price-per-hour", "-3"],
+        ["distill"],
+        ["report"],
+        ["distill", "a.py", "--fast"],
+        ["report", "a", "b"],
+    ],
 )
 def test_wrong_usage_is_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
@@ -97,22 +107,46 @@ def test_wrong_usage_is_status_2(arguments, capsys):
 
 
 OVERRIDES = {
-    "stepz=3": "there is no 'stepz'; choose one of name, corpus, student",
-    "losses.sofd.weight=1": "there is no 'sofd'; choose one of soft, hard, cosine",
-    "losses.soft.temprature=1": "there is no 'temprature'; choose one of weight, teacher, temperature, positions",
-    "steps=many": "steps: 'many' is not of type int",
-    "steps=1.5": "steps: '1.5' is not of type int",
-    "steps=True": "steps: 'True' is not of type int",
-    "deterministic=1": "deterministic: '1' is not of type bool",
-    "dtype=float64": "dtype: 'float64' is not 'float32' or 'bfloat16' or 'float16'",
-    "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
-    "losses.soft.positions=some": "'some' is not 'all' or 'masked'",
+    "stepz=3": "there is no 'stepz' (did you mean steps?); choose one of name, corpus, student",
+    "batch_size=3": "there is no 'batch_size' (did you mean global_batch_size?); choose one of",
+    "temperature=3": "there is no 'temperature' (did you mean losses.soft.temperature?); choose one of",
+    "losses.sofd.weight=1": "there is no 'sofd' (did you mean soft?); choose one of soft, hard, cosine",
+    "losses.soft.temprature=1": "(did you mean temperature?); choose one of weight, teacher, temperature, positions",
+    "steps=many": "steps must be a whole number from 1 to 2,147,483,647, not 'many'",
+    "steps=1.5": "steps must be a whole number from 1 to 2,147,483,647, not '1.5'",
+    "steps=True": "steps must be a whole number from 1 to 2,147,483,647, not 'True'",
+    "steps=100000000000000000000000": "steps must be a whole number from 1 to 2,147,483,647, not 1000",
+    "deterministic=1": "deterministic must be True or False, not '1'",
+    "dtype=float64": "dtype must be 'float32' or 'bfloat16' or 'float16', not 'float64'",
+    "student.layers=(0,'a')": "student.layers must be a tuple of whole numbers from 0 to",
+    "student.layers=()": "student.layers is empty: give at least one layer to copy",
+    "losses.soft.positions=some": "losses.soft.positions must be 'all' or 'masked', not 'some'",
+    "losses.soft.weight=-1": "losses.soft.weight must be a number of at least 0, not -1.0",
+    "losses.soft.temperature=0": "losses.soft.temperature must be a number from 1e-06 to 1,000,000, not 0.0",
+    "losses.soft.teacher=None": "losses.soft.teacher must be text, not 'None'",
+    "losses.hard.teacher=other": "losses.hard.teacher must be 'teacher' or None, not 'other'",
+    "masking.mask_rate=0": "masking.mask_rate must be a number greater than 0 and at most 1, not 0.0",
+    "masking.mask_rate=1.5": "masking.mask_rate must be a number greater than 0 and at most 1, not 1.5",
+    "masking.smoothing=-100": "masking.smoothing must be a number from 0 to 100, not -100.0",
+    "optimizer.warmup_ratio=3": "optimizer.warmup_ratio must be a number from 0 to 1, not 3.0",
+    "optimizer.learning_rate=0": "optimizer.learning_rate must be a number greater than 0, not 0.0",
+    "optimizer.learning_rate=nan": "optimizer.learning_rate must be a number greater than 0, not 'nan'",
+    "optimizer.learning_rate=1e-60": "optimizer.learning_rate must be a number greater than 0, not 1e-60, which is 0",
+    "optimizer.b1=1.0": "optimizer.b1 must be a number of at least 0 and less than 1, not 1.0",
+    "optimizer.b2=0.9999999999": "less than 1, not 0.9999999999, which is 1 in float32",
+    "optimizer.max_grad_norm=-1": "optimizer.max_grad_norm must be a number greater than 0, not -1.0",
+    "optimizer.weight_decay=-1": "optimizer.weight_decay must be a number of at least 0, not -1.0",
+    "optimizer.eps=-1": "optimizer.eps must be a number greater than 0, not -1.0",
+    "seed=1.5": "seed must be a whole number, not '1.5'",
+    "workdir=": "workdir must be text or None, not '', which is empty",
+    "teacher.sha256=abc": "teacher.sha256 must be 64 hexadecimal digits (lower case), not 'abc'",
+    "student.family=gpt": "student.family 'gpt' is not supported. Use one of bert, distilbert",
     "steps.more=1": "has no fields that could be set",
     "steps": "cannot read 'steps': write NAME=VALUE, such as steps=1000",
-    "steps=0": "steps must be at least 1, not 0",
-    "max_nonfinite_steps=-1": "max_nonfinite_steps must be at least 0, not -1",
-    "corpus.held_out=2": "held_out must be a share between 0 and 1",
-    "teacher=None": "losses.soft compares with a teacher, but the experiment has none",
+    "steps=0": "steps must be a whole number from 1 to 2,147,483,647, not 0",
+    "max_nonfinite_steps=-1": "max_nonfinite_steps must be a whole number from 0 to 2,147,483,647, not -1",
+    "corpus.held_out=2": "corpus.held_out must be a number greater than 0 and less than 1 or a Source, not 2.0",
+    "teacher=None": "losses.soft compares with a teacher, but there is none",
 }
 
 
@@ -299,7 +333,7 @@ def test_an_experiment_file_that_is_none(run, tmp_path):
     (tmp_path / "empty.py").write_text("x = 1\n")
     assert run("distill", tmp_path / "empty.py") == (
         1,
-        f"error: {tmp_path}/empty.py has no function `experiment`: define one that returns an Experiment\n",
+        f"error: {tmp_path}/empty.py: there is no function `experiment`: define one that returns an Experiment\n",
     )
 
 
@@ -389,8 +423,10 @@ def test_bad_plans(run, bert_folder, tmp_path):
     def plan(*words):
         return run("finetune", bert_folder, "--task", f"mine={tmp_path}", "--output-dir", tmp_path / "out", *words)
 
-    assert "there is no 'epoch'; choose one of model, random_init" in one_line(plan("epoch=3")[1])
-    assert "epochs must be at least 1" in one_line(plan("epochs=0")[1])
+    assert "there is no 'epoch' (did you mean epochs?); choose one of model, random_init" in one_line(
+        plan("epoch=3")[1]
+    )
+    assert "epochs must be a whole number from 1 to 1,000,000, not 0" in one_line(plan("epochs=0")[1])
     assert "max_length is 4096, but" in one_line(plan("max_length=4096")[1])
     said = one_line(plan("--window-overlap", "14", "max_length=16")[1])
     assert "but window_overlap is 14; choose a smaller window_overlap (below 14) or a larger max_length" in said
@@ -431,6 +467,41 @@ def test_a_profile_of_no_steps(distill, steps, capsys):
     with pytest.raises(SystemExit, match="2"):
         distill("--profile", steps)
     assert f"{steps!r} is not FIRST:LAST, such as 20:25" in capsys.readouterr().err
+
+
+SUGGESTIONS = {
+    "distil x": "there is no command 'distil' (did you mean distill?); choose one of distill, prepare",
+    "--debug evalute x": "there is no command 'evalute' (did you mean evaluate?)",
+    "distill a.py --steps 3": "there is no flag --steps; fields are set without dashes: write steps=3",
+    "distill a.py --steps=3": "write steps=3",
+    "distill a.py --learning-rate 1e-4": "write optimizer.learning_rate=1e-4",
+    "distill a.py --batch-size 3": "write global_batch_size=3",
+    "distill a.py -seed -3": "write seed=-3",
+    "distill a.py --smok x": "there is no flag --smok (did you mean --smoke?); the flags of this command are --debug",
+    "finetune m --task x --batch-size 3": "write batch_size=3",
+    "finetune m --taks x": "there is no flag --taks (did you mean --task?)",
+    "evaluate m --task x --output_dir y": "there is no flag --output_dir (did you mean --output-dir?)",
+    "plan a.py --price-per-hour nan": "argument --price-per-hour: must be a number of at least 0, not 'nan'",
+    "plan a.py --price-per-hour -3": "argument --price-per-hour: must be a number of at least 0, not '-3'",
+    "plan a.py --device H200 --num-devices 0": "--num-devices: must be a whole number from 1 to 2,147,483,647, not '0'",
+    "evaluate m --task x --window-overlap -1": "--window-overlap: must be a whole number from 0 to",
+    "evaluate m --task x --no-answer-threshold inf": "--no-answer-threshold: must be a number, not 'inf'",
+}
+
+
+@pytest.mark.parametrize("words", SUGGESTIONS)
+def test_what_was_probably_meant(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    assert ended.value.code == 2
+    assert SUGGESTIONS[words] in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(r"distilbert_jax \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize(

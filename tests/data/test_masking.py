@@ -45,6 +45,19 @@ def test_rounding_errors_of_floats_add_no_prediction():
     assert num_predictions(512, mask_rate=0.15) == 77
 
 
+@pytest.mark.parametrize("rate, expected", [(0.1234, 124), (0.0004, 1), (1e-30, 1), (1.0, 1_000), (0.3, 300)])
+def test_the_rate_is_used_as_it_is_written(rate, expected):
+    assert num_predictions(1_000, mask_rate=rate) == expected
+    assert num_predictions(0, mask_rate=rate) == 0
+
+
+def test_a_rate_of_four_decimals_masks_as_many_tokens_as_it_says():
+    rows = make_full_rows(t=1_000)
+    rows = jax.tree.map(lambda x: x[:8], rows)
+    batch = jax.jit(masked(share=0.1234))(keys(8), rows)
+    np.testing.assert_array_equal(batch.label_weights.sum(-1), 124)
+
+
 def test_never_special_tokens_nor_padding_nor_one_position_twice():
     rows = make_rows(b=64)
     tokens = rows.tokens.at[:, 0].set(0).at[:, 5].set(1)

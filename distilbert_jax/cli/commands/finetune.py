@@ -4,6 +4,7 @@ import argparse
 import pathlib
 
 from distilbert_jax.cli import arguments
+from distilbert_jax.fields import PositiveInt
 
 _OVERRIDES_HELP = (
     "fields of the fine-tuning to change, such as epochs=5 optimizer.learning_rate=1e-4 losses.soft.temperature=4"
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         metavar="N",
-        type=arguments.parse_positive,
+        type=arguments.number_parser(PositiveInt),
         default=1,
         help="the number of seeds; each seed initialises a new head (default 1)",
     )
@@ -40,6 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the folder for the results (default: tasks/ in the folder of the run that exported the model)",
     )
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
+    parser.set_defaults(load_config_class=_load_config_class)
+
+
+def _load_config_class() -> type:
+    """Returns the class whose fields can be set. Importing it takes time, so this is done when it is needed."""
+    from distilbert_jax.config.finetune import FineTuneConfig
+
+    return FineTuneConfig
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,8 +3,10 @@ The real training step is compiled and nothing is run. The plan is for this mach
 """
 
 import argparse
+from typing import Annotated
 
 from distilbert_jax.cli import arguments, quiet
+from distilbert_jax.fields import PositiveInt, Range
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,12 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plan for GPUs from their published figures, without compiling: H200 A100 V100 …",
     )
     parser.add_argument(
-        "--num-devices", metavar="N", type=_parse_count, default=1, help="the number of GPUs of --device (default 1)"
+        "--num-devices",
+        metavar="N",
+        type=arguments.number_parser(PositiveInt),
+        default=1,
+        help="the number of GPUs of --device (default 1)",
     )
     parser.add_argument(
         "--price-per-hour",
         metavar="X",
-        type=float,
+        type=arguments.number_parser(Annotated[float, Range(at_least=0)]),
         help="the price of one device for one hour, to compute the cost of the run",
     )
 
@@ -46,10 +52,3 @@ def run(args: argparse.Namespace) -> None:
     else:
         target = targets.local_target()
     plan(experiment, target, price=args.price_per_hour)
-
-
-def _parse_count(text: str) -> int:
-    """Parses a number of devices."""
-    if not (text.isdecimal() and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of devices, such as 8")
-    return int(text)

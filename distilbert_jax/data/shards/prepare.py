@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -27,8 +27,8 @@ from distilbert_jax.data.shards.manifest import (
 from distilbert_jax.data.shards.packing import MIN_PIECE_TOKENS
 from distilbert_jax.data.shards.splits import DROPPED, HELD_OUT, SPLITS, TRAIN
 from distilbert_jax.data.sources.base import Source
-from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
+from distilbert_jax.fields import FieldError, Range, check_fields
 from distilbert_jax.io import files, remote_folder, untrusted
 from distilbert_jax.io.console import console, progress_bar
 from distilbert_jax.io.folder_marker import check_may_upload, hold_folder, write_marker
@@ -50,19 +50,24 @@ class Corpus:
         sequence_length: tokens of a row.
         held_out: a share of the documents, chosen by hash, or a source whose documents are all held out. Its documents
             are dropped where they occur in other sources.
+
+    Raises:
+        ValueError: a field has a value that is not allowed.
     """
 
     sources: Mapping[str, Source]
     shard_dir: str
-    sequence_length: int = 512
-    held_out: float | TextFiles | Source = 0.005
+    sequence_length: Annotated[int, Range(at_least=MIN_PIECE_TOKENS, at_most=2**16)] = 512
+    held_out: Annotated[float, Range(above=0, below=1)] | Source = 0.005
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a value out of range."""
-        if not isinstance(self.held_out, Source) and not 0 < self.held_out < 1:
-            raise ValueError(f"corpus.held_out must be a share between 0 and 1 or a source, not {self.held_out}")
-        if self.sequence_length < MIN_PIECE_TOKENS:
-            raise ValueError(f"corpus.sequence_length must be at least {MIN_PIECE_TOKENS}, not {self.sequence_length}")
+        """Checks the fields."""
+        check_fields(self, path="corpus")
+        if not self.sources:
+            raise FieldError("corpus", "sources", "is empty: give at least one source")
+        if splits.HELD_OUT in self.sources:
+            problem = f"cannot have a source named {splits.HELD_OUT!r}: rename it, or set corpus.held_out to it"
+            raise FieldError("corpus", "sources", problem)
 
     def settings(self, tokenizer: Tokenizer) -> dict[str, str]:
         """Returns all settings that decide the content of the shards, as text."""

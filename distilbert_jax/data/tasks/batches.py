@@ -11,6 +11,7 @@ import numpy as np
 
 from distilbert_jax.data.batches import BatchLayout
 from distilbert_jax.data.tasks.task_types.base import EncodedRow
+from distilbert_jax.seeds import seed_words
 
 SORT_POOL_BATCHES = 32  # rows are sorted by length only within a random pool of this many batches
 MIN_LENGTH_TOKENS = 8
@@ -57,7 +58,7 @@ class TaskBatches:
 
         Rows of similar length share a batch.
         """
-        random = np.random.default_rng((self.seed, epoch))
+        random = np.random.default_rng((*seed_words(self.seed), epoch))
         order = random.permutation(len(self.rows))
         lengths = np.array([len(row.tokens) for row in self.rows])
         pool_size = SORT_POOL_BATCHES * self.batch_size

@@ -5,12 +5,14 @@ tokenizer and the facts for the model card. An export therefore reads nothing ou
 """
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import jax
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.data.tokenizer.tokenizer import load_tokenizer
@@ -22,7 +24,10 @@ from distilbert_jax.io.folder_marker import check_may_write
 from distilbert_jax.runtime import metrics_log
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.run_folder import read_identity
+from distilbert_jax.train.distill.baseline import UnigramBaseline
+from distilbert_jax.train.distill.held_out import compute_perplexity
 from distilbert_jax.train.distill.inputs import DistillInputs
+from distilbert_jax.types import TrainState
 
 STUDENT_FOLDER = "student"
 CARD_FILE = "card.json"
@@ -41,10 +46,37 @@ class CardFacts(TypedDict):
     settings: dict[str, Any]
 
 
-def describe_student(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs) -> None:
+class StudentFacts(TypedDict):
+    """The content of card.json.
+
+    Attributes:
+        card: the facts for the model card.
+        baseline: the fields of the `UnigramBaseline` that the student is compared with.
+    """
+
+    card: CardFacts
+    baseline: dict[str, float]
+
+
+def check_learned(experiment: Experiment, state: TrainState) -> None:
+    """Raises ValueError if every step of a run was skipped, so that the student is what it was before the first one."""
+    num_skipped = int(state.nonfinite_steps)
+    if state.loss_scale is not None:
+        num_skipped += int(state.loss_scale.num_overflows)
+    if num_skipped >= experiment.steps:
+        raise ValueError(
+            f"all {experiment.steps:,} steps were skipped, because a loss or a gradient was not finite in "
+            f"{experiment.dtype}. The student has learned nothing, so it is not exported. Lower the weights of the "
+            "losses, train for more steps, or use dtype=bfloat16 or dtype=float32"
+        )
+
+
+def describe_student(
+    folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, baseline: UnigramBaseline
+) -> None:
     """Writes `student/` to the folder of a run: the student's config, its tokenizer and the facts for its card."""
     student = inputs.student
-    facts = CardFacts(
+    card = CardFacts(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
         teacher=inputs.teacher.public_name if inputs.teacher else None,
@@ -57,7 +89,7 @@ def describe_student(folder: pathlib.Path, experiment: Experiment, inputs: Disti
     described = folder / STUDENT_FOLDER
     described.mkdir(exist_ok=True)
     save.write_description(described, family=student.family, config=student.config, tokenizer=inputs.corpus.tokenizer)
-    files.write_json(described / CARD_FILE, facts)
+    files.write_json(described / CARD_FILE, StudentFacts(card=card, baseline=dataclasses.asdict(baseline)))
 
 
 def export_checkpoint(
@@ -92,6 +124,8 @@ def export_checkpoint(
 def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: pathlib.Path) -> pathlib.Path:
     """Writes a student as a Hub folder.
 
+    One that is worse than the baseline gets a warning, on the screen and in its card.
+
     Args:
         folder: the folder of the run, with `student/` and the log.
         params: the student's parameters.
@@ -103,18 +137,21 @@ def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: 
     """
     described = folder / STUDENT_FOLDER
     family, config, _ = read_config(described, "masked_lm")
-    facts = untrusted.read_json(described / CARD_FILE, CardFacts)
-    measured = [entry for entry in metrics_log.read_log(folder, "eval") if entry["step"] <= step][-1]
+    facts: StudentFacts = untrusted.read_json(described / CARD_FILE, StudentFacts)
+    measured = [_with_perplexities(x) for x in metrics_log.read_log(folder, "eval") if x["step"] <= step][-1]
+    warning = UnigramBaseline(**facts["baseline"]).explain_failure(measured)
     save.save_pretrained(
         output_dir,
         family=family,
         config=config,
         params=jax.device_get(params),
         tokenizer=load_tokenizer(described),
-        card=model_card.distillation_card(**facts, measured=measured),
-        made_from={"run": facts["name"], "step": step},
+        card=model_card.distillation_card(**facts["card"], measured=measured, warning=warning),
+        made_from={"run": facts["card"]["name"], "step": step},
     )
     console.print(f"Exported the student of step {step:,} to {output_dir}.")
+    if warning:
+        console.print(f"[bold yellow]Warning: {warning} The card of the export says so, too.[/]")
     return output_dir
 
 
@@ -136,3 +173,12 @@ def write_results(folder: pathlib.Path, experiment: Experiment) -> None:
 def _without_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a log entry without the kind of the entry."""
     return {key: value for key, value in entry.items() if key != "kind"}
+
+
+def _with_perplexities(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a log entry with its perplexities computed again: the log has null for one that is infinite."""
+    return dict(entry) | {
+        perplexity.name: compute_perplexity(entry[key.name])
+        for key, perplexity in log_keys.PERPLEXITIES.items()
+        if key.name in entry
+    }

@@ -45,7 +45,7 @@ def evaluate_held_out(setup: DistillSetup, params: Any) -> dict[str, float]:
         if key.name in means
     }
     perplexities = {
-        perplexity.name: math.exp(means[key.name])
+        perplexity.name: compute_perplexity(means[key.name])
         for key, perplexity in log_keys.PERPLEXITIES.items()
         if key.name in means
     }
@@ -53,13 +53,22 @@ def evaluate_held_out(setup: DistillSetup, params: Any) -> dict[str, float]:
     return {**counts, **means, **stderrs, **perplexities}
 
 
+def compute_perplexity(cross_entropy: float) -> float:
+    """Returns the exponential of a cross entropy in nats: infinity if it is beyond what a float holds."""
+    try:
+        return math.exp(cross_entropy)
+    except OverflowError:
+        return math.inf
+
+
 def format_measurements(measurements: dict[str, float]) -> str:
     """Returns the result of `evaluate_held_out` as one line for the screen."""
     accuracy, stderr = measurements[log_keys.ACCURACY.name], measurements[log_keys.ACCURACY_STDERR.name]
-    line = f"accuracy {accuracy:.2%} ± {stderr:.2%}, perplexity {measurements[log_keys.PERPLEXITY.name]:.1f}"
+    perplexity = log_keys.format_perplexity(measurements[log_keys.PERPLEXITY.name])
+    line = f"accuracy {accuracy:.2%} ± {stderr:.2%}, perplexity {perplexity}"
     if log_keys.TEACHER_ACCURACY.name in measurements:
         line += f" (teacher: accuracy {measurements[log_keys.TEACHER_ACCURACY.name]:.2%}"
-        line += f", perplexity {measurements[log_keys.TEACHER_PERPLEXITY.name]:.1f}"
+        line += f", perplexity {log_keys.format_perplexity(measurements[log_keys.TEACHER_PERPLEXITY.name])}"
         line += f"; top-1 agreement {measurements[log_keys.TEACHER_AGREEMENT.name]:.2%})"
     count = measurements[log_keys.MASKED_TOKENS.name]
     if count < MIN_MASKED_TOKENS:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import jax
 
+from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.devices.mesh import replicated_sharding
@@ -21,13 +22,13 @@ from distilbert_jax.io.console import console, progress_bar
 from distilbert_jax.io.folder_marker import check_may_upload, hold_folder
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.command_record import COMMAND_FILE, RunCommand
-from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
+from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog, read_log
 from distilbert_jax.runtime.profiler import Profiler
 from distilbert_jax.runtime.remote_run import download_run, upload_run
 from distilbert_jax.runtime.run_folder import RunIdentity, check_run_folder, claim_run_folder, locate_run_folder
 from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_waits
 from distilbert_jax.runtime.stop_signal import RunStopped, StopSignal
-from distilbert_jax.train.distill.export import describe_student, export_student, write_results
+from distilbert_jax.train.distill.export import check_learned, describe_student, export_student, write_results
 from distilbert_jax.train.distill.held_out import evaluate_held_out, format_measurements
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
@@ -74,9 +75,10 @@ def distill(
         if is_first():
             if command:
                 command.write(folder)
-            describe_student(folder, experiment, inputs)
+            describe_student(folder, experiment, inputs, setup.baseline)
         console.print(*inputs.student.origin, sep="\n  ", markup=False)
         state = _train(experiment, setup, folder, Profiler(profile, folder), remote)
+        check_learned(experiment, state)
         # Every process takes part in gathering the student, and the first one writes it.
         gather = jax.jit(lambda params: params, out_shardings=replicated_sharding(setup.mesh))
         params = gather(state.params["student"])
@@ -128,7 +130,7 @@ def _train(
             if start:
                 console.print(f"Resuming from step {start:,}.")
             else:
-                _evaluate(setup, state, 0, log)
+                _evaluate(setup, state, 0, log, folder)
                 log.flush()  # from here on, another experiment is refused in this folder
             monitor = _make_monitor(experiment, folder, log, checkpoints)
             with (
@@ -151,7 +153,7 @@ def _train(
                         # First, because it raises an error if this step was not finite.
                         monitor.read_pending()
                         if needs_evaluation:
-                            _evaluate(setup, state, step, log)
+                            _evaluate(setup, state, step, log, folder)
                         if needs_checkpoint:
                             # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
                             log.flush()
@@ -183,8 +185,19 @@ def _make_monitor(
     )
 
 
-def _evaluate(setup: DistillSetup, state: TrainState, step: int, log: MetricsLog | NullLog) -> None:
-    """Evaluates the student on held-out rows; logs and prints the result."""
+def _evaluate(
+    setup: DistillSetup, state: TrainState, step: int, log: MetricsLog | NullLog, folder: pathlib.Path
+) -> None:
+    """Evaluates the student on held-out rows; logs and prints the result, and says whether the run has diverged."""
     measurements = evaluate_held_out(setup, state.params["student"])
     log.write("eval", step, measurements)
     console.print(f"step {step:,}: {format_measurements(measurements)}")
+    failure = setup.baseline.explain_failure(measurements)
+    if failure and step and is_first():
+        log.flush()
+        initial, cross_entropy = read_log(folder, "eval")[0], log_keys.CROSS_ENTROPY.name
+        if not measurements[cross_entropy] <= initial[cross_entropy]:
+            console.print(
+                f"[bold yellow]{failure} It is also worse than at the start: the run has diverged. Start it again with "
+                "a lower optimizer.learning_rate or optimizer.max_grad_norm.[/]"
+            )

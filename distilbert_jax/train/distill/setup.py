@@ -24,6 +24,7 @@ from distilbert_jax.losses.base import init_loss_params
 from distilbert_jax.models import cost_model
 from distilbert_jax.models.attention_kernel import choose_attention_kernel
 from distilbert_jax.models.transformer import TransformerConfig
+from distilbert_jax.train.distill.baseline import UnigramBaseline
 from distilbert_jax.train.distill.inputs import DistillInputs
 from distilbert_jax.train.memory_fit import StepMemory
 from distilbert_jax.train.objective import BatchMaker, Objective
@@ -61,6 +62,7 @@ class DistillSetup:
         per_device_batch_size: rows of a micro-batch on each device.
         step_memory: the memory that the training step needs, as a function of its rows.
         flops: the floating-point operations of a step: as it is, and with a head at every position. By log key.
+        baseline: the cross entropy that a useful student is below.
     """
 
     mesh: Mesh
@@ -77,6 +79,7 @@ class DistillSetup:
     per_device_batch_size: int
     step_memory: StepMemory
     flops: dict[str, float]
+    baseline: UnigramBaseline
 
     def put_batch(self, batch: dict[str, np.ndarray]) -> PackedRows:
         """Returns a batch on the devices, from this process's rows of it."""
@@ -141,6 +144,7 @@ def setup_distillation(experiment: Experiment, inputs: DistillInputs) -> Distill
         per_device_batch_size=rows // count_row_devices(mesh),
         step_memory=step_memory,
         flops=compute_flops(experiment, teacher.config if teacher else None, student.config),
+        baseline=UnigramBaseline.from_counts(corpus.token_counts, corpus.tokenizer.special_ids),
     )
 
 

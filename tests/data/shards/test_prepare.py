@@ -251,9 +251,11 @@ def test_bad_corpora(corpus, tokenizer, tmp_path):
         prepare(with_source(empty, held_out=TextFiles(str(tmp_path / "a.txt"))), tokenizer)
     with pytest.raises(ValueError, match="nothing is held out.*choose a larger share"):
         prepare(with_source(tmp_path / "a.txt", held_out=1e-9), tokenizer)
-    with pytest.raises(ValueError, match="held_out must be a share between 0 and 1"):
+    with pytest.raises(
+        ValueError, match="corpus.held_out must be a number greater than 0 and less than 1 or a Source, not 1.5"
+    ):
         with_source(empty, held_out=1.5)
-    with pytest.raises(ValueError, match="sequence_length must be at least 12"):
+    with pytest.raises(ValueError, match="corpus.sequence_length must be a whole number from 12 to 65,536, not 8"):
         with_source(empty, sequence_length=8)
 
 

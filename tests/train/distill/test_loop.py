@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -223,6 +224,30 @@ def test_nan_stops_the_run_naming_step_loss_and_mend(whole, tmp_path):
     ):
         loop.distill(dataclasses.replace(experiment, optimizer=wild))
     assert not (tmp_path / "export").exists()
+
+
+def test_a_run_that_diverges_says_so_and_ends_with_a_warning(whole, tmp_path, capsys):
+    optimizer = dataclasses.replace(whole[0].optimizer, learning_rate=50.0)
+    experiment = again(whole[0], tmp_path, optimizer=optimizer, steps=2, eval_every=2, checkpoint_every=1)
+    loop.distill(experiment)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "step 2: accuracy" in said
+    assert "It is also worse than at the start: the run has diverged. Start it again with a lower" in said
+    assert "Warning: The student's perplexity on held-out rows is" in said
+    assert "**Warning.** The student's perplexity on held-out rows is" in (tmp_path / "export/README.md").read_text()
+    assert last_state(tmp_path)[0] == 2
+    assert math.isfinite(metrics_log.read_log(tmp_path, "eval")[-1]["cross_entropy"])
+    run_report.show_report(tmp_path)
+
+
+def test_a_run_in_which_every_step_overflows_exports_nothing(whole, tmp_path):
+    losses = {"hard": HardTargets(weight=1e9)}
+    experiment = again(whole[0], tmp_path, losses=losses, dtype="float16", steps=2, checkpoint_every=2)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="all 2 steps were skipped.*not finite in float16.*it is not exported"):
+            loop.distill(experiment)
+        assert not (tmp_path / "export").exists()
+        assert not (tmp_path / "results.json").exists()
 
 
 def test_nan_names_the_last_good_checkpoint(whole, tmp_path, monkeypatch):
