@@ -147,10 +147,10 @@ COMMANDS = {
     "finetune MODEL --task a=x --task a=y": "argument --task: the task a is given twice; name each task only once",
     "evaluate MODEL --task sst2 --task sst2": "argument --task: the task sst2 is given twice",
     "retention a=x b=y --task rte --task rte": "argument --task: the task rte is given twice",
-    "finetune MODEL --task a=x --seeds 0": "argument --seeds: must be a whole number from 1 to 2,147,483,647, not '0'",
-    "finetune MODEL --task a=x --seeds -3": "argument --seeds: must be a whole number from 1 to 2,147,483,647, not '-3'",
-    "finetune MODEL --task a=x --seeds 1.5": "argument --seeds: must be a whole number from 1 to 2,147,483,647, not '1.5'",
-    "finetune MODEL --task a=x --window-overlap -1": "--window-overlap: must be a whole number from 0 to 2,147,483,647, not '-1'",
+    "finetune MODEL --task a=x --seeds 0": "--seeds: must be a whole number from 1 to 2,147,483,647, not '0'",
+    "finetune MODEL --task a=x --seeds -3": "--seeds: must be a whole number from 1 to 2,147,483,647, not '-3'",
+    "finetune MODEL --task a=x --seeds 1.5": "--seeds: must be a whole number from 1 to 2,147,483,647, not '1.5'",
+    "finetune MODEL --task a=x --window-overlap -1": "must be a whole number from 0 to 2,147,483,647, not '-1'",
     "evaluate MODEL --task squad2=x --no-answer-threshold nan": "--no-answer-threshold: must be a number, not 'nan'",
 }
 
