@@ -70,6 +70,41 @@ def test_speed_is_that_of_the_updates_since_the_last_entry(tmp_path, monkeypatch
     assert 1e7 < third["peak_memory_bytes"] < 1e12
 
 
+@pytest.mark.parametrize("log_every", [1, 2, 5])
+def test_the_logged_rates_add_up_to_the_time_of_the_clock(tmp_path, monkeypatch, log_every):
+    """Reading metrics, computing the learning rate and writing a line take time that no rate may leave out."""
+    clock = [0.0]
+    monkeypatch.setattr(step_monitor.time, "perf_counter", lambda: clock[0])
+
+    def slow_schedule(step):
+        clock[0] += 2.0
+        return 0.0
+
+    loss = {"loss": jnp.array(1.0), "nonfinite_steps": jnp.array(0)}
+    with (
+        MetricsLog(tmp_path, start=0) as log,
+        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as checkpoints,
+    ):
+        monitor = StepMonitor(log, checkpoints, losses={}, schedule=slow_schedule, log_every=log_every, peak=1_000.0)
+        times = {}
+        for step in range(1, 12):
+            clock[0] += 1.0 + step / 10
+            monitor.after(step, loss, 0.25, work=StepWork(100, 75, {"mfu": 800.0}))
+            times[step - 1] = clock[0]  # the step before was read
+        log.flush()
+    first, *entries = metrics_log.read_log(tmp_path, "train")
+    assert first["step"] == 1
+    steps = entries[-1]["step"] - first["step"]
+    seconds = sum(
+        100 * (entry["step"] - before["step"]) / entry["tokens_per_second"]
+        for before, entry in zip([first, *entries], entries, strict=False)
+    )
+    # The time of an entry is known before its line is written, which takes two seconds.
+    assert seconds == pytest.approx(times[entries[-1]["step"]] - times[1])
+    waited = sum(100 * entry["data_wait_fraction"] / entry["tokens_per_second"] for entry in entries if log_every == 1)
+    assert waited == pytest.approx(0.25 * steps if log_every == 1 else 0)
+
+
 def test_the_peak_is_looked_up_by_the_name_of_the_device(monkeypatch):
     class Device:
         platform = "gpu"
