@@ -43,6 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {format_error(error)}", file=sys.stderr)
         return 1
+    except (RuntimeError, AssertionError):
+        # JAX starts its devices wherever a command first needs them, so their absence can show in any call.
+        from distilbert_jax.devices.jax_config import find_platform_problem
+
+        problem = None if args.debug else find_platform_problem()
+        if problem is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return getattr(interrupt, "status", 130)
