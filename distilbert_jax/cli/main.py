@@ -1,6 +1,7 @@
 """Runs one command and turns errors into an exit status and one line of text."""
 
 import errno
+import io
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for wrong usage, with status 2, and after `--help`, with status 0.
     """
+    _replace_unprintable_characters()
     parser = make_parser()
     # argparse does not accept NAME=VALUE after an option, so such words are collected here.
     args, rest = parser.parse_known_args(arguments)
@@ -56,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return getattr(interrupt, "status", 130)
     return 0
+
+
+def _replace_unprintable_characters() -> None:
+    """Lets stdout and stderr print ? for a character that their encoding does not have, instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        # A notebook or a program around this one may have put something else in their place.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def format_error(error: Exception) -> str:

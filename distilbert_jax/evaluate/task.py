@@ -13,7 +13,7 @@ from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import console, format_command
 from distilbert_jax.train.finetune.models import match_labels
 from distilbert_jax.train.finetune.setup import has_labels, load_split, make_task_tokenizer
 
@@ -52,7 +52,7 @@ def evaluate(
     if not model.has_head:
         raise ValueError(
             f"{model.folder} has no {task_type.head} head for the answers of {task.name}; fine-tune it first:\n"
-            f"  python -m distilbert_jax finetune {pretrained.name_or_path} --task {task.name}=FOLDER"
+            f"  {format_command('finetune', pretrained.name_or_path, '--task', f'{task.name}=FOLDER')}"
         )
     length = min(task.recipe.max_length, model.config.max_positions)
     data = load_split(task, split, make_task_tokenizer(model, max_length=length, window_overlap=window_overlap))

@@ -6,6 +6,7 @@ Files are not trusted: their headers are checked before anything is allocated, a
 import hashlib
 import math
 import pathlib
+import shlex
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -54,13 +55,17 @@ def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
         return [folder / name for name in names]
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
+        safe = f"{folder}-safe"
+        code = (
+            "from transformers import AutoModelForMaskedLM as M; "
+            f"M.from_pretrained({str(folder)!r}).save_pretrained({safe!r})"
+        )
         raise ValueError(
             f"{pickles[0]} is a pickle, which can run any code when it is loaded, so it is not loaded. If you trust "
             "it, convert it:\n"
-            f"  pip install torch transformers\n"
-            '  python -c "from transformers import AutoModelForMaskedLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\"\n"
-            f"  cp {folder}/tokenizer* {folder}/vocab.txt {folder}-safe/"
+            "  pip install torch transformers\n"
+            f"  {shlex.join(['python', '-c', code])}\n"
+            f"  cp {shlex.quote(str(folder))}/tokenizer* {shlex.join([f'{folder}/vocab.txt', f'{safe}/'])}"
         )
     raise ValueError(f"{folder} is not a model folder: it has no model.safetensors")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from distilbert_jax import log_keys
 from distilbert_jax.devices.peak import peak_memory_bytes
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import console, format_command
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
@@ -144,7 +144,7 @@ class StepMonitor:
             if not 1 <= nonfinite_steps <= self._max_nonfinite_steps:
                 raise ValueError(f"{problem}. {self._format_remedy(step)}")
             count = f"{nonfinite_steps:.0f} of the {self._max_nonfinite_steps} steps that max_nonfinite_steps allows"
-            console.print(f"[bold yellow]{problem}: {count}.[/]")
+            console.print(f"{problem}: {count}.", style="bold yellow", markup=False)
         self._work = self._work.plus(work)
         self._data_wait += waited
         pace = self._compute_pace(now - self._start_time)
@@ -165,7 +165,7 @@ class StepMonitor:
         if self._run is not None:
             parts.append(
                 "To find the loss and the layer that became non-finite first, run: "
-                f"python -m distilbert_jax replay {self._run} {step}."
+                f"{format_command('replay', self._run, step)}."
             )
         parts.append("If it happens again, lower optimizer.learning_rate or optimizer.max_grad_norm")
         if self._run is not None:

@@ -156,7 +156,7 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) 
 
 def _make_shards(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: Engine) -> None:
     """Makes all files of a prepared corpus in `folder`, the manifest last."""
-    console.print(f"preparing {', '.join(corpus.sources)} → {folder}")
+    console.print(f"preparing {', '.join(corpus.sources)} → {folder}", markup=False)
     sources = corpus.named_sources()
     plan = {"settings": corpus.settings(tokenizer), "files": engine.describe_files(sources)}
     _continue_or_clean(folder, plan)

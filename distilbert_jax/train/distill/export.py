@@ -58,5 +58,5 @@ def export_student(folder: pathlib.Path, experiment: Experiment, inputs: Distill
             "final": evaluations[-1],
         },
     )
-    console.print(f"Exported the student to {target}.")
+    console.print(f"Exported the student to {target}.", markup=False)
     return target

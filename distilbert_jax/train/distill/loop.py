@@ -68,7 +68,7 @@ def distill(experiment: Experiment, *, command: RunCommand | None = None, profil
             if remote:
                 upload_run(remote)
                 (remote / "export").upload()
-                console.print(f"Uploaded the run to {remote}.")
+                console.print(f"Uploaded the run to {remote}.", markup=False)
     return folder
 
 

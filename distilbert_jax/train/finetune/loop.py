@@ -128,8 +128,10 @@ def _print_setup(setup: FineTuneSetup) -> None:
         console.print("[bold yellow]  random_init is true: all weights are random, and differ between the seeds.[/]")
     elif setup.new_layers:
         console.print(
-            f"[bold yellow]  These layers start untrained, because {setup.model.folder} has none for this task: "
-            f"{', '.join(setup.new_layers)}.[/]"
+            f"  These layers start untrained, because {setup.model.folder} has none for this task: "
+            f"{', '.join(setup.new_layers)}.",
+            style="bold yellow",
+            markup=False,
         )
 
 
