@@ -81,7 +81,7 @@ def test_what_a_console_cannot_print_is_replaced(variables, tmp_path):
         done = subprocess.run(command, env=os.environ | variables, capture_output=True, cwd=ROOT)
         return done.returncode, done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
 
-    smoke = str(tmp_path / "smoke [b]")
+    smoke = str(tmp_path / "smoke")
     status, out, error = run("speed", "experiments/quickstart.py", "--smoke", smoke)
     assert (status, error) == (0, "")
     assert f"? {smoke}" in out  # the arrow between the corpus and its folder
