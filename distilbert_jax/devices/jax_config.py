@@ -43,7 +43,7 @@ def find_platform_problem() -> str | None:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # JAX raises a bare AssertionError for JAX_PLATFORMS=cuda
         reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        if platforms := jax.config.jax_platforms:
+        if platforms := jax.config.values["jax_platforms"]:
             return (
                 f"JAX_PLATFORMS={platforms} names a device that this machine does not have, or that this installation "
                 f"of JAX does not support{reason}. Unset JAX_PLATFORMS to use the devices that are there, or set "
