@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from distilbert_jax.io.addresses import parse_address
+
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.registry import Task
 
@@ -49,6 +51,28 @@ def parse_local_folder(text: str) -> str:
             f"{text} is an address in an object store; this folder has to be on this machine's disk"
         )
     return text
+
+
+def parse_ray_address(text: str) -> str:
+    """Checks the value of `--ray-address`: HOST:PORT, or auto."""
+    if text != "auto":
+        _check_address(text)
+    return text
+
+
+def parse_distributed(text: str) -> str:
+    """Checks the address in the value of `--distributed`: I/N@HOST:PORT, or auto."""
+    if "@" in text:
+        _check_address(text.partition("@")[2])
+    return text
+
+
+def _check_address(text: str) -> None:
+    """Checks that a text is HOST:PORT. argparse prints only the message of its own kind of error."""
+    try:
+        parse_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def load_tasks(texts: Sequence[str]) -> list[tuple["Task", str]]:

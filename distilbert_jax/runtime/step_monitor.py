@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from distilbert_jax import log_keys
-from distilbert_jax.devices.peak import peak_memory_bytes
+from distilbert_jax.devices.peak import format_peak_share, peak_memory_bytes
 from distilbert_jax.io.console import console, format_command
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.runtime.checkpoint import Checkpoints
@@ -199,7 +199,7 @@ class StepMonitor:
 def _format_pace(pace: Mapping[str, float]) -> str:
     """Returns the speed as text for the progress bar, or an empty text if it is not known yet."""
     text = f"  {pace[log_keys.TOKENS_PER_SECOND.name]:,.0f} tokens/s" if pace else ""
-    return text + (f"  {pace[log_keys.MFU.name]:.0%} of peak" if log_keys.MFU.name in pace else "")
+    return text + (f"  {format_peak_share(pace[log_keys.MFU.name])}" if log_keys.MFU.name in pace else "")
 
 
 def time_waits(items: Iterable[T]) -> Iterator[tuple[T, float]]:

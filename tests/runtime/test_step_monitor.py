@@ -129,3 +129,20 @@ def test_the_peak_is_looked_up_by_the_name_of_the_device(monkeypatch):
 def test_the_peak_of_a_cpu_is_measured():
     assert peak.peak_flops("float32") > 1e8
     assert peak.peak_flops("float32") == peak.peak_flops("float32")
+
+
+def test_the_best_measurement_of_a_cpu_counts(monkeypatch):
+    """The cores were busy at the first time and at the third."""
+    measured = iter([1e9, 3e9, 2e9])
+    monkeypatch.setattr(peak, "_cpu_flops", {})
+    monkeypatch.setattr(peak, "_measure_cpu_flops", lambda dtype: next(measured))
+    assert peak.peak_flops("float32") == 1e9
+    assert peak.peak_flops("float32") == 1e9
+    assert peak.peak_flops("float32", remeasure=True) == 3e9
+    assert peak.peak_flops("float32", remeasure=True) == 3e9
+
+
+def test_a_share_above_the_peak_is_explained():
+    assert step_monitor._format_pace({"tokens_per_second": 50.0, "mfu": 0.4}) == "  50 tokens/s  40% of peak"
+    text = step_monitor._format_pace({"tokens_per_second": 50.0, "mfu": 1.14})
+    assert text == "  50 tokens/s  114% of peak (measured on busy cores, so too low)"
