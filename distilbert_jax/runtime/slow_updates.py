@@ -53,10 +53,14 @@ class SlowUpdates:
         self._stop_signal.end_at_once(f"during step {step:,}. {self._checkpoints.format_last()}")
         self._start_time = time.perf_counter()
 
-    def finish(self, metrics: Metrics) -> None:
-        """Waits for the metrics of an update if a signal would end the run at once, and decides about the next one."""
+    def finish(self, metrics: Metrics) -> bool:
+        """Waits for the metrics of an update if a signal would end the run at once, and decides about the next one.
+
+        Returns:
+            Whether it waited. The metrics can then be read without delay.
+        """
         if not self._ends_at_once:
-            return
+            return False
         jax.block_until_ready(metrics)
         self._stop_signal.only_remember()
         seconds = time.perf_counter() - self._start_time
@@ -65,6 +69,7 @@ class SlowUpdates:
         if self.is_slow and self._is_compiled:
             self._announce(f"An update took {_format_time(seconds)}")
         self._is_compiled = True
+        return True
 
     def _decide(self, seconds: float) -> bool:
         """Returns whether an update is slow, which the first process decides for all."""

@@ -131,9 +131,11 @@ def _train(
                     read_stop_signal = stop_signal.poll()
                     profiler.before(step)
                     state, metrics = setup.train_step(state, setup.teachers, setup.put_batch(batch))
-                    updates.finish(metrics)
+                    has_waited = updates.finish(metrics)
                     profiler.after(step, metrics)
                     monitor.after(step, metrics, waited, work=StepWork.from_batch(batch, setup.flops))
+                    if has_waited:
+                        monitor.read_pending()
 
                     stopped_by, is_last = read_stop_signal(), step == experiment.steps
                     needs_evaluation = step % experiment.eval_every == 0 or is_last
@@ -150,6 +152,8 @@ def _train(
                             if remote and is_first():
                                 upload_run(remote)
                             checkpoints.save(state, step=step)
+                            if updates.is_slow:
+                                checkpoints.wait()
                         monitor.restart()
                     advance(step, monitor.note)
                     if stopped_by is not None and not is_last:
