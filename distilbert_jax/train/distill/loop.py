@@ -147,11 +147,7 @@ def _train(
                         if needs_evaluation:
                             _evaluate(setup, state, step, log)
                         if needs_checkpoint:
-                            # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
-                            log.flush()
-                            if remote and is_first():
-                                upload_run(remote)
-                            checkpoints.save(state, step=step)
+                            _save(checkpoints, state, step, log, remote)
                             if updates.is_slow:
                                 checkpoints.wait()
                         monitor.restart()
@@ -162,6 +158,21 @@ def _train(
                     if not is_last:
                         updates.begin(step + 1)
     return state
+
+
+def _save(
+    checkpoints: Checkpoints,
+    state: TrainState,
+    step: int,
+    log: MetricsLog | NullLog,
+    remote: remote_folder.RemoteFolder | None,
+) -> None:
+    """Starts to save a checkpoint and, if the run is in an object store, uploads the other files of the run."""
+    # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
+    log.flush()
+    if remote and is_first():
+        upload_run(remote)
+    checkpoints.save(state, step=step)
 
 
 def _make_monitor(
