@@ -139,17 +139,15 @@ def _train(
 
                     stopped_by, is_last = read_stop_signal(), step == experiment.steps
                     needs_evaluation = step % experiment.eval_every == 0 or is_last
-                    is_due = updates.is_slow or step % experiment.checkpoint_every == 0
-                    needs_checkpoint = is_due or is_last or stopped_by is not None
+                    needs_checkpoint = step % experiment.checkpoint_every == 0 or is_last or stopped_by is not None
+                    needs_checkpoint |= updates.is_slow
                     if needs_evaluation or needs_checkpoint:
                         # First, because it raises an error if this step was not finite.
                         monitor.read_pending()
                         if needs_evaluation:
                             _evaluate(setup, state, step, log)
                         if needs_checkpoint:
-                            _save(checkpoints, state, step, log, remote)
-                            if updates.is_slow:
-                                checkpoints.wait()
+                            _save(checkpoints, state, step, log, remote, waits=updates.is_slow)
                         monitor.restart()
                     advance(step, monitor.note)
                     if stopped_by is not None and not is_last:
@@ -166,13 +164,26 @@ def _save(
     step: int,
     log: MetricsLog | NullLog,
     remote: remote_folder.RemoteFolder | None,
+    *,
+    waits: bool,
 ) -> None:
-    """Starts to save a checkpoint and, if the run is in an object store, uploads the other files of the run."""
+    """Starts to save a checkpoint, and uploads the other files of a run in an object store.
+
+    Args:
+        checkpoints: the checkpoints of the run.
+        state: the state after the step.
+        step: the step.
+        log: the log of the run.
+        remote: the object store's copy of the run's folder, if there is one.
+        waits: whether to wait until the checkpoint is complete.
+    """
     # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
     log.flush()
     if remote and is_first():
         upload_run(remote)
     checkpoints.save(state, step=step)
+    if waits:
+        checkpoints.wait()
 
 
 def _make_monitor(
