@@ -11,11 +11,13 @@ kept if a later benchmark fails.
 
 import argparse
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import platform
+import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import finetune
 import inference
@@ -28,6 +30,15 @@ import vocabulary
 from turns import Table
 
 Benchmarks = dict[str, Callable[[], Iterator[Table]]]
+PEER_PACKAGES = {
+    "step": ("torch", "transformers"),
+    "inference": ("torch", "transformers", "onnx", "onnxruntime"),
+    "start": ("torch", "transformers"),
+    "prepare": ("transformers",),
+    "finetune": ("torch", "transformers"),
+}
+"""The packages that a benchmark compares with, which the extra `benchmarks` installs."""
+
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "onnxruntime")
 
 
@@ -84,6 +95,18 @@ def gpu_benchmarks() -> Benchmarks:
         "step": lambda: step.tables(step.GPU_CASES, repeats=7),
         "layers": lambda: layers.tables(sizes=((32, 512),), repeats=5),
     }
+
+
+def check_packages(names: Iterable[str]) -> None:
+    """Ends the program with one line if a package that these benchmarks need is not installed."""
+    needed = {package: name for name in reversed(list(names)) for package in PEER_PACKAGES.get(name, ())}
+    missing = sorted(package for package in needed if importlib.util.find_spec(package) is None)
+    if missing:
+        sys.exit(
+            f"error: the benchmark {needed[missing[0]]} needs {', '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} not installed. Run: pip install 'distilbert_jax[benchmarks]', or "
+            "choose other benchmarks with --only"
+        )
 
 
 def read_stsb_lengths(glue: pathlib.Path, model: pathlib.Path) -> list[int]:
@@ -152,6 +175,7 @@ def main() -> None:
         for name in args.only or ():
             if name not in benchmarks:
                 parser.error(f"there is no benchmark {name!r} in this set; choose one of {', '.join(benchmarks)}")
+        check_packages(args.only or benchmarks)
         tables: list[Table] = []
         for name in args.only or benchmarks:
             for table in benchmarks[name]():

@@ -1,10 +1,12 @@
 """The optimizer: AdamW (Loshchilov and Hutter, 2019) with linear warmup and linear decay."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Int
 
@@ -34,16 +36,28 @@ class AdamW:
         """Checks the fields."""
         check_fields(self, path="optimizer")
 
-    def make_schedule(self, steps: int) -> optax.Schedule:
+    def make_schedule(self, steps: int) -> Callable[[Any], Any]:
         """Returns the function from the index of a step, 0 to `steps` - 1, to its learning rate.
 
         During the warmup, step n has (n + 1) / warmup_steps of the highest learning rate, so that the first step
-        already changes the parameters.
+        already changes the parameters. An index that is a JAX array gives a JAX array. For an integer the function
+        computes the same with NumPy: on a device it would have to wait for the running step.
         """
         warmup_steps = max(1, round(self.warmup_ratio * steps))
-        warmup = optax.linear_schedule(self.learning_rate / warmup_steps, self.learning_rate, max(1, warmup_steps - 1))
-        decay = optax.linear_schedule(self.learning_rate, 0.0, max(1, steps - warmup_steps))
-        return optax.join_schedules([warmup, decay], [warmup_steps])
+
+        def follow_line(start: float, end: float, index: Any, length: int) -> Any:
+            xp = jnp if isinstance(index, jax.Array) else np
+            fraction = 1 - xp.clip(index, 0, length).astype(np.float32) / np.float32(length)
+            return (start - end) * fraction + end
+
+        def schedule(index: Any) -> Any:
+            xp = jnp if isinstance(index, jax.Array) else np
+            lowest = self.learning_rate / warmup_steps
+            warmup = follow_line(lowest, self.learning_rate, index, max(1, warmup_steps - 1))
+            decay = follow_line(self.learning_rate, 0.0, index - warmup_steps, max(1, steps - warmup_steps))
+            return xp.where(index < warmup_steps, warmup, decay)
+
+        return schedule
 
     def make_transformation(self, steps: int) -> optax.GradientTransformationExtraArgs:
         """Returns the optax transformation for a run of `steps` steps: clipping, then AdamW.

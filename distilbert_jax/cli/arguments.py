@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distilbert_jax import fields
 from distilbert_jax.fields import NonNegativeInt
+from distilbert_jax.io.addresses import parse_address
 
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.registry import Task
@@ -115,6 +116,28 @@ def parse_local_folder(text: str) -> str:
 
     try:
         return str(files.expand_path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_ray_address(text: str) -> str:
+    """Checks the value of `--ray-address`: HOST:PORT, or auto."""
+    if text != "auto":
+        _check_address(text)
+    return text
+
+
+def parse_distributed(text: str) -> str:
+    """Checks the address in the value of `--distributed`: I/N@HOST:PORT, or auto."""
+    if "@" in text:
+        _check_address(text.partition("@")[2])
+    return text
+
+
+def _check_address(text: str) -> None:
+    """Checks that a text is HOST:PORT. argparse prints only the message of its own kind of error."""
+    try:
+        parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -1,6 +1,7 @@
 """Runs one command and turns errors into an exit status and one line of text."""
 
 import errno
+import io
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: for wrong usage, with status 2, and after `--help` or `--version`, with status 0.
     """
+    _replace_unprintable_characters()
     parser = make_parser()
     words = sys.argv[1:] if arguments is None else list(arguments)
     usage_errors.check_names(words, parser)
@@ -44,10 +46,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {format_error(error)}", file=sys.stderr)
         return 1
+    except (RuntimeError, AssertionError):
+        # JAX starts its devices wherever a command first needs them, so their absence can show in any call.
+        from distilbert_jax.devices.jax_config import find_platform_problem
+
+        problem = None if args.debug else find_platform_problem()
+        if problem is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return getattr(interrupt, "status", 130)
     return 0
+
+
+def _replace_unprintable_characters() -> None:
+    """Lets stdout and stderr print ? for a character that their encoding does not have, instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        # A notebook or a program around this one may have put something else in their place.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def format_error(error: Exception) -> str:

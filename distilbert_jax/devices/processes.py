@@ -36,9 +36,11 @@ IDENTIFY_TIMEOUT_SECONDS = 10.0  # until a process that connected to process 0 h
 SAME_ERROR_WAIT_SECONDS = 3.0  # until this process meets by itself an error that another process has reported
 LEAVE_TIMEOUT_SECONDS = 60.0  # how long process 0 waits for the others at the end
 MAX_INVITATION_BYTES = 512
+MAX_MESSAGE_CHARACTERS = 200  # of the message with which all processes end; a character has at most four bytes
 
-# The messages between processes. "lost" is followed by the process and the reason.
-GO_AHEAD, GOODBYE, LOST = "go", "bye", "lost"
+# The messages between processes. "lost" is followed by the process and the reason, "ended" by the exit status and what
+# to print.
+GO_AHEAD, GOODBYE, LOST, ENDED = "go", "bye", "lost", "ended"
 
 
 def is_first() -> bool:
@@ -124,6 +126,11 @@ class ProcessGroup:
         if is_first():
             self._send_to_all(GO_AHEAD)
 
+    def announce_end(self, message: str, *, status: int) -> None:
+        """Makes the other processes end at once with the same message and exit status. The caller ends this one."""
+        self._is_leaving.set()
+        self._send_to_all(f"{ENDED} {status} {message[:MAX_MESSAGE_CHARACTERS]}")
+
     def __enter__(self) -> "ProcessGroup":
         """Connects the processes and starts to listen to them."""
         if jax.process_count() > SINGLE_PROCESS:
@@ -188,7 +195,9 @@ class ProcessGroup:
                 message, _, lost = receive(connection).partition(" ")
             except OSError as error:
                 message, lost = "", f"{process} ({error})"
-            if message == GO_AHEAD:
+            if message == ENDED:
+                self._end_with(process, lost)
+            elif message == GO_AHEAD:
                 self._may_go_ahead.release()
             # An error such as bad input occurs in all processes. Each then has time to report it by itself.
             elif message == LOST and not self._is_leaving.wait(SAME_ERROR_WAIT_SECONDS):
@@ -197,6 +206,14 @@ class ProcessGroup:
                 if not self._is_leaving.is_set():
                     self._end_after_loss(process, lost or f"{process} (its connection closed)")
                 return
+
+    def _end_with(self, sender: int, announced: str) -> None:
+        """Passes an announced end on to all but its sender, then ends this process in the same way."""
+        self._is_leaving.set()
+        self._send_to_all(f"{ENDED} {announced}", except_to=sender)
+        status, _, message = announced.partition(" ")
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(int(status))
 
     def _end_after_loss(self, sender: int, lost: str) -> None:
         """Passes the loss of a process on to all but the sender of the news, then ends this process.

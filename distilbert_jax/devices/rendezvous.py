@@ -11,6 +11,7 @@ import socket
 import time
 
 from distilbert_jax.devices import socket_lines
+from distilbert_jax.io.addresses import parse_address
 
 GO_AHEAD = "go"
 ANSWER_TIMEOUT_SECONDS = 10.0
@@ -34,12 +35,12 @@ def rendezvous(address: str, process: int, process_count: int, *, timeout_second
         ValueError: if processes did not connect in time (the message lists them), if two have the same number or if
             they disagree about the number of processes. It is raised in every process that connected.
     """
-    host, _, port = address.rpartition(":")
+    host, port = parse_address(address)
     deadline = time.monotonic() + timeout_seconds
     if process == 0:
-        _gather_processes(int(port), process_count, deadline, timeout_seconds)
+        _gather_processes(port, process_count, deadline, timeout_seconds)
     else:
-        _report_to_first_process(host, int(port), process, process_count, deadline, timeout_seconds)
+        _report_to_first_process(host, port, process, process_count, deadline, timeout_seconds)
 
 
 def _gather_processes(port: int, process_count: int, deadline: float, timeout_seconds: float) -> None:

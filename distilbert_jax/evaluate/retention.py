@@ -22,6 +22,7 @@ from distilbert_jax.data.tasks.task_types.base import TaskType
 from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
 from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.io import untrusted
+from distilbert_jax.io.console import format_command
 from distilbert_jax.train.finetune.results import PER_EXAMPLE_FILE, ResultOrigin, check_same_origin, read_result
 
 NUM_DRAWS = 1_000  # of the bootstrap
@@ -131,7 +132,7 @@ def load_results(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> di
     if missing or not task_folders:
         raise ValueError(
             f"{folder} has no results of {', '.join(missing) or 'any task'}; fine-tune first:\n"
-            f"  python -m distilbert_jax finetune MODEL --task … --output-dir {folder}"
+            f"  {format_command('finetune', 'MODEL', '--task', 'TASK=FOLDER', '--output-dir', folder)}"
         )
     for task_folder in sorted(task_folders):
         paths = sorted(task_folder.glob("seed*.json"))

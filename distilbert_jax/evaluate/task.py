@@ -18,7 +18,7 @@ from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import console, format_command
 from distilbert_jax.train.finetune.models import format_label_mismatch, has_common_tags, match_labels, merge_tags
 from distilbert_jax.train.finetune.setup import encode_split, has_labels, make_task_tokenizer
 
@@ -102,7 +102,7 @@ def _load_for_task(pretrained: Pretrained, task: Task, task_type: TaskType) -> t
     model = match_labels(loaded, task_type)
     if model.has_head:
         return model, task_type
-    command = f"  python -m distilbert_jax finetune {pretrained.name_or_path} --task {task.name}=FOLDER"
+    command = f"  {format_command('finetune', pretrained.name_or_path, '--task', f'{task.name}=FOLDER')}"
     if not loaded.has_head:
         raise ValueError(
             f"{model.folder} has no {task_type.head} head for the answers of {task.name}; fine-tune it first:\n"

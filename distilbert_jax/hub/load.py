@@ -16,6 +16,7 @@ from distilbert_jax import heads
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.data.tokenizer.settings import TOKENIZER_FILES
+from distilbert_jax.devices.jax_config import check_jax_options
 from distilbert_jax.hub import safetensors_files
 from distilbert_jax.io import remote_folder, untrusted
 from distilbert_jax.io.console import console
@@ -90,6 +91,7 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
         ValueError: a file is missing, damaged or not supported, or is not what `source` expects. The message names the
             file and says how to fix it.
     """
+    check_jax_options()
     if head not in heads.HEADS:
         raise ValueError(f"there is no head {head!r}; choose one of {', '.join(heads.HEADS)}")
     folder = resolve_folder(source)

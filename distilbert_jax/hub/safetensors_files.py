@@ -57,13 +57,16 @@ def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
         target = f"{folder}-safe"
+        code = (
+            "from transformers import AutoModelForMaskedLM as M; "
+            f"M.from_pretrained({str(folder)!r}).save_pretrained({target!r})"
+        )
         copied = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         raise ValueError(
             f"{pickles[0]} is a pickle, which can run any code when it is loaded, so it is not loaded. If you trust "
             "it, convert it:\n"
-            f"  pip install torch transformers\n"
-            '  python -c "from transformers import AutoModelForMaskedLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{target}')\"\n"
+            "  pip install torch transformers\n"
+            f"  {shlex.join(['python', '-c', code])}\n"
             f"  cp {' '.join(shlex.quote(str(path)) for path in copied)} {shlex.quote(target)}"
         )
     raise ValueError(f"{folder} is not a model folder: it has no model.safetensors")

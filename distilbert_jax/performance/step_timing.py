@@ -49,6 +49,8 @@ def time_step_parts(experiment: Experiment, *, repeats: int = 5) -> list[PartTim
     Returns:
         The parts, and the full step as the last one.
     """
+    # Measured before anything else keeps the cores busy, and again at the end.
+    peak_flops(experiment.dtype)
     inputs = load_inputs(experiment)
     setup = setup_distillation(experiment, inputs)
     programs = _make_programs(setup)
@@ -56,8 +58,20 @@ def time_step_parts(experiment: Experiment, *, repeats: int = 5) -> list[PartTim
     seconds = {name: milliseconds / 1_000 for name, milliseconds in zip(programs, latencies, strict=True)}
     forward_flops = _forward_flops(experiment, inputs.student.config, inputs.teacher.config if inputs.teacher else None)
     parts = _compute_parts(seconds, forward_flops, step_flops=setup.flops[log_keys.MFU.name])
-    console.print(_make_table(parts, peak_flops(experiment.dtype), experiment.dtype))
+    peak = peak_flops(experiment.dtype, remeasure=True)
+    console.print(_make_table(parts, peak, experiment.dtype))
+    if peak and (above := [part.name for part in parts if compute_peak_share(part, peak) > 1]):
+        console.print(
+            f"{', '.join(above)}: a share above 100 % means that the peak was measured on busy cores and is too low. "
+            "Run the command again on an idle machine.",
+            style="bold yellow",
+        )
     return parts
+
+
+def compute_peak_share(part: PartTiming, peak: float) -> float:
+    """Returns the share of the peak FLOP/s that a part reaches, or 0 if it has no arithmetic or no measurable time."""
+    return part.flops / part.seconds / peak if part.flops and part.seconds > 0 else 0.0
 
 
 def _make_programs(setup: DistillSetup) -> dict[str, Callable[[], Any]]:
@@ -133,6 +147,7 @@ def _make_table(parts: list[PartTiming], peak: float | None, dtype: str) -> Tabl
     table = Table("part", "seconds", "share of the step", "GFLOP", f"of the {dtype} peak")
     for part in parts:
         share = part.seconds / parts[-1].seconds
-        utilization = f"{part.flops / part.seconds / peak:.0%}" if peak and part.flops and part.seconds > 0 else ""
+        peak_share = compute_peak_share(part, peak) if peak else 0.0
+        utilization = f"{peak_share:.0%}" if peak_share else ""
         table.add_row(part.name, f"{part.seconds:.3f}", f"{share:.0%}", f"{part.flops / 1e9:,.1f}", utilization)
     return table

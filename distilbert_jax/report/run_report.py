@@ -4,7 +4,9 @@ It shows student and teacher in one table, their words for masked tokens, and a 
 """
 
 import functools
+import json
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import TypedDict
 
@@ -92,8 +94,11 @@ def show_report(folder: pathlib.Path) -> None:
         f"\nThe losses are drawn in {folder / 'losses.png'}. The student is in {export}. To use it with Transformers:",
         markup=False,
     )
-    code = f'from transformers import pipeline; print(pipeline("fill-mask", "{export}")("{EXAMPLE_SENTENCES[0]}"))'
-    console.print(f"  python -c '{code}'", markup=False)
+    code = (
+        "from transformers import pipeline; "
+        f'print(pipeline("fill-mask", {json.dumps(str(export))})({json.dumps(EXAMPLE_SENTENCES[0])}))'
+    )
+    console.print(f"  {shlex.join(['python', '-c', code])}", markup=False)
 
 
 def read_results(path: pathlib.Path) -> RunResults:

@@ -147,7 +147,9 @@ class Checkpoints:
             damage = self._find_damage(step)
             if damage is None:
                 return self._load(step, like), step
-            console.print(f"[bold red]Checkpoint {self._folder / str(step)} is skipped: {damage}.[/]")
+            console.print(
+                f"Checkpoint {self._folder / str(step)} is skipped: {damage}.", style="bold red", markup=False
+            )
         return None
 
     def load_student(self, shapes: Any, *, step: int | None) -> tuple[Any, int]:
@@ -241,8 +243,10 @@ class Checkpoints:
     def _set_aside(self, step: int, reason: str) -> None:
         """Renames a damaged checkpoint to STEP.damaged, and prints the reason."""
         console.print(
-            f"[bold red]Checkpoint {self._folder / str(step)} is damaged or incomplete: {reason}. It was renamed to "
-            f"{step}.damaged.[/]"
+            f"Checkpoint {self._folder / str(step)} is damaged or incomplete: {reason}. It was renamed to "
+            f"{step}.damaged.",
+            style="bold red",
+            markup=False,
         )
         damaged_folder = self._folder / f"{step}.damaged"
         files.remove(damaged_folder)

@@ -182,7 +182,7 @@ def truncate_log(path: pathlib.Path, step: int) -> None:
             entry = untrusted.parse_json(line, LogEntry, where=str(path))
         except ValueError:
             if number < len(lines):
-                console.print(f"[bold red]{path}: line {number} is damaged and was removed.[/]")
+                console.print(f"{path}: line {number} is damaged and was removed.", style="bold red", markup=False)
             continue
         if entry["step"] <= step:
             kept.append(line + "\n")

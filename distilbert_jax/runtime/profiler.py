@@ -1,6 +1,7 @@
 """Records what the devices do in some steps of a run, for TensorBoard, XProf or Perfetto."""
 
 import pathlib
+import shlex
 from types import TracebackType
 from typing import Any
 
@@ -42,8 +43,10 @@ class Profiler:
         """Ends the trace, and prints how to view it."""
         jax.profiler.stop_trace()
         self._active = False
+        command = shlex.join(["tensorboard", "--logdir", str(self._folder)])
         console.print(
-            f"The trace is in {self._folder}. View it with tensorboard --logdir {self._folder}, or at ui.perfetto.dev."
+            f"The trace is in {self._folder}. View it with {command}, or at ui.perfetto.dev.",
+            markup=False,
         )
 
     def __enter__(self) -> "Profiler":

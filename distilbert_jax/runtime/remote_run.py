@@ -51,7 +51,7 @@ def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = Fal
         except ConnectionError as error:
             if number == len(steps) and not num_downloaded:
                 raise
-            console.print(f"[bold red]Checkpoint {checkpoints}/{step} is skipped: {error}.[/]")
+            console.print(f"Checkpoint {checkpoints}/{step} is skipped: {error}.", style="bold red", markup=False)
         if num_downloaded and not all_checkpoints:
             return
 

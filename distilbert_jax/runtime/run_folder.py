@@ -104,8 +104,10 @@ def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str,
         )
     for package, (before, now) in differences(stored["versions"], _package_versions()).items():
         console.print(
-            f"[bold yellow]The run in {folder} began with {package} {before}; this is {package} {now}. Numbers may "
-            "differ in their last bits.[/]"
+            f"The run in {folder} began with {package} {before}; this is {package} {now}. Numbers may differ in their "
+            "last bits.",
+            style="bold yellow",
+            markup=False,
         )
 
 

@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 from distilbert_jax import log_keys
-from distilbert_jax.devices.peak import peak_memory_bytes
-from distilbert_jax.io.console import console
+from distilbert_jax.devices.peak import format_peak_share, peak_memory_bytes
+from distilbert_jax.io.console import console, format_command
 from distilbert_jax.losses.base import Loss
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
@@ -99,7 +99,11 @@ class StepMonitor:
 
     def restart(self) -> None:
         """Restarts the clock. Call it after anything that is not training, such as an evaluation."""
-        self._start_time, self._data_wait = time.perf_counter(), 0.0
+        self._start_clock(time.perf_counter())
+
+    def _start_clock(self, now: float) -> None:
+        """Starts to measure the speed at a time of the performance counter."""
+        self._start_time, self._data_wait = now, 0.0
         self._work = StepWork(0, 0, {})
 
     def after(self, step: int, metrics: Metrics, waited: float, *, work: StepWork) -> None:
@@ -130,6 +134,8 @@ class StepMonitor:
             return
         (step, metrics, waited, work), self._pending = self._pending, None
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        # Everything below takes time too. It belongs to the next steps, so the clock is read only here.
+        now = time.perf_counter()
         nonfinite = [name for name, value in values.items() if not math.isfinite(value)]
         # With a loss scale above 1, an overflow only means that the scale was too large. The step halves it.
         if nonfinite and values.get(log_keys.LOSS_SCALE.name, 1.0) <= 1.0:
@@ -138,10 +144,10 @@ class StepMonitor:
             if not 1 <= nonfinite_steps <= self._max_nonfinite_steps:
                 raise ValueError(f"{problem}. {self._format_remedy(step)}")
             count = f"{nonfinite_steps:.0f} of the {self._max_nonfinite_steps} steps that max_nonfinite_steps allows"
-            console.print(f"[bold yellow]{problem}: {count}.[/]")
+            console.print(f"{problem}: {count}.", style="bold yellow", markup=False)
         self._work = self._work.plus(work)
         self._data_wait += waited
-        pace = self._compute_pace()
+        pace = self._compute_pace(now - self._start_time)
         self.note = f"loss {values[log_keys.LOSS.name]:.3f}" + _format_pace(pace)
         logged = step % self._log_every == 0 or step == 1 or bool(nonfinite)
         if logged:
@@ -151,7 +157,7 @@ class StepMonitor:
         # The first step includes compilation, so the clock starts after it.
         if logged or not self._compiled:
             self._compiled = True
-            self.restart()
+            self._start_clock(now)
 
     def _format_remedy(self, step: int) -> str:
         """Returns the sentences that say from where the run can continue, and what to do about a step."""
@@ -159,18 +165,17 @@ class StepMonitor:
         if self._run is not None:
             parts.append(
                 "To find the loss and the layer that became non-finite first, run: "
-                f"python -m distilbert_jax replay {self._run} {step}."
+                f"{format_command('replay', self._run, step)}."
             )
         parts.append("If it happens again, lower optimizer.learning_rate or optimizer.max_grad_norm")
         if self._run is not None:
             parts.append("or raise max_nonfinite_steps")
         return " ".join(parts)
 
-    def _compute_pace(self) -> dict[str, float]:
-        """Returns the speed since the clock was started; empty for the first step, which includes compilation."""
+    def _compute_pace(self, elapsed: float) -> dict[str, float]:
+        """Returns the speed in the given seconds; empty for the first step, which includes compilation."""
         if not self._compiled:
             return {}
-        elapsed = time.perf_counter() - self._start_time
         pace = {
             log_keys.TOKENS_PER_SECOND.name: self._work.tokens / elapsed,
             log_keys.DATA_WAIT_FRACTION.name: self._data_wait / elapsed,
@@ -194,7 +199,7 @@ class StepMonitor:
 def _format_pace(pace: Mapping[str, float]) -> str:
     """Returns the speed as text for the progress bar, or an empty text if it is not known yet."""
     text = f"  {pace[log_keys.TOKENS_PER_SECOND.name]:,.0f} tokens/s" if pace else ""
-    return text + (f"  {pace[log_keys.MFU.name]:.0%} of peak" if log_keys.MFU.name in pace else "")
+    return text + (f"  {format_peak_share(pace[log_keys.MFU.name])}" if log_keys.MFU.name in pace else "")
 
 
 def time_waits(items: Iterable[T]) -> Iterator[tuple[T, float]]:

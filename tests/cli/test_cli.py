@@ -524,6 +524,26 @@ def test_an_old_flag_gets_the_new_name(words, new, capsys):
     assert capsys.readouterr().err.endswith(f"error: {new}\n")
 
 
+@pytest.mark.parametrize(
+    "words", [["prepare", "a.py", "--ray-address"], ["distill", "a.py", "--distributed"]], ids=["prepare", "distill"]
+)
+@pytest.mark.parametrize(
+    ("address", "problem"),
+    [
+        ("host:70000", "'host:70000' has the port 70000; choose a port from 1 to 65535"),
+        ("host:0", "'host:0' has the port 0; choose a port from 1 to 65535"),
+        ("host:", "'host:' is not HOST:PORT, such as localhost:9876"),
+        ("host:-1", "'host:-1' is not HOST:PORT, such as localhost:9876"),
+        ("host:²", "'host:²' is not HOST:PORT, such as localhost:9876"),
+    ],
+)
+def test_an_impossible_address_is_wrong_usage(words, address, problem, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, f"0/2@{address}" if "--distributed" in words else address])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"argument {words[-1]}: {problem}\n")
+
+
 OLD_KEYS = {
     "global_batch=16": "global_batch: 'global_batch' was renamed to 'global_batch_size'",
     "corpus.folder=a": "corpus.folder: 'folder' was renamed to 'shard_dir'",

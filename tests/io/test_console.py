@@ -1,9 +1,15 @@
 """Tests the progress bar: plain lines from time to time without a terminal, bars on a terminal."""
 
+import os
+import shlex
+import subprocess
+import sys
+
 import pytest
 from rich.console import Console
 
 from distilbert_jax.io import console
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -52,3 +58,34 @@ def test_bars_within_bars(monkeypatch, capsys):
     assert "inner" in output
     assert "1/1" in output
     assert "loss 1.0" in output
+
+
+def test_a_command_is_quoted_for_the_shell():
+    words = ["replay", "runs/my student's run", 3, "losses.soft.weight=1", "texts [draft]"]
+    text = console.format_command(*words)
+    assert shlex.split(text) == ["python", "-m", "distilbert_jax", *map(str, words)]
+    assert console.format_command("replay", "runs/a", 3) == "python -m distilbert_jax replay runs/a 3"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TERM": "dumb", "COLUMNS": "20"},
+    ],
+    ids=["latin-1", "ascii"],
+)
+def test_what_a_console_cannot_print_is_replaced(variables, tmp_path):
+    def run(*words):
+        command = [sys.executable, "-m", "distilbert_jax", *words]
+        done = subprocess.run(command, env=os.environ | variables, capture_output=True, cwd=ROOT)
+        return done.returncode, done.stdout.decode("latin-1"), done.stderr.decode("latin-1")
+
+    smoke = str(tmp_path / "smoke")
+    status, out, error = run("speed", "experiments/quickstart.py", "--smoke", smoke)
+    assert (status, error) == (0, "")
+    assert f"? {smoke}" in out  # the arrow between the corpus and its folder
+    status, out, error = run("report", "no → run")
+    assert (status, out) == (1, "")
+    assert error.startswith("error: no ")
+    assert "is not the folder of a finished run" in error

@@ -3,6 +3,7 @@
 import pytest
 
 from distilbert_jax.cli.main import main
+from distilbert_jax.performance import step_timing
 from distilbert_jax.performance.step_timing import _compute_parts
 from tests.conftest import ROOT
 
@@ -21,6 +22,12 @@ def test_the_parts_add_up():
     ]
     assert sum(part.seconds for part in found) == whole.seconds
     assert sum(part.flops for part in found) == whole.flops
+
+
+def test_a_share_above_the_peak_is_explained(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(step_timing, "peak_flops", lambda dtype, **how: 1.0)
+    assert main(["speed", str(ROOT / "experiments" / "adapt.py"), "--smoke", str(tmp_path)]) == 0
+    assert "full step: a share above 100 % means that the peak was measured on busy cores" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name, taught", [("quickstart", True), ("adapt", False)])

@@ -70,6 +70,41 @@ def test_speed_is_that_of_the_updates_since_the_last_entry(tmp_path, monkeypatch
     assert 1e7 < third["peak_memory_bytes"] < 1e12
 
 
+@pytest.mark.parametrize("log_every", [1, 2, 5])
+def test_the_logged_rates_add_up_to_the_time_of_the_clock(tmp_path, monkeypatch, log_every):
+    """Reading metrics, computing the learning rate and writing a line take time that no rate may leave out."""
+    clock = [0.0]
+    monkeypatch.setattr(step_monitor.time, "perf_counter", lambda: clock[0])
+
+    def slow_schedule(step):
+        clock[0] += 2.0
+        return 0.0
+
+    loss = {"loss": jnp.array(1.0), "nonfinite_steps": jnp.array(0)}
+    with (
+        MetricsLog(tmp_path, start=0) as log,
+        contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1)) as checkpoints,
+    ):
+        monitor = StepMonitor(log, checkpoints, losses={}, schedule=slow_schedule, log_every=log_every, peak=1_000.0)
+        times = {}
+        for step in range(1, 12):
+            clock[0] += 1.0 + step / 10
+            monitor.after(step, loss, 0.25, work=StepWork(100, 75, {"mfu": 800.0}))
+            times[step - 1] = clock[0]  # the step before was read
+        log.flush()
+    first, *entries = metrics_log.read_log(tmp_path, "train")
+    assert first["step"] == 1
+    steps = entries[-1]["step"] - first["step"]
+    seconds = sum(
+        100 * (entry["step"] - before["step"]) / entry["tokens_per_second"]
+        for before, entry in zip([first, *entries], entries, strict=False)
+    )
+    # The time of an entry is known before its line is written, which takes two seconds.
+    assert seconds == pytest.approx(times[entries[-1]["step"]] - times[1])
+    waited = sum(100 * entry["data_wait_fraction"] / entry["tokens_per_second"] for entry in entries if log_every == 1)
+    assert waited == pytest.approx(0.25 * steps if log_every == 1 else 0)
+
+
 def test_the_peak_is_looked_up_by_the_name_of_the_device(monkeypatch):
     class Device:
         platform = "gpu"
@@ -94,3 +129,20 @@ def test_the_peak_is_looked_up_by_the_name_of_the_device(monkeypatch):
 def test_the_peak_of_a_cpu_is_measured():
     assert peak.peak_flops("float32") > 1e8
     assert peak.peak_flops("float32") == peak.peak_flops("float32")
+
+
+def test_the_best_measurement_of_a_cpu_counts(monkeypatch):
+    """The cores were busy at the first time and at the third."""
+    measured = iter([1e9, 3e9, 2e9])
+    monkeypatch.setattr(peak, "_cpu_flops", {})
+    monkeypatch.setattr(peak, "_measure_cpu_flops", lambda dtype: next(measured))
+    assert peak.peak_flops("float32") == 1e9
+    assert peak.peak_flops("float32") == 1e9
+    assert peak.peak_flops("float32", remeasure=True) == 3e9
+    assert peak.peak_flops("float32", remeasure=True) == 3e9
+
+
+def test_a_share_above_the_peak_is_explained():
+    assert step_monitor._format_pace({"tokens_per_second": 50.0, "mfu": 0.4}) == "  50 tokens/s  40% of peak"
+    text = step_monitor._format_pace({"tokens_per_second": 50.0, "mfu": 1.14})
+    assert text == "  50 tokens/s  114% of peak (measured on busy cores, so too low)"

@@ -48,6 +48,21 @@ def test_every_side_has_its_row(tmp_path, prove):
     assert (tmp_path / "results.png").stat().st_size > 1_000
 
 
+def test_a_missing_package_is_named_before_anything_runs(tmp_path):
+    code = (
+        "import importlib.util, runpy, sys; find = importlib.util.find_spec; "
+        "importlib.util.find_spec = lambda name, *rest: None if 'onnx' in name else find(name, *rest); "
+        f"sys.argv = ['run.py', '--quick', '--output-dir', {str(tmp_path)!r}]; "
+        f"sys.path.insert(0, {str(BENCHMARKS)!r}); "
+        "runpy.run_module('run', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    line = "error: the benchmark inference needs onnx, onnxruntime, which are not installed. Run: pip install 'distil"
+    assert done.stderr.startswith(line)
+    assert not (tmp_path / "results.md").exists()
+
+
 def test_a_name_that_is_none(tmp_path):
     done = run("--quick", "--only", "steps", "--output-dir", tmp_path)
     assert done.returncode == 2

@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     modes.add_argument(
         "--distributed",
         metavar="I/N@HOST:PORT",
+        type=arguments.parse_distributed,
         help="run as process I of N (counted from 0), where process 0 listens at HOST:PORT; or auto on Slurm, Cloud "
         "TPU, Kubernetes and Open MPI, where JAX finds the other processes by itself. All processes need the same "
         "folders, on a shared disk or in an object store",

@@ -13,6 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ray-address",
         metavar="ADDRESS",
+        type=arguments.parse_ray_address,
         help="prepare on the nodes of a Ray cluster that see the same files: HOST:PORT of its head node, or auto",
     )
 

@@ -184,7 +184,7 @@ def prepare(
 
 def _make_shards(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, engine: Engine) -> None:
     """Makes all files of a prepared corpus in `folder`, the manifest last."""
-    console.print(f"preparing {', '.join(corpus.sources)} → {folder}")
+    console.print(f"preparing {', '.join(corpus.sources)} → {folder}", markup=False)
     sources = corpus.named_sources()
     _print_skipped(sources)
     plan: dict[str, Any] = {"settings": corpus.settings(tokenizer), "files": engine.describe_files(sources)}

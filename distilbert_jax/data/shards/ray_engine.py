@@ -20,6 +20,7 @@ from distilbert_jax.data.shards import local_engine, packing, splits
 from distilbert_jax.data.shards.chunks import ChunkGroup, NamedSources, plan_chunk_groups
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
+from distilbert_jax.io.addresses import parse_address
 from distilbert_jax.io.console import progress_bar
 
 MAX_TASK_TRIES = 4
@@ -62,12 +63,10 @@ class RayEngine:
         except ImportError:
             raise ValueError("--ray-address needs the extra `cluster`: pip install 'distilbert_jax[cluster]'") from None
         self._ray = ray
-        host, _, port = address.rpartition(":")
-        if address != "auto" and (not host or not port.isdigit()):
-            raise ValueError(f"--ray-address {address}: write HOST:PORT, or auto")
+        host, port = ("", 0) if address == "auto" else parse_address(address)
         try:
             if address != "auto":
-                _check_listening(host, int(port))  # Ray itself would wait for minutes
+                _check_listening(host, port)  # Ray itself would wait for minutes
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             message = str(error).strip().splitlines()[0]

@@ -149,7 +149,7 @@ def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: 
         card=model_card.distillation_card(**facts["card"], measured=measured, warning=warning),
         made_from={"run": facts["card"]["name"], "step": step},
     )
-    console.print(f"Exported the student of step {step:,} to {output_dir}.")
+    console.print(f"Exported the student of step {step:,} to {output_dir}.", markup=False)
     if warning:
         console.print(f"[bold yellow]Warning: {warning} The card of the export says so, too.[/]")
     return output_dir

@@ -26,12 +26,14 @@ from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog, read_log
 from distilbert_jax.runtime.profiler import Profiler
 from distilbert_jax.runtime.remote_run import download_run, upload_run
 from distilbert_jax.runtime.run_folder import RunIdentity, check_run_folder, claim_run_folder, locate_run_folder
+from distilbert_jax.runtime.slow_updates import SlowUpdates
 from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_waits
 from distilbert_jax.runtime.stop_signal import RunStopped, StopSignal
 from distilbert_jax.train.distill.export import check_learned, describe_student, export_student, write_results
 from distilbert_jax.train.distill.held_out import evaluate_held_out, format_measurements
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
+from distilbert_jax.train.distill.update_time import estimate_update_seconds
 from distilbert_jax.types import TrainState
 
 
@@ -77,7 +79,7 @@ def distill(
                 command.write(folder)
             describe_student(folder, experiment, inputs, setup.baseline)
         console.print(*inputs.student.origin, sep="\n  ", markup=False)
-        state = _train(experiment, setup, folder, Profiler(profile, folder), remote)
+        state = _train(experiment, setup, folder, Profiler(profile, folder), remote, processes)
         check_learned(experiment, state)
         # Every process takes part in gathering the student, and the first one writes it.
         gather = jax.jit(lambda params: params, out_shardings=replicated_sharding(setup.mesh))
@@ -88,7 +90,7 @@ def distill(
             if remote:
                 upload_run(remote)
                 (remote / "export").upload()
-                console.print(f"Uploaded the run to {remote}.")
+                console.print(f"Uploaded the run to {remote}.", markup=False)
     return folder
 
 
@@ -108,6 +110,7 @@ def _train(
     folder: pathlib.Path,
     profiler: Profiler,
     remote: remote_folder.RemoteFolder | None,
+    processes: ProcessGroup,
 ) -> TrainState:
     """Trains from the last checkpoint, or from the start, to the last step.
 
@@ -117,6 +120,7 @@ def _train(
         folder: the run's folder, which gets the log and the checkpoints.
         profiler: traces the steps that it was made for.
         remote: the object store's copy of the run's folder, if there is one.
+        processes: the processes of the run.
 
     Returns:
         The state after the last step.
@@ -126,50 +130,90 @@ def _train(
     )
     with contextlib.closing(opened) as checkpoints:
         state, start = checkpoints.restore(setup.state) or (setup.state, 0)
-        with MetricsLog(folder, start=start) if is_first() else NullLog() as log, StopSignal(setup.mesh) as stop_signal:
+        with (
+            MetricsLog(folder, start=start) if is_first() else NullLog() as log,
+            StopSignal(setup.mesh, processes) as stop_signal,
+        ):
             if start:
                 console.print(f"Resuming from step {start:,}.")
             else:
                 _evaluate(setup, state, 0, log, folder)
                 log.flush()  # from here on, another experiment is refused in this folder
-            monitor = _make_monitor(experiment, folder, log, checkpoints)
+            peak = peak_flops(experiment.dtype)
+            monitor = _make_monitor(experiment, folder, log, checkpoints, peak)
             with (
                 profiler,
                 setup.step_memory.explain_out_of_memory(setup.per_device_batch_size),
                 progress_bar("distilling" if experiment.teacher else "training", total=experiment.steps) as advance,
             ):
+                updates = SlowUpdates(stop_signal, checkpoints, estimate=estimate_update_seconds(setup, peak))
+                updates.begin(start + 1)
                 for step, (batch, waited) in enumerate(time_waits(setup.batches.iter_from(start)), start + 1):
                     # Processes agree on whether to stop while the step runs, and read the answer after it.
                     read_stop_signal = stop_signal.poll()
                     profiler.before(step)
                     state, metrics = setup.train_step(state, setup.teachers, setup.put_batch(batch))
+                    has_waited = updates.finish(metrics)
                     profiler.after(step, metrics)
                     monitor.after(step, metrics, waited, work=StepWork.from_batch(batch, setup.flops))
+                    if has_waited:
+                        monitor.read_pending()
 
                     stopped_by, is_last = read_stop_signal(), step == experiment.steps
                     needs_evaluation = step % experiment.eval_every == 0 or is_last
                     needs_checkpoint = step % experiment.checkpoint_every == 0 or is_last or stopped_by is not None
+                    needs_checkpoint |= updates.is_slow
                     if needs_evaluation or needs_checkpoint:
                         # First, because it raises an error if this step was not finite.
                         monitor.read_pending()
                         if needs_evaluation:
                             _evaluate(setup, state, step, log, folder)
                         if needs_checkpoint:
-                            # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
-                            log.flush()
-                            if remote and is_first():
-                                upload_run(remote)
-                            checkpoints.save(state, step=step)
+                            _save(checkpoints, state, step, log, remote, waits=updates.is_slow)
                         monitor.restart()
                     advance(step, monitor.note)
                     if stopped_by is not None and not is_last:
                         checkpoints.wait()
                         raise RunStopped(stopped_by, step=step, folder=folder)
+                    if not is_last:
+                        updates.begin(step + 1)
     return state
 
 
+def _save(
+    checkpoints: Checkpoints,
+    state: TrainState,
+    step: int,
+    log: MetricsLog | NullLog,
+    remote: remote_folder.RemoteFolder | None,
+    *,
+    waits: bool,
+) -> None:
+    """Starts to save a checkpoint, and uploads the other files of a run in an object store.
+
+    Args:
+        checkpoints: the checkpoints of the run.
+        state: the state after the step.
+        step: the step.
+        log: the log of the run.
+        remote: the object store's copy of the run's folder, if there is one.
+        waits: whether to wait until the checkpoint is complete.
+    """
+    # The log goes first: a checkpoint without its log lines would leave a gap on resuming.
+    log.flush()
+    if remote and is_first():
+        upload_run(remote)
+    checkpoints.save(state, step=step)
+    if waits:
+        checkpoints.wait()
+
+
 def _make_monitor(
-    experiment: Experiment, folder: pathlib.Path, log: MetricsLog | NullLog, checkpoints: Checkpoints
+    experiment: Experiment,
+    folder: pathlib.Path,
+    log: MetricsLog | NullLog,
+    checkpoints: Checkpoints,
+    peak: float | None,
 ) -> StepMonitor:
     """Returns the monitor that logs the steps of a run and stops it at a step that is not finite."""
     return StepMonitor(
@@ -181,7 +225,7 @@ def _make_monitor(
         max_nonfinite_steps=experiment.max_nonfinite_steps,
         # Without a command there is nothing that `replay` could run again.
         run=folder if (folder / COMMAND_FILE).is_file() else None,
-        peak=peak_flops(experiment.dtype),
+        peak=peak,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.hub import load
+from distilbert_jax.io.console import format_command
 from distilbert_jax.models import student_init
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import TransformerConfig
@@ -32,7 +33,7 @@ def load_models(experiment: Experiment) -> tuple[load.PretrainedModel | None, lo
         raise ValueError(
             f"The teacher {teacher.folder} has no masked LM head, so it cannot predict masked tokens. Train a head "
             "for it first:\n"
-            f"  python -m distilbert_jax distill experiments/adapt.py student.init_from={teacher.folder}"
+            f"  {format_command('distill', 'experiments/adapt.py', f'student.init_from={teacher.folder}')}"
         )
     if teacher:
         layers = experiment.student.layers

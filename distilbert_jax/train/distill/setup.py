@@ -133,11 +133,13 @@ def setup_distillation(experiment: Experiment, inputs: DistillInputs) -> Distill
     layout = batches.BatchLayout(
         accumulation=accumulation, rows=rows, process_index=jax.process_index(), process_count=jax.process_count()
     )
+    # A large global batch would mostly be filled up with empty rows.
+    held_out_layout = dataclasses.replace(layout, accumulation=max(1, min(accumulation, -(-held_out_rows // rows))))
     return DistillSetup(
         mesh=mesh,
         state=state,
         batches=batches.Batches(shards=train, seed=experiment.seed, steps=experiment.steps, layout=layout),
-        iter_held_out=lambda: batches.iter_in_order(held_out, count=held_out_rows, layout=layout),
+        iter_held_out=lambda: batches.iter_in_order(held_out, count=held_out_rows, layout=held_out_layout),
         held_out_rows=held_out_rows,
         **functions,
         teachers=teachers,

@@ -12,6 +12,7 @@ from distilbert_jax.config.finetune import FineTuneConfig
 from distilbert_jax.data.tasks.task_types.base import TaskType
 from distilbert_jax.data.tasks.task_types.tagging import OUTSIDE_TAG, Tagging
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained
+from distilbert_jax.io.console import format_command
 from distilbert_jax.models.attention_kernel import choose_attention_kernel
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.compatibility import check_comparable
@@ -139,7 +140,7 @@ def load_teacher(
         )
         raise ValueError(
             f"teacher {teacher.folder} {problem}, so it cannot teach this task; fine-tune it on {config.task} first:\n"
-            f"  python -m distilbert_jax finetune {teacher.folder} --task {config.task}={config.task_dir}"
+            f"  {format_command('finetune', teacher.folder, '--task', f'{config.task}={config.task_dir}')}"
         )
     check_comparable(teacher, model, config.losses, student_layers=model.config.num_layers)
     return teacher

@@ -175,6 +175,29 @@ def test_a_signal_saves_and_the_same_command_goes_on_exactly(whole, tmp_path, mo
     assert_same_run(whole[1], tmp_path)
 
 
+def test_the_loop_runs_nothing_on_the_devices_but_the_step(whole, tmp_path, monkeypatch):
+    """Any other operation would wait for the running step. With empty caches, everything that runs is compiled."""
+    compiled, watching = [], []
+
+    def listen(event, duration, **named):
+        if watching and event.endswith("jaxpr_to_mlir_module_duration"):
+            compiled.append(named["fun_name"])
+
+    def after(self, step, *rest, **named):
+        if step == 3:
+            jax.clear_caches()
+            watching.append(step)
+        original(self, step, *rest, **named)
+        if step == 7:
+            watching.clear()
+
+    original = step_monitor.StepMonitor.after
+    monkeypatch.setattr(step_monitor.StepMonitor, "after", after)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    loop.distill(again(whole[0], tmp_path, log_every=1, eval_every=100, checkpoint_every=100))
+    assert compiled == ["jit(train_step)"]
+
+
 def test_the_same_command_on_a_finished_run_changes_nothing(whole):
     experiment, folder = whole
     before = (folder / "log.jsonl").read_bytes(), files.sha256(folder / "export" / "model.safetensors")
