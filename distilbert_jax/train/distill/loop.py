@@ -138,7 +138,6 @@ def _train(
                 console.print(f"Resuming from step {start:,}.")
             else:
                 _evaluate(setup, state, 0, log, folder)
-                log.flush()  # from here on, another experiment is refused in this folder
             peak = peak_flops(experiment.dtype)
             monitor = _make_monitor(experiment, folder, log, checkpoints, peak)
             with (
@@ -235,10 +234,11 @@ def _evaluate(
     """Evaluates the student on held-out rows; logs and prints the result, and says whether the run has diverged."""
     measurements = evaluate_held_out(setup, state.params["student"])
     log.write("eval", step, measurements)
+    # From the first line of the log on, another experiment is refused in this folder.
+    log.flush()
     console.print(f"step {step:,}: {format_measurements(measurements)}")
     failure = setup.baseline.explain_failure(measurements)
     if failure and step and is_first():
-        log.flush()
         initial, cross_entropy = read_log(folder, "eval")[0], log_keys.CROSS_ENTROPY.name
         if not measurements[cross_entropy] <= initial[cross_entropy]:
             console.print(
