@@ -7,7 +7,6 @@ tokenizer and the facts for the model card. An export therefore reads nothing ou
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping
 from typing import Any, TypedDict
 
 import jax
@@ -138,7 +137,7 @@ def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: 
     described = folder / STUDENT_FOLDER
     family, config, _ = read_config(described, "masked_lm")
     facts: StudentFacts = untrusted.read_json(described / CARD_FILE, StudentFacts)
-    measured = [_with_perplexities(x) for x in metrics_log.read_log(folder, "eval") if x["step"] <= step][-1]
+    measured = _with_perplexities([entry for entry in _read_evaluations(folder) if entry["step"] <= step][-1])
     warning = UnigramBaseline(**facts["baseline"]).explain_failure(measured)
     save.save_pretrained(
         output_dir,
@@ -157,7 +156,7 @@ def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: 
 
 def write_results(folder: pathlib.Path, experiment: Experiment) -> None:
     """Writes results.json: the first and the last evaluation of a finished run."""
-    evaluations = [_without_kind(entry) for entry in metrics_log.read_log(folder, "eval")]
+    evaluations = _read_evaluations(folder)
     teacher = experiment.teacher
     files.write_json(
         folder / "results.json",
@@ -170,14 +169,16 @@ def write_results(folder: pathlib.Path, experiment: Experiment) -> None:
     )
 
 
-def _without_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a log entry without the kind of the entry."""
-    return {key: value for key, value in entry.items() if key != "kind"}
+def _read_evaluations(folder: pathlib.Path) -> list[dict[str, float]]:
+    """Returns the evaluations of a run, in order, by log key."""
+    return [
+        {key: value for key, value in entry.items() if key != "kind"} for entry in metrics_log.read_log(folder, "eval")
+    ]
 
 
-def _with_perplexities(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a log entry with its perplexities computed again: the log has null for one that is infinite."""
-    return dict(entry) | {
+def _with_perplexities(entry: dict[str, float]) -> dict[str, float]:
+    """Returns an evaluation with its perplexities computed again: the log has null for one that is infinite."""
+    return entry | {
         perplexity.name: compute_perplexity(entry[key.name])
         for key, perplexity in log_keys.PERPLEXITIES.items()
         if key.name in entry
