@@ -2,7 +2,10 @@
 
 import dataclasses
 import math
+import re
 from typing import Any
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -14,11 +17,13 @@ class Example:
         texts: one or two texts.
         label: the number of a class; a number (regression); for each class its probability, or 1 if it applies and 0
             if not (multi-label); None if the label is not known.
+        location: the file and line, for error messages.
     """
 
     id: str
     texts: tuple[str, ...]
     label: int | float | tuple[float, ...] | None
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,8 @@ def parse_finite(x: Any) -> float:
     Raises:
         ValueError: it is not a number, or it is NaN or infinite, so that no loss can use it.
     """
-    if not isinstance(x, str | int | float) or not math.isfinite(number := float(str(x))):
+    # float() would also read 1_0 as 10.
+    is_number = isinstance(x, str | int | float) and _NUMBER.fullmatch(str(x).strip())
+    if not is_number or not math.isfinite(number := float(str(x))):
         raise ValueError(f"{x!r} is not a finite number")
     return number

@@ -194,7 +194,7 @@ def _read_dev_ids(folder: pathlib.Path) -> set[tuple[str | None, ...]]:
         return set()
     for name in ("dev_ids.tsv", "dev_ids"):
         if (folder / name).is_file():
-            return {tuple(line.split("\t")) for line in untrusted.read_text(folder / name).splitlines()}
+            return {tuple(line.split("\t")) for line in untrusted.read_text(folder / name).split("\n")}
     return set()
 
 
