@@ -176,14 +176,14 @@ def _find_quote_problem(row: str, start: int, end: int, separator: str) -> str |
     is_quoted = bool(_QUOTED_CELL.fullmatch(cell))
     follows = row[end:].partition(separator)[0] if is_quoted else ""
     hint = 'inside a cell in quotes, a quote is written twice: ""'
-    if '\\"' in row and (follows or not is_quoted and cell.count('"') % 2):
+    if '\\"' in row and (follows or (not is_quoted and cell.count('"') % 2)):
         hint += ', not with a backslash: \\"'
     if follows:
         closing_line = row.count("\n", start, end)
         where_closed = f"closed {closing_line} lines below" if closing_line else "closed"
         return (
-            f"the quote that begins {_quote(cell)} is {where_closed}, but {_quote(follows)} follows it. Check whether a "
-            f"quote is missing; {hint}"
+            f"the quote that begins {_quote(cell)} is {where_closed}, but {_quote(follows)} follows it. Check whether "
+            f"a quote is missing; {hint}"
         )
     if is_quoted:
         return None

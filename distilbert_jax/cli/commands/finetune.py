@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
     output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
     teacher = Pretrained(args.teacher) if args.teacher else None
     results = []
-    for task, folder in arguments.load_tasks(args.task):
+    for task, folder in arguments.load_tasks(args.task, unlabelled=args.unlabelled):
         config = default_finetune_config(
             task, task_dir=folder, model=Pretrained(args.model), teacher=teacher, extra_losses=args.hidden_loss
         )

@@ -1,4 +1,7 @@
-"""The examples of each kind of task, as the datasets provide them and the task types encode them."""
+"""The examples of each kind of task, as the datasets provide them and the task types encode them.
+
+The `location` of an example is its file and line for error messages; "" if there is no file.
+"""
 
 import dataclasses
 import math
@@ -17,7 +20,6 @@ class Example:
         texts: one or two texts.
         label: the number of a class; a number (regression); for each class its probability, or 1 if it applies and 0
             if not (multi-label); None if the label is not known.
-        location: the file and line, for error messages.
     """
 
     id: str
@@ -45,6 +47,7 @@ class SpanQuestion:
     answers: tuple[str, ...] = ()
     answer_starts: tuple[int, ...] = ()
     has_label: bool = True
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class TaggedSentence:
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,7 @@ class ChoiceQuestion:
     first: str
     choices: tuple[str, ...]
     label: int | None
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 def parse_finite(x: Any) -> float:

@@ -103,7 +103,7 @@ def check_distinct(places: Mapping[str, str]) -> None:
             other = name if key is None else seen.setdefault(key, name)
             if other != name:
                 raise ValueError(
-                    f"{place}: the labels {ascii(name)} and {ascii(other)} ({places[other]}) {reason}; write each "
+                    f"{place}: the labels {name!a} and {other!a} ({places[other]}) {reason}; write each "
                     "class in one way"
                 )
     truth = next((name for name in places if name.casefold() in _TRUTH_VALUES), None)
@@ -116,7 +116,7 @@ def check_distinct(places: Mapping[str, str]) -> None:
 
 
 def _appearance(name: str) -> str:
-    """Returns a name without what cannot be seen: how its accents are encoded, the width of spaces, and format signs."""
+    """Returns a name without what nobody sees: how accents are encoded, the width of spaces, and format signs."""
     composed = unicodedata.normalize("NFC", name)
     visible = "".join(character for character in composed if unicodedata.category(character) != "Cf")
     return " ".join(visible.split())

@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict
 
 from distilbert_jax.data.tasks import label_names, metrics
@@ -215,22 +215,20 @@ def _parse_record(location: str, row: Mapping[str, Any], unlabelled: str | None)
     no_label = CustomRecord(location=location, texts=texts, column=None, value=None)
     if not filled:
         return no_label
-    parse = {
+    parsers: dict[str, Callable[[Any], Any]] = {
         "label": _parse_label,
         "score": _parse_score,
         "labels": _parse_labels,
         "probabilities": _parse_probabilities,
-    }[filled[0]]
+    }
     try:
-        value = parse(row[filled[0]])
+        value = parsers[filled[0]](row[filled[0]])
     except ValueError as error:
         raise ValueError(f"{location}: {error}") from None
     record = CustomRecord(location=location, texts=texts, column=filled[0], value=value)
     if unlabelled is not None and label_names.normalize_label(unlabelled) in record.class_names:
         if len(record.class_names) > 1:
-            raise ValueError(
-                f"{location}: {unlabelled} means that there is no label, but other labels are there as well"
-            )
+            raise ValueError(f"{location}: {unlabelled} means that there is no label, but there are other labels")
         return no_label
     return record
 
@@ -272,8 +270,8 @@ def _parse_labels(value: str | list[str | int | float | bool]) -> tuple[str, ...
         return ()
     if _is_bracketed(cell):
         raise ValueError(
-            f"labels {cell!r} is a list written as text; write a|b for several labels and {NONE_OF_THE_LABELS} for none "
-            "of them, or use JSON lines"
+            f"labels {cell!r} is a list written as text; write a|b for several labels and {NONE_OF_THE_LABELS} for "
+            "none of them, or use JSON lines"
         )
     for separator in (",", ";", "\n", "\t"):
         if separator in cell:
@@ -288,8 +286,8 @@ def _parse_probabilities(value: dict[str, str | int | float]) -> dict[str, float
     """Returns {class: probability}. Raises ValueError unless these are probabilities whose sum is 1."""
     if not isinstance(value, dict):
         raise ValueError(
-            f"probabilities {value!r} is not a finite number for each class; write an object in JSON lines, or a column "
-            f"{_PROBABILITY_PREFIX}NAME for each class in CSV"
+            f"probabilities {value!r} is not a finite number for each class; write an object in JSON lines, or a "
+            f"column {_PROBABILITY_PREFIX}NAME for each class in CSV"
         )
     names = [_parse_name(name) for name in value]
     tables.check_unique(names, "probabilities")
@@ -308,9 +306,7 @@ def _parse_name(value: str | int | float | bool) -> str:
     """Returns the name of a class. Raises ValueError if there is none."""
     name = label_names.normalize_label(value)
     if name is None:
-        raise ValueError(
-            f"the name of a label is {value!r}, which means that there is none; leave it out, or rename it"
-        )
+        raise ValueError(f"a label is {value!r}, which means that there is none; leave it out, or rename it")
     return name
 
 
@@ -320,7 +316,7 @@ def _is_bracketed(cell: str) -> bool:
 
 
 def _check_minus_one(records: Sequence[CustomRecord]) -> None:
-    """Raises ValueError if −1 is the only negative label or score of a file: it usually means that there is no label."""
+    """Raises ValueError if −1 is the only negative label or score of a file. It usually means that there is none."""
     first: dict[float, str] = {}
     for record in records:
         names = [str(record.value)] if record.column == "score" else record.class_names

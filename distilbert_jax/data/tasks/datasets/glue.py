@@ -68,6 +68,7 @@ class GlueTask:
                 id=str(number),
                 texts=tuple(row[name] for name in text_columns),
                 label=self._parse_label(row[label_column], path, line) if label_column in row else None,
+                location=f"{path}, line {line}",
             )
             for number, (line, row) in enumerate(rows)
         ]

@@ -100,4 +100,6 @@ def _make_question(
     numbers = [str(i) for i in range(len(choices))]
     if label is not None and label not in numbers:
         raise ValueError(f"{path}, line {line}: the label {label!r} is not one of {', '.join(numbers)}")
-    return ChoiceQuestion(first=first, choices=choices, label=None if label is None else int(label))
+    return ChoiceQuestion(
+        first=first, choices=choices, label=None if label is None else int(label), location=f"{path}, line {line}"
+    )

@@ -25,19 +25,21 @@ def read(path: pathlib.Path) -> list[TaggedSentence]:
     sentences: list[TaggedSentence] = []
     current: list[list[str]] = []  # the lines of the current sentence: [word] or [word, tag]
 
-    def end_sentence() -> None:
-        """Appends the current sentence, if it has words, and begins the next."""
+    def end_sentence(end_line: int) -> None:
+        """Appends the sentence that ends before this line, if it has words, and begins the next."""
         if current:
             words, *tags = zip(*current, strict=True)
-            sentences.append(TaggedSentence(words=words, tags=tags[0] if tags else ()))
+            location = f"{path}, line {end_line - len(current)}"
+            sentences.append(TaggedSentence(words=words, tags=tags[0] if tags else (), location=location))
         current.clear()
 
-    for number, line in enumerate(untrusted.read_text(path).split("\n"), 1):
+    lines = untrusted.read_text(path).split("\n")
+    for number, line in enumerate(lines, 1):
         content = line.strip(_BLANKS)
         columns = line.split("\t") if "\t" in line else re.split(" +", content)
         columns = [column.strip(_BLANKS) for column in columns]
         if not content or columns[0] == _DOCUMENT_MARK:
-            end_sentence()
+            end_sentence(number)
             continue
         word, tags = columns[0], columns[1:][-1:]
         if not word or (current and len(tags) != len(current[0]) - 1):
@@ -49,11 +51,11 @@ def read(path: pathlib.Path) -> list[TaggedSentence]:
             raise ValueError(f"{path}, line {number}: the tag {tags[0]!r} is not O, B-TYPE or I-TYPE")
         if tags and " " in tags[0]:
             raise ValueError(
-                f"{path}, line {number}: the tag {tags[0]!r} has a space in it; separate all columns by tabs, or all by "
-                "spaces"
+                f"{path}, line {number}: the tag {tags[0]!r} has a space in it; separate all columns by tabs, or "
+                "all by spaces"
             )
         current.append([word, *tags])
-    end_sentence()
+    end_sentence(len(lines) + 1)
     if not sentences:
         raise ValueError(f"{path}: the file has no sentences")
     return sentences

@@ -66,8 +66,8 @@ BAD = {
     ),
     "no text": (dict(dev_csv="words,label\na,x\n"), "there is no column `text`, only words, label"),
     "empty": (dict(dev_csv="text,label\n"), "the file has no examples"),
-    "missing": ({}, "contains neither dev.csv nor dev.jsonl; exactly one of them is needed"),
-    "two": (dict(dev_csv=GOOD, dev_jsonl="{}"), "contains both dev.csv and dev.jsonl; exactly one of them is needed"),
+    "missing": ({}, "contains none of dev.csv, dev.tsv, dev.jsonl; exactly one of them is needed"),
+    "two": (dict(dev_csv=GOOD, dev_jsonl="{}"), "contains dev.csv and dev.jsonl; keep exactly one of them"),
     "not JSON": (dict(dev_jsonl="{'text'"), "line 1: not JSON"),
     "not an object": (dict(dev_jsonl="[1]"), "line 1: not a JSON object"),
     "two answers": (
