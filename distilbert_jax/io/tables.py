@@ -109,11 +109,10 @@ def _iter_rows(lines: Iterable[str], where: str) -> Iterator[tuple[int, str]]:
     """Yields (number of its first line, the text of a row). Lines between rows that are empty are left out."""
     row: list[str] = []
     size = num_quotes = first = 0
+    usual_end = ""
     for number, line in enumerate(lines, 1):
         if "\0" in line:
             raise ValueError(f"{where}, line {number}: a zero byte; remove it, or the file if it is not a text")
-        if not row and not line.rstrip("\r\n"):
-            continue
         first = first if row else number
         row.append(line)
         num_quotes += line.count('"')
@@ -121,7 +120,15 @@ def _iter_rows(lines: Iterable[str], where: str) -> Iterator[tuple[int, str]]:
         if size > MAX_ROW_CHARACTERS:
             break
         if num_quotes % 2 == 0:
-            yield first, "".join(row)
+            end = line[-1] if line[-1] in "\r\n" else usual_end
+            if usual_end not in ("", end):
+                raise ValueError(
+                    f"{where}, line {number}: a carriage return (\\r) ends some lines and a line feed (\\n) others. If "
+                    "the carriage return belongs to a text, put this cell in quotes"
+                )
+            usual_end = end
+            if line.rstrip("\r\n") or len(row) > 1:
+                yield first, "".join(row)
             row, size, num_quotes = [], 0, 0
     if size > MAX_ROW_CHARACTERS and num_quotes % 2 == 0:
         raise ValueError(f"{where}, line {first}: a row of more than {MAX_ROW_CHARACTERS:,} characters; shorten it")
@@ -189,6 +196,8 @@ def _find_quote_problem(row: str, start: int, end: int, separator: str) -> str |
         return None
     if cell.startswith('"'):
         return f"the quote that begins {_quote(row[start:])} is never closed. Close it or leave it out; {hint}"
+    if '\\"' in cell:
+        return f"the cell {_quote(cell)} has a quote with a backslash before it. Put the cell in quotes; {hint}"
     if cell.count('"') % 2:
         return f"the cell {_quote(cell)} has a quote without a partner. Put the cell in quotes; {hint}"
     if cell.lstrip().startswith('"'):

@@ -1,4 +1,4 @@
-"""The names of classes: how values in files become names, how names are ordered, and which names are the same.
+r"""The names of classes: how values in files become names, how names are ordered, and which names are the same.
 
 | in a file                                 | name                                    |
 |-------------------------------------------|-----------------------------------------|
@@ -7,7 +7,8 @@
 | 1.0 in JSON                               | 1, because a column with gaps is floats |
 | 0.5 in JSON                               | 0.5                                     |
 | true and false in JSON                    | true and false                          |
-| null and NaN in JSON; null, nan, NaN, ""  | no label                                |
+| null and NaN in JSON                      | no label                                |
+| a text: null, nan, NaN, \N or nothing     | no label                                |
 """
 
 import math
@@ -18,7 +19,7 @@ from typing import Any
 
 from distilbert_jax.data.tasks.examples import parse_finite
 
-_MISSING = ("", "null", "nan", "NaN")
+_MISSING = ("", "null", "nan", "NaN", "\\N")
 _WHOLE_NUMBER = re.compile(r"(-?\d+)(?:\.0*)?", re.ASCII)
 _TRUTH_VALUES = ("true", "false")
 

@@ -252,7 +252,7 @@ def _parse_score(value: str | int | float) -> float:
         raise ValueError(f"score {value!r} is not a finite number") from None
 
 
-def _parse_labels(value: str | list[str | int | float | bool]) -> tuple[str, ...]:
+def _parse_labels(value: str | int | float | list[str | int | float | bool]) -> tuple[str, ...]:
     """Returns the names of the classes of one text, from a list of JSON or from a cell such as a|b.
 
     Raises:
@@ -282,7 +282,7 @@ def _parse_labels(value: str | list[str | int | float | bool]) -> tuple[str, ...
     return tuple(_parse_name(name) for name in cell.split("|"))
 
 
-def _parse_probabilities(value: dict[str, str | int | float]) -> dict[str, float]:
+def _parse_probabilities(value: dict[str, str | int | float] | str | int | float) -> dict[str, float]:
     """Returns {class: probability}. Raises ValueError unless these are probabilities whose sum is 1."""
     if not isinstance(value, dict):
         raise ValueError(
