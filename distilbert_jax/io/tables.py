@@ -4,6 +4,9 @@ There is one rule for quotes in CSV and TSV. A cell that begins with a quote end
 written twice; in other cells, quotes are text, but only in pairs. What does not follow this rule is refused, because
 another reading would join rows or cut cells without a word. Every row of such a file has an even number of quotes,
 therefore a row ends at the first end of a line that has an even number of quotes before it.
+
+Some programs write a backslash before each quote instead. Such a file is always refused: its first quote of this kind
+is in a cell without quotes, or closes a cell too early, which is where a cell could end or where more text follows.
 """
 
 import collections
@@ -19,6 +22,7 @@ MAX_ROW_CHARACTERS = 2**24
 MAX_QUOTED_CHARACTERS = 60  # of a text that an error message quotes
 
 _QUOTED_CELL = re.compile(r'"((?:[^"]++|"")*+)"')
+_AMBIGUOUS_BACKSLASH = re.compile(r'\\"(?:"[,\t\r\n]|$)')
 _SEPARATOR_NAMES = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a vertical bar"}
 _SUFFIX_HINTS = {",": ", or name it .csv", "\t": ", or name it .tsv"}
 
@@ -191,6 +195,11 @@ def _find_quote_problem(row: str, start: int, end: int, separator: str) -> str |
         return (
             f"the quote that begins {_quote(cell)} is {where_closed}, but {_quote(follows)} follows it. Check whether "
             f"a quote is missing; {hint}"
+        )
+    if is_quoted and _AMBIGUOUS_BACKSLASH.search(cell):
+        return (
+            f"the cell {_quote(cell)} has a backslash before a quote where a cell could end, so it is not clear "
+            f"whether the quote belongs to the text; {hint}. If the backslash belongs to the text, use JSON lines"
         )
     if is_quoted:
         return None

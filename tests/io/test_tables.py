@@ -39,6 +39,7 @@ DIALECTS = {
 }
 STANDARD = ("minimal", "all", "old line ends")
 END = "␟"  # of a cell
+AMBIGUOUS = re.compile(rf'\0|\\{END}|\\"[,\t\r\n]')
 NOT_VISIBLE = {  # what is written as another text, which no reader can see
     "other line ends": re.compile(f"\r{END}"),
     "backslash": re.compile(r"\\"),
@@ -62,7 +63,7 @@ def read(path, content, **arguments):
 
 def bounded(prove):
     return settings(
-        max_examples=5_000 if prove else 150,
+        max_examples=5_000 if prove else 100,
         derandomize=True,
         database=None,
         deadline=None,
@@ -79,7 +80,7 @@ def test_csv_is_read_back_or_refused(dialect, separator, tmp_path, prove):
         text = END + "".join(cell + END for row in rows for cell in row.values())
         hypothesis.assume(dialect in STANDARD or not NOT_VISIBLE[dialect].search(text))
         content = write_csv(rows, delimiter=separator, **DIALECTS[dialect])
-        if dialect in STANDARD and "\0" not in text:
+        if dialect in STANDARD and not AMBIGUOUS.search(text):
             assert read(tmp_path / "table", content, separator=separator) == rows
         else:
             with contextlib.suppress(ValueError):
@@ -148,6 +149,8 @@ BAD = {
     "a space before a quote": ('a,b\nx, "y"\n', "line 2: the cell ' \"y\"' has a space before its quote"),
     "backslashes": ('a,b\n"say \\"x\\" to",1\n', r'twice: "", not with a backslash: \\"'),
     "backslashes at the end": ('a,b\n"say \\"x\\"",1\n"say \\"y\\"",1\n', r'twice: "", not with a backslash: \\"'),
+    "a backslash at the end": ('a,b\n"C:\\",1\n', "has a backslash before a quote where a cell could end"),
+    "a backslash in a cell without quotes": ('a,b\n5\\"\\" pipe,1\n', "has a quote with a backslash before it"),
     "a column twice": ("a,b,a\nx,1,y\n", "line 1: there is more than one column 'a'"),
     "a column twice but for a space": ("a,b, a\nx,1,y\n", "line 1: there is more than one column 'a'"),
     "semicolons": ("a;b\nx;1\n", "line 1: the first line is 'a;b', where a semicolon is between the columns"),
@@ -155,13 +158,14 @@ BAD = {
     "a zero byte": ("a,b\nx\0,1\n", "line 2: a zero byte"),
     "a cell too few": ("a,b\nx\n", "line 2: this row does not have the columns of the first line: it has 1 cells"),
     "a cell too many": ("a,b\nx,y,1\n", "has 3 cells, and the first line has 2. Put a text that contains a comma in"),
-    "a row without an end": ('a,b\n"' + "x\n" * 2**23, "line 2: the quote that begins .* is never closed"),
-    "a row too long": ("a,b\n" + "x" * 2**24 + ",1\n", "line 2: a row of more than 16,777,216 characters"),
+    "a row without an end": ('a,b\n"' + "x\n" * 2**9, "line 2: the quote that begins .* is never closed"),
+    "a row too long": ("a,b\n" + "x" * 2**10 + ",1\n", "line 2: a row of more than 1,000 characters"),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_tables(name, tmp_path):
+def test_bad_tables(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "MAX_ROW_CHARACTERS", 1_000)
     content, message = BAD[name]
     with pytest.raises(ValueError, match=message) as caught:
         read(tmp_path / "table", content)
