@@ -135,7 +135,7 @@ def ours(**settings: Any) -> Turn:
     init = jax.jit(lambda config: jax.tree.map(random, parameter_shapes(config)), static_argnums=0)
     losses = {"hard": HardTargets(weight=2.0)}
     if case.teacher:
-        soft = SoftTargets(weight=5.0, positions="all" if case.all_positions else "labelled")
+        soft = SoftTargets(weight=5.0, positions="all" if case.all_positions else "masked")
         losses |= {"soft": soft} | ({"cosine": HiddenCosine()} if case.same_width else {})
     masker = TokenMasker(mask_id=MASK_ID, vocab_size=VOCAB_SIZE, all_positions=case.all_positions)
     preference = compute_log_preference(jnp.ones(VOCAB_SIZE), jnp.asarray([0, 100, 101, 102, 103]), smoothing=0.7)

@@ -42,7 +42,12 @@ class LogKeyFamily:
 # A training step
 
 LOSS = LogKey("loss", "", "The training objective: the sum of the losses, each times its weight.")
-LOSS_MEAN = LogKeyFamily("loss/{loss}", "", "The weighted mean of one loss over the global batch, before its weight.")
+LOSS_MEAN = LogKeyFamily(
+    "loss/{loss}",
+    "",
+    "The weighted mean of one loss over the global batch, before its weight; if fine-tuning reads texts in windows, "
+    "the weighted sum over the batch, divided by the mean number of texts in a step.",
+)
 LOSS_SHARE = LogKeyFamily("loss_share/{loss}", "fraction", "The part of the objective that one loss contributes.")
 GRAD_NORM = LogKey("grad_norm", "", "The L2 norm of the gradient of all trained parameters, before clipping.")
 LEARNING_RATE = LogKey("learning_rate", "", "The learning rate of the step.")

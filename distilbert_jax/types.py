@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -120,15 +121,49 @@ class FactoredLogits:
     """
 
     features: Float[Array, "b p d"]  # output of the head's last LayerNorm
-    embedding: Float[Array, "v d"]  # the encoder's word embeddings
+    embedding: Float[Array, "v d"]  # the encoder's word embeddings, in float32 for every dtype of the features
     bias: Float[Array, " v"]  # output bias
 
     def to_dense(self) -> Float[Array, "b p v"]:
-        """Returns the logits in float32. The product is accumulated in float32 for every dtype of the factors."""
-        return (
-            jnp.einsum("bpd,vd->bpv", self.features, self.embedding, preferred_element_type=jnp.float32)
-            + self.bias[None, None]
-        )
+        """Returns the logits in float32.
+
+        The embedding is rounded to the dtype of the features, and the product is accumulated in float32.
+        """
+        return _multiply_transposed(self.features, self.embedding) + self.bias[None, None]
+
+
+@jax.custom_vjp
+def _multiply_transposed(features: Float[Array, "b p d"], embedding: Float[Array, "v d"]) -> Float[Array, "b p v"]:
+    """Returns features · embeddingᵀ in float32, for an embedding that is rounded to the dtype of the features.
+
+    The gradient of the embedding is not rounded. JAX's own would be, to the dtype of the features, and the sum of the
+    rounded gradients of many blocks would be inexact.
+    """
+    return _einsum_transposed(features, embedding.astype(features.dtype))
+
+
+def _einsum_transposed(features: Array, embedding: Array) -> Array:
+    """Returns features · embeddingᵀ, accumulated in float32."""
+    return jnp.einsum("bpd,vd->bpv", features, embedding, preferred_element_type=jnp.float32)
+
+
+def _multiply_transposed_forward(features: Array, embedding: Array) -> tuple[Array, tuple[Array, Array]]:
+    """Returns the product, and the factors for the backward pass."""
+    return _multiply_transposed(features, embedding), (features, embedding)
+
+
+def _multiply_transposed_backward(factors: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
+    """Returns the gradients of both factors, each in the dtype of its factor."""
+    features, embedding = factors
+    rounded_embedding = embedding.astype(features.dtype)
+    transpose_features = jax.linear_transpose(lambda x: _einsum_transposed(x, rounded_embedding), features)
+    # The values of the features are the same in float32, but JAX then leaves the gradient in float32, too.
+    exact_features, exact_embedding = features.astype(jnp.float32), embedding.astype(jnp.float32)
+    transpose_embedding = jax.linear_transpose(lambda x: _einsum_transposed(exact_features, x), exact_embedding)
+    return *transpose_features(cotangent), transpose_embedding(cotangent)[0].astype(embedding.dtype)
+
+
+_multiply_transposed.defvjp(_multiply_transposed_forward, _multiply_transposed_backward)
 
 
 @flax.struct.dataclass

@@ -14,7 +14,7 @@ The corpus differs from that of the paper, which has 3.3 billion words. The Wiki
 replaced by that of November 2023 (20.2 GB, about 3.3 billion words at the 6.16 bytes per word of a sample). The Toronto
 Book Corpus (0.8 billion words) is no longer available and is replaced by PG-19 (28,602 books from before 1919, 11.4 GB,
 2.0 billion words). This corpus therefore has 5.3 billion words. The number of updates is that of three epochs over 3.3
-billion words.
+billion words. docs/differences.md lists all differences from the released code.
 """
 
 from distilbert_jax.config.experiment import Experiment, Pretrained, Student

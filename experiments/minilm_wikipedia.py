@@ -42,7 +42,7 @@ def experiment() -> Experiment:
             held_out=TextFiles("held_out.txt"),
         ),
         losses={
-            "soft": SoftTargets(weight=5.0, temperature=2.0, positions="labelled"),
+            "soft": SoftTargets(weight=5.0, temperature=2.0, positions="masked"),
             "hard": HardTargets(weight=2.0),
             "cosine": HiddenCosine(weight=1.0),
         },

@@ -30,7 +30,7 @@ def experiment() -> Experiment:
             sources={"text": InstalledProse()}, shard_dir="data/prose-128", sequence_length=128, held_out=0.05
         ),
         losses={
-            "soft": SoftTargets(weight=5.0, temperature=2.0, positions="labelled"),
+            "soft": SoftTargets(weight=5.0, temperature=2.0, positions="masked"),
             "hard": HardTargets(weight=2.0),
             "cosine": HiddenCosine(weight=1.0),
         },

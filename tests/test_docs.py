@@ -144,6 +144,11 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, shallow_bert_fol
         assert main([name, *words]) == 0
         assert "accuracy" in capsys.readouterr().out
         return
+    if name == "export":
+        link_run(tmp_path / words[0], finished)
+        assert main([name, *words]) == 0
+        assert "Exported the student of step 4" in capsys.readouterr().out
+        return
     if name == "replay":
         link_run(tmp_path / words[0], finished)
         assert main([name, words[0], "4"]) == 0  # the tiny run has four steps
@@ -163,7 +168,7 @@ def test_distilbert_jax(command, tmp_path, monkeypatch, capsys, shallow_bert_fol
         words += ["corpus.sequence_length=64", "corpus.held_out=0.2", "steps=2", "global_batch_size=8"]
         words += [] if any(w.startswith("student.init_from") for w in words) else ["student.layers=(0, 1)"]
     else:
-        words += ["student.layers=(0, 1)"] + ([] if "--smoke" in words else ["--smoke", "."])
+        words += ["student.layers=(0, 1)"] + ([] if "--smoke" in words else ["--smoke", "smoke"])
     assert main([name, *words]) == 0
     if name == "distill":
         assert list(tmp_path.glob("**/export/model.safetensors"))

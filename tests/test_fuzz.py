@@ -78,10 +78,13 @@ def table(tmp_path_factory, bert_folder, tokenizer):
 def of_models(base, bert_folder):
     folders = {
         name: shutil.copytree(bert_folder, base / name)
-        for name in ("config", "weights", "tokenizer", "settings", "vocabulary")
+        for name in ("config", "weights", "tokenizer", "settings", "special", "added", "vocabulary")
     }
-    for name in ("settings", "vocabulary"):
+    for name in ("settings", "special", "added", "vocabulary"):
         (folders[name] / "tokenizer.json").unlink()
+    mask = {"content": "[MASK]", "lstrip": False, "normalized": False}
+    written(folders["special"], {"special_tokens_map.json": json.dumps({"mask_token": mask, "cls_token": "[CLS]"})})
+    written(folders["added"], {"added_tokens.json": json.dumps({"<place>": 88, "<time>": 89})})
     whole = Pretrained(str(folders["weights"]))
     index = written(base / "index", {"model.safetensors.index.json": '{"weight_map": {"w": "a.safetensors"}}'})
     written(index, {"a.safetensors": ""})
@@ -103,6 +106,8 @@ def of_models(base, bert_folder):
         "index.json": (index / "model.safetensors.index.json", lambda: safetensors_files.find_weights(index)),
         "tokenizer.json": (folders["tokenizer"] / "tokenizer.json", lambda: tokenizer("tokenizer")),
         "tokenizer_config.json": (folders["settings"] / "tokenizer_config.json", lambda: tokenizer("settings")),
+        "special_tokens_map.json": (folders["special"] / "special_tokens_map.json", lambda: tokenizer("special")),
+        "added_tokens.json": (folders["added"] / "added_tokens.json", lambda: tokenizer("added")),
         "vocab.txt": (folders["vocabulary"] / "vocab.txt", lambda: tokenizer("vocabulary")),
     }
 
@@ -151,7 +156,7 @@ def prepared(folder):
         shards.append({"name": name, "rows": 3, "sha256": sums, "counts": {"documents": 1}})
     whole = {
         "settings": {"format": str(manifest.FORMAT)},
-        "files": [{"source": "a", "name": "b", "bytes": 1, "sha256": "00"}],
+        "files": [{"source": "a", "name": "b", "bytes": 1, "modified_ns": 1, "sha256": "00"}],
         "licenses": {"a": "not stated"},
         "shards": {"train": shards[:1], "held_out": shards[2:]},
         "token_counts": {"sha256": "00"},
@@ -212,11 +217,12 @@ def of_runs(base):
 
 NAMES = (
     *("config.json", "model.safetensors", "index.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    *("special_tokens_map.json", "added_tokens.json"),
     *("manifest.json", "shard.json", "shard.npy", "a.txt", "b.jsonl", "c.txt.gz", "d.txt.xz", "e.txt.zst"),
     *("f.parquet", "README.md", "sst2", "mrpc", "squad", "conll2003", "swag", "codah", "piqa", "imdb", "own.csv"),
     *("own.jsonl", "seed0.json", "per_example.json", "results.json", "log.jsonl", "1.sha256"),
 )
-EACH, EACH_PROVEN = 7, 350  # 217 in all, and 10,850
+EACH, EACH_PROVEN = 7, 350  # 231 in all, and 11,550
 
 
 @pytest.fixture(scope="module")

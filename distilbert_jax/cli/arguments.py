@@ -34,6 +34,15 @@ def add_experiment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("overrides", metavar="NAME=VALUE", nargs="*", help=_OVERRIDES_HELP)
 
 
+def add_changed_code_argument(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that accepts a change of the experiment's code."""
+    parser.add_argument(
+        "--changed-code",
+        action="store_true",
+        help="accept that the experiment file, or a file beside it that it imports, has changed since the run began",
+    )
+
+
 def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds a pretrained model and the tasks to use it on."""
     parser.add_argument("model", metavar="MODEL", help="a model folder or a Hub id, such as runs/quickstart/export")
@@ -48,12 +57,17 @@ def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_local_folder(text: str) -> str:
-    """Returns the name of a folder after checking that it is on this machine's disk, not in an object store."""
+    """Returns the path of a folder after checking that it is on this machine's disk, not in an object store."""
     if "://" in text:
         raise argparse.ArgumentTypeError(
             f"{text} is an address in an object store; this folder has to be on this machine's disk"
         )
-    return text
+    from distilbert_jax.io import files
+
+    try:
+        return str(files.expand_path(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def load_tasks(texts: Sequence[str], *, unlabelled: str | None = None) -> list[tuple["Task", str]]:

@@ -4,6 +4,7 @@ import errno
 import sys
 from collections.abc import Sequence
 
+from distilbert_jax.cli import quiet
 from distilbert_jax.cli.parser import make_parser
 from distilbert_jax.config.renamed import find_new_flag
 from distilbert_jax.io import compilation_cache
@@ -36,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.overrides += rest
     # This has to come before the command imports jax.
     compilation_cache.enable_compilation_cache()
+    if not args.debug:
+        quiet.quiet_orbax()
     try:
         args.run(args)
     except (ValueError, OSError) as error:

@@ -3,9 +3,20 @@
 import argparse
 from types import ModuleType
 
-from distilbert_jax.cli.commands import distill, evaluate, finetune, plan, prepare, replay, report, retention, speed
+from distilbert_jax.cli.commands import (
+    distill,
+    evaluate,
+    export,
+    finetune,
+    plan,
+    prepare,
+    replay,
+    report,
+    retention,
+    speed,
+)
 
-COMMANDS = (distill, prepare, report, speed, plan, replay, finetune, evaluate, retention)
+COMMANDS = (distill, prepare, report, export, speed, plan, replay, finetune, evaluate, retention)
 
 _DESCRIPTION = """Distil small encoders from large ones, in JAX.
 

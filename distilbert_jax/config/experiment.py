@@ -90,7 +90,8 @@ class Experiment:
         global_batch_size: rows of one update, over all devices.
         seed: of all random numbers of the run.
         dtype: the type of the computation; parameters are always float32.
-        deterministic: whether to use XLA's reproducible kernels on a GPU, which are slower.
+        deterministic: whether to use XLA's reproducible kernels on a GPU, which are slower. Does not work yet: with jax
+            0.11.2 on an H200, the first step fails.
         eval_rows: the largest number of held-out rows in an evaluation.
         per_device_batch_size: rows that one device processes at once; "auto" for as many as fit into its memory,
             according to what the compiled step needs.

@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib.util
+import modulefinder
 import pathlib
 import re
 import sys
@@ -15,6 +16,7 @@ from distilbert_jax.config import renamed
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.data.sources.files import TextFiles
+from distilbert_jax.io.files import expand_path, sha256
 
 T = TypeVar("T")
 
@@ -37,7 +39,7 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
         ValueError: if there is no such file, the file has no function `experiment`, or it uses a field that was
             renamed.
     """
-    path = pathlib.Path(path)
+    path = expand_path(path)
     if not path.is_file():
         raise ValueError(f"no such experiment file: {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -54,6 +56,22 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
         raise _explain_renamed_field(error, path) from error
     finally:
         sys.path.pop(0)
+
+
+def hash_code(path: str | pathlib.Path) -> dict[str, str]:
+    """Returns the SHA-256 of an experiment file and of the files in its folder that it imports, directly or not.
+
+    Returns:
+        The hashes by path, relative to the folder of the experiment file. Modules that are imported under a name that
+        is made while the program runs are not found.
+    """
+    path = pathlib.Path(path).absolute()
+    # Only the folder of the file is searched, so installed packages are not followed.
+    finder = modulefinder.ModuleFinder(path=[str(path.parent)], excludes=[__name__.partition(".")[0]])
+    finder.run_script(str(path))
+    imported = (getattr(module, "__file__", None) for module in finder.modules.values())
+    found = {path, *(pathlib.Path(file) for file in imported if file)}
+    return {file.relative_to(path.parent).as_posix(): sha256(file) for file in sorted(found)}
 
 
 def _explain_renamed_field(error: TypeError, path: pathlib.Path) -> Exception:
@@ -86,7 +104,7 @@ def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
 def describe(node: Any) -> str:
     """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested.
 
-    The folder of a run keeps this text as experiment.txt.
+    The model card of a student contains this text.
     """
     return "".join(f"{path}: {value}\n" for path, value in _leaves(node))
 

@@ -16,6 +16,7 @@ NEW_KEYS: dict[str, tuple[str, ...]] = {
     "gelu": ("activation",),
     "global_batch": ("global_batch_size",),
     "keep": ("keep_checkpoints",),
+    "labelled": ("masked",),
     "max_tokens": ("max_positions",),
     "nothing": ("none",),
     "peak_lr": ("learning_rate",),

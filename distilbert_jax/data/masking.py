@@ -13,10 +13,10 @@ from jaxtyping import Array, Float, Int
 from distilbert_jax.types import Batch, PackedRows, RowKeys
 
 MASK_SHARE = 0.8
-"""Share of the chosen tokens that become [MASK]."""
+"""Share of the masked tokens that become [MASK]."""
 
 RANDOM_SHARE = 0.1
-"""Share of the chosen tokens that become a random token. The rest keep their token and are predicted all the same."""
+"""Share of the masked tokens that become a random token. The rest keep their token and are predicted all the same."""
 
 
 def compute_log_preference(counts: Float[Array, " v"], special: Array, *, smoothing: float) -> Float[Array, " v"]:
@@ -33,8 +33,9 @@ def compute_log_preference(counts: Float[Array, " v"], special: Array, *, smooth
 def num_predictions(tokens: Any, *, mask_rate: float, all_positions: bool = False) -> Any:
     """Returns how many of `tokens` tokens the model predicts: ceil(mask_rate · tokens), or all.
 
-    The arithmetic is in integers, in thousandths: in floats, 0.15 · 20 is more than 3. `tokens` may be a Python integer
-    or an array.
+    The arithmetic is in integers, in thousandths: because products of floats round: 0.15 · 100 is more than 15
+    in float32, in which devices compute, and 0.07 · 100 more than 7 in float64. `tokens` may be a Python integer or an
+    array.
     """
     return tokens if all_positions else (round(mask_rate * 1_000) * tokens + 999) // 1_000
 

@@ -47,6 +47,7 @@ def evaluate(
         ValueError: the model has no head for the task, or the threshold does not apply to it.
     """
     untrusted.check_file_name(split, what="--split")
+    output_dir = files.expand_path(output_dir)
     task_type, mesh = _set_threshold(task, no_answer_threshold), make_mesh()
     model = match_labels(load_pretrained(pretrained, head=task_type.head), task_type)
     if not model.has_head:

@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import importlib.metadata
 import pathlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -14,8 +15,11 @@ import jax.numpy as jnp
 from distilbert_jax import heads
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data.tokenizer import tokenizer as tokens
+from distilbert_jax.data.tokenizer.settings import TOKENIZER_FILES
 from distilbert_jax.hub import safetensors_files
 from distilbert_jax.io import remote_folder, untrusted
+from distilbert_jax.io.console import console
+from distilbert_jax.io.files import expand_path
 from distilbert_jax.models import convert
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
@@ -25,10 +29,11 @@ MODEL_FILES = (
     "config.json",
     "*.safetensors",
     "model.safetensors.index.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
+    *TOKENIZER_FILES,
 )
+
+MAX_PADDING_ROWS = 127
+"""Embeddings are often padded to a multiple of 128 rows. More spare rows than these are reported."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,14 @@ class PretrainedModel:
     has_head: bool
     tokenizer: tokens.Tokenizer
     sha256: str
+
+    @property
+    def public_name(self) -> str:
+        """Returns the name for a model card: the Hub id, or the folder's own name with the hash of the weights.
+
+        It says nothing about where the model is on this machine.
+        """
+        return self.hub_id or f"{self.folder.resolve().name} (SHA-256 {self.sha256[:12]})"
 
     @property
     def module(self) -> nn.Module:
@@ -102,6 +115,7 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
             f"{folder}: config.json states {config.num_layers} layers, but the weights have only {len(tensors)} "
             "tensors; the weights are incomplete, or config.json belongs to another model: download both again"
         )
+    _check_tied(folder, family, head, tensors)
     shapes = parameter_shapes(config, head, head_config)
     try:
         loaded = convert.from_hub(family, config, tensors, head=head, like=shapes)
@@ -109,6 +123,11 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
         raise ValueError(f"{folder}: {error}") from None
     tokenizer = tokens.load_tokenizer(folder)
     tokenizer.check_vocab_size(config.vocab_size, str(folder))
+    if (spare_rows := config.vocab_size - tokenizer.vocab_size) > MAX_PADDING_ROWS:
+        console.print(
+            f"{folder}: the embedding has {spare_rows:,} more rows than the tokenizer has tokens. They are kept, "
+            "but no text uses them. Check that the tokenizer is the model's own."
+        )
     return PretrainedModel(
         folder=folder,
         hub_id=None if is_local(source) else source.name_or_path,
@@ -131,7 +150,7 @@ def load_tokenizer(source: Pretrained) -> tokens.Tokenizer:
 def is_local(source: Pretrained) -> bool:
     """Returns whether a model is in a folder, a Python package or an object store, and not on the Hub."""
     name = source.name_or_path
-    return name.startswith("package:") or remote_folder.is_address(name) or pathlib.Path(name).expanduser().is_dir()
+    return name.startswith("package:") or remote_folder.is_address(name) or expand_path(name).is_dir()
 
 
 def resolve_folder(source: Pretrained) -> pathlib.Path:
@@ -152,7 +171,7 @@ def resolve_folder(source: Pretrained) -> pathlib.Path:
         ):
             raise ValueError(f"there is no model at {stored}: the folder has no files")
         return stored.copy
-    path = pathlib.Path(name).expanduser()
+    path = expand_path(name)
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or name.endswith("/"):
@@ -196,11 +215,6 @@ def read_config(folder: pathlib.Path, head: str) -> tuple[ModuleType, Transforme
     stated = untrusted.read_json(path, dict[str, Any])
     try:
         family = get_family(stated.get("model_type"), field="model_type")
-        if not stated.get("tie_word_embeddings", True):
-            raise ValueError(
-                "tie_word_embeddings is false, but only models whose output layer is the word embedding can be loaded; "
-                "choose a model with tied weights"
-            )
         return family, family.config_from_hub(stated), family.head_from_hub(stated, head)
     except KeyError as error:
         raise ValueError(f"{path} has no value for {error}") from None
@@ -231,6 +245,21 @@ def _package_folder(name: str) -> pathlib.Path:
         f"the package {name} does not contain model.safetensors; name a package that contains a model, or the "
         "folder of a model"
     )
+
+
+def _check_tied(folder: pathlib.Path, family: ModuleType, head: str, tensors: Mapping[str, Any]) -> None:
+    """Raises ValueError if the output layer of a masked LM should have weights of its own, and they are missing.
+
+    If they are there, `convert.from_hub` checks that they equal the word embeddings.
+    """
+    stated = untrusted.read_json(folder / "config.json", dict[str, Any]).get("tie_word_embeddings", True)
+    missing = [name for name in family.TIED if name.endswith(".weight") and name not in tensors]
+    has_head = any(name in tensors for name in family.HEADS["masked_lm"])
+    if not stated and head == "masked_lm" and has_head and missing:
+        raise ValueError(
+            f"{folder}: config.json says that tie_word_embeddings is false, but the weights have no {missing[0]}. "
+            "Choose a model with tied weights, or correct config.json if the weights are tied."
+        )
 
 
 def _check_config(expected: TransformerConfig, actual: TransformerConfig, folder: pathlib.Path) -> None:

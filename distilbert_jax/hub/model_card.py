@@ -1,5 +1,7 @@
 """Writes model cards: the README.md of a model, with the metadata of the Hub and a description of its training."""
 
+import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -69,20 +71,20 @@ def distillation_card(
     origin: Sequence[str],
     measured: Mapping[str, float],
     manifest: Mapping[str, Any],
-    description: str,
+    settings: Mapping[str, Any],
 ) -> str:
     """Returns the model card of a student that was trained on masked tokens.
 
     Args:
         name: the name of the experiment.
         model_type: the model_type of the student in config.json, such as "distilbert".
-        teacher: the folder or Hub id of the teacher, or None.
-        start: the folder or Hub id of the model from which the student took its initial weights.
+        teacher: the public name of the teacher, or None.
+        start: the public name of the model from which the student took its initial weights.
         base_model: the Hub id for the metadata, or None.
         origin: where the initial weights come from, one entry for each part of the model.
         measured: the last evaluation on held-out rows, by log key.
         manifest: the manifest of the corpus.
-        description: the settings of the experiment, one per line.
+        settings: the settings of the experiment by field path. Their folders are left out.
     """
     summary = f"This {model_type} model predicts masked tokens. It was " + (
         f"distilled from `{teacher}`." if teacher else f"trained without a teacher, starting from `{start}`."
@@ -103,7 +105,7 @@ def distillation_card(
         duplicates=totals["duplicates"],
         tokens=totals["tokens"],
         real_share=totals["real_share"],
-        description=description,
+        description=_format_settings(settings),
         influences="teacher and its corpus" if teacher else "initial weights and its corpus",
     )
     base = f"base_model: {base_model}\n" if base_model else ""
@@ -135,6 +137,12 @@ These are all settings of the fine-tuning:
 {description}```
 """
 
+_PATH_FIELDS = ("workdir", "shard_dir", "task_dir", "paths", "data_dir")
+"""The fields of a run that hold paths."""
+
+_ABSOLUTE_PATH = re.compile(r"(?<![\w./])~?/[^\s'\",;()\[\]]+")
+"""An absolute path inside another text, such as that of a source which the user defined."""
+
 _PIPELINES = {
     "sequence_classification": "text-classification",
     "token_classification": "token-classification",
@@ -153,20 +161,20 @@ def finetuning_card(
     base_model: str | None,
     head: str,
     scores: Mapping[str, float],
-    description: str,
+    settings: Mapping[str, Any],
 ) -> str:
     """Returns the model card of a model that was fine-tuned on a task.
 
     Args:
         task: the name of the task.
         model_type: the model_type of the model in config.json, such as "distilbert".
-        source: the folder or Hub id of the model that was fine-tuned.
+        source: the public name of the model that was fine-tuned.
         random_init: whether only the architecture and the tokenizer of `source` were used.
-        teacher: the folder or Hub id of the teacher, or None.
+        teacher: the public name of the teacher, or None.
         base_model: the Hub id for the metadata, or None.
         head: the name of the head, which determines the pipeline of the Hub.
         scores: the scores on the dev splits, by SPLIT/METRIC.
-        description: the settings of the fine-tuning, one per line.
+        settings: the settings of the fine-tuning by field path. Their folders are left out.
     """
     base = f"base_model: {base_model}\n" if base_model else ""
     metadata = _FINETUNING_METADATA.format(pipeline=_PIPELINES[head], model_type=model_type, base=base)
@@ -175,8 +183,29 @@ def finetuning_card(
         start=f"random weights, with the architecture of `{source}`" if random_init else f"`{source}`",
         teacher=f" It also learned from the teacher `{teacher}`." if teacher else "",
         scores="\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items()),
-        description=description,
+        description=_format_settings(settings),
     )
+
+
+def _format_settings(settings: Mapping[str, Any]) -> str:
+    """Returns the settings of a run, one per line, without the folders of this machine: paths keep their last part."""
+    lines = []
+    for field, value in settings.items():
+        name = field.rpartition(".")[2]
+        if isinstance(value, list):
+            value = tuple(_remove_folders(item, name) for item in value)
+        lines.append(f"{field}: {_remove_folders(value, name)}\n")
+    return "".join(lines)
+
+
+def _remove_folders(value: Any, name: str) -> Any:
+    """Returns the value of the field `name` with the last part in place of each path. A Hub id is not a path."""
+    if not isinstance(value, str):
+        return value
+    looks_local = value.startswith((".", "~")) or value.count("/") > 1 or pathlib.Path(value).expanduser().exists()
+    if name in _PATH_FIELDS or (name == "name_or_path" and looks_local):
+        return pathlib.PurePath(value).name
+    return _ABSOLUTE_PATH.sub(lambda match: pathlib.PurePath(match[0]).name, value)
 
 
 def _format_scores(measured: Mapping[str, float]) -> str:

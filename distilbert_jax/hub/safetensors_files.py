@@ -6,13 +6,15 @@ Files are not trusted: their headers are checked before anything is allocated, a
 import hashlib
 import math
 import pathlib
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from distilbert_jax.data.tokenizer.settings import TOKENIZER_FILES
 from distilbert_jax.io import files, untrusted
 
 MAX_HEADER_BYTES = 2**26  # those of real models have thousands
@@ -54,13 +56,15 @@ def find_weights(folder: pathlib.Path) -> list[pathlib.Path]:
         return [folder / name for name in names]
     pickles = sorted(folder.glob("pytorch_model*.bin"))
     if pickles:
+        target = f"{folder}-safe"
+        copied = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         raise ValueError(
             f"{pickles[0]} is a pickle, which can run any code when it is loaded, so it is not loaded. If you trust "
             "it, convert it:\n"
             f"  pip install torch transformers\n"
             '  python -c "from transformers import AutoModelForMaskedLM as M; '
-            f"M.from_pretrained('{folder}').save_pretrained('{folder}-safe')\"\n"
-            f"  cp {folder}/tokenizer* {folder}/vocab.txt {folder}-safe/"
+            f"M.from_pretrained('{folder}').save_pretrained('{target}')\"\n"
+            f"  cp {' '.join(shlex.quote(str(path)) for path in copied)} {shlex.quote(target)}"
         )
     raise ValueError(f"{folder} is not a model folder: it has no model.safetensors")
 
@@ -75,7 +79,7 @@ def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
     """Returns all tensors by name. Integers keep their type; floating point numbers and booleans become float32.
 
     Raises:
-        ValueError: a file does not match its header, or two files hold the same tensor.
+        ValueError: a file does not match its header, two files hold the same tensor, or a number is not finite.
     """
     tensors: dict[str, np.ndarray] = {}
     for path in paths:
@@ -90,7 +94,25 @@ def load_tensors(paths: Sequence[pathlib.Path]) -> dict[str, np.ndarray]:
                 f"{path} holds the tensor {sorted(repeated)[0]}, which another shard holds, too; {_ADVICE}"
             )
         tensors |= loaded
-    return {name: x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32) for name, x in tensors.items()}
+    tensors = {name: x if np.issubdtype(x.dtype, np.integer) else x.astype(np.float32) for name, x in tensors.items()}
+    _check_finite(tensors, paths)
+    return tensors
+
+
+def _check_finite(tensors: Mapping[str, np.ndarray], paths: Sequence[pathlib.Path]) -> None:
+    """Raises ValueError that names the first tensor with NaN or infinity."""
+    for name, x in tensors.items():
+        # A sum takes half the time of a look at each number. It is finite only if all numbers are.
+        with np.errstate(all="ignore"):
+            if np.isfinite(x.sum()):
+                continue
+        bad = int(np.count_nonzero(~np.isfinite(x)))
+        if bad:
+            where = paths[0] if len(paths) == 1 else paths[0].parent
+            raise ValueError(
+                f"{where}: {bad:,} of the {x.size:,} numbers of the tensor {name} are NaN or infinite in float32, so "
+                "the model cannot be used; choose an earlier checkpoint of it, or another model"
+            )
 
 
 def _check_header(path: pathlib.Path) -> None:

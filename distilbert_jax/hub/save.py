@@ -2,14 +2,18 @@
 
 import json
 import pathlib
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
 import safetensors
 import safetensors.numpy
 
-from distilbert_jax.data.tokenizer.tokenizer import SPECIAL_TOKENS, Tokenizer
+from distilbert_jax.data.tokenizer.settings import SPECIAL_TOKENS
+from distilbert_jax.data.tokenizer.tokenizer import Tokenizer, load_tokenizer
+from distilbert_jax.data.tokenizer.wordpiece import format_vocabulary
 from distilbert_jax.io import files
+from distilbert_jax.io.folder_marker import check_may_write, write_marker
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -24,10 +28,12 @@ def save_pretrained(
     card: str,
     head: str = "masked_lm",
     head_config: HeadConfig = HeadConfig(),  # noqa: B008
+    made_from: Mapping[str, Any] = {},
 ) -> None:
-    """Writes model, tokenizer and model card to a folder. An existing folder is replaced.
+    """Writes model, tokenizer and model card to a folder. A folder that this function wrote earlier is replaced.
 
-    The files are written to a temporary folder, which is renamed at the end, so `folder` is never incomplete.
+    The files are written to a temporary folder, which is renamed at the end, so `folder` is never incomplete. Before
+    that, its tokenizer is loaded again and compared with `tokenizer`.
 
     Args:
         folder: the folder to write.
@@ -38,27 +44,43 @@ def save_pretrained(
         card: the text of README.md.
         head: the name of the head, which is a file in heads/.
         head_config: the labels of the head and its problem type.
+        made_from: what decided the weights, for the marker of the folder. The folder may be published, so this names
+            no folders of this machine.
 
     Raises:
+        ValueError: the folder has files that this function did not write, or the tokenizer gives other ids after it
+            was written.
         OSError: the disk is full, or cannot be written.
     """
+    folder = files.expand_path(folder)
     partial = folder.with_name(folder.name + ".partial")
+    for path in (folder, partial, files.replaced_folder(folder)):
+        check_may_write(path, "export", setting=None)
     files.remove(partial)
-    partial.mkdir(parents=True)
+    write_marker(partial, "export", made_from=made_from)
     tensors = convert.to_hub(family, config, params, head=head)
-    try:
-        safetensors.numpy.save_file(tensors, partial / "model.safetensors", metadata={"format": "pt"})
-    except safetensors.SafetensorError as error:
-        raise files.disk_error(error, partial / "model.safetensors") from error
-    files.write_json(
-        partial / "config.json", make_config(family, config, tokenizer, head=head, head_config=head_config)
-    )
-    files.write_json(partial / "tokenizer_config.json", make_tokenizer_config(family, config, tokenizer))
-    (partial / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
-    vocabulary = sorted(tokenizer.backend.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
-    (partial / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in vocabulary), encoding="utf-8")
+    with files.write_atomically(partial / "model.safetensors") as path:
+        try:
+            safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
+        except safetensors.SafetensorError as error:
+            raise files.disk_error(error, partial / "model.safetensors") from error
+    write_description(partial, family=family, config=config, tokenizer=tokenizer, head=head, head_config=head_config)
     (partial / "README.md").write_text(card, encoding="utf-8")
     files.replace_folder(partial, folder)
+
+
+def write_description(
+    folder: pathlib.Path,
+    *,
+    family: ModuleType,
+    config: TransformerConfig,
+    tokenizer: Tokenizer,
+    head: str = "masked_lm",
+    head_config: HeadConfig = HeadConfig(),  # noqa: B008
+) -> None:
+    """Writes the files of a Hub folder that do not depend on the weights: config.json and the tokenizer."""
+    files.write_json(folder / "config.json", make_config(family, config, tokenizer, head=head, head_config=head_config))
+    _write_tokenizer(folder, family, config, tokenizer)
 
 
 def make_config(
@@ -76,22 +98,47 @@ def make_config(
     }
 
 
-def make_tokenizer_config(family: ModuleType, config: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Returns the content of tokenizer_config.json."""
-    # A model without token types must not be given any: transformers 4 raises, and 5 ignores the problem.
-    inputs = (
-        ["input_ids", "token_type_ids", "attention_mask"] if config.num_token_types else ["input_ids", "attention_mask"]
-    )
-    normalizer = json.loads(tokenizer.backend.to_str()).get("normalizer") or {}
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    if normalizer.get("type") == "BertNormalizer":
-        settings = {
+def _write_tokenizer(folder: pathlib.Path, family: ModuleType, config: TransformerConfig, tokenizer: Tokenizer) -> None:
+    """Writes the files of a tokenizer, loads them again and compares them with it.
+
+    The family's class builds its tokenizer from the vocabulary and some settings. Where that is another tokenizer, the
+    general class is written, which takes tokenizer.json as it is.
+    """
+    normalizer = json.loads(tokenizer.backend.to_str())["normalizer"] or {}
+    is_general = normalizer.get("type") != "BertNormalizer"
+    if not is_general:
+        settings = make_tokenizer_config(config, tokenizer) | {
             "tokenizer_class": family.TOKENIZER,
             "do_lower_case": normalizer["lowercase"],
             "strip_accents": normalizer["strip_accents"],
             "tokenize_chinese_chars": normalizer["handle_chinese_chars"],
         }
+        files.write_json(folder / "tokenizer_config.json", settings)
+        vocabulary = format_vocabulary(tokenizer.backend.get_vocab(with_added_tokens=True))
+        (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
+        try:
+            is_general = tokenizer.find_difference(load_tokenizer(folder)) is not None
+        except ValueError:
+            is_general = True
+    if is_general:
+        (folder / "vocab.txt").unlink(missing_ok=True)
+        settings = make_tokenizer_config(config, tokenizer) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+        files.write_json(folder / "tokenizer_config.json", settings)
+    (folder / "tokenizer.json").write_text(tokenizer.backend.to_str(pretty=True), encoding="utf-8")
+    if difference := tokenizer.find_difference(load_tokenizer(folder)):
+        raise ValueError(
+            f"{folder}: the exported tokenizer gives other ids than the one of the training: {difference}. The export "
+            "was not finished; use the tokenizer files of the model that the student started from."
+        )
+
+
+def make_tokenizer_config(config: TransformerConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Returns the part of tokenizer_config.json that is the same for all classes."""
+    # A model without token types must not be given any: transformers 4 raises, and 5 ignores the problem.
+    inputs = (
+        ["input_ids", "token_type_ids", "attention_mask"] if config.num_token_types else ["input_ids", "attention_mask"]
+    )
     special_tokens = {
         f"{role}_token": tokenizer.backend.id_to_token(getattr(tokenizer, f"{role}_id")) for role in SPECIAL_TOKENS
     }
-    return settings | special_tokens | {"model_input_names": inputs, "model_max_length": config.max_positions}
+    return special_tokens | {"model_input_names": inputs, "model_max_length": config.max_positions}

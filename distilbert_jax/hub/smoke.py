@@ -15,6 +15,8 @@ from distilbert_jax.data.shards.prepare import Corpus
 from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.hub import load, save
+from distilbert_jax.io.files import expand_path
+from distilbert_jax.io.folder_marker import check_may_write, write_marker
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -33,8 +35,14 @@ def make_smoke_experiment(experiment: Experiment, folder: pathlib.Path) -> Exper
 
     Args:
         experiment: the experiment.
-        folder: the folder to which models, text and run are written. It must exist.
+        folder: the folder to which models, text and run are written.
+
+    Raises:
+        ValueError: the folder has files that this function did not write.
     """
+    folder = expand_path(folder)
+    check_may_write(folder, "distill --smoke", setting="--smoke FOLDER")
+    write_marker(folder, "distill --smoke")
     tokenizer = make_tiny_tokenizer()
     sources = {
         role: source

@@ -31,7 +31,7 @@ def predict_logits(model: PretrainedModel, *examples: Any) -> list[np.ndarray]:
         examples: the examples.
 
     Raises:
-        ValueError: the model has no such head. For masked words, use `inference.fill_mask`.
+        ValueError: the model has no such head. For masked tokens, use `inference.fill_mask`.
     """
     task_type, mesh = make_task_type(model.head, labels=model.head_config.labels), make_mesh()
     if not model.has_head:

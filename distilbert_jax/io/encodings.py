@@ -2,11 +2,7 @@
 
 import codecs
 import pathlib
-import re
 import shlex
-
-SAMPLE_BYTES = 2**16
-"""Bytes from the beginning of a file that are enough to guess its encoding."""
 
 MAX_WESTERN_SHARE = 0.3
 """Largest share of bytes above 127 in text of a Western European language. Other alphabets have more."""
@@ -20,23 +16,21 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "UTF-16"),
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
-_UTF8_CHARACTER = re.compile(rb"[\xc3-\xdf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 
 
-def explain_encoding(path: pathlib.Path, start: bytes, around: bytes = b"") -> str:
+def explain_encoding(path: pathlib.Path, sample: bytes) -> str:
     """Returns sentences that say how a file seems to be encoded and how to convert it to UTF-8.
 
     Args:
         path: the file; the suffix of its name says how it is compressed.
-        start: the first bytes of its decompressed content.
-        around: the bytes that could not be decoded, with their neighbours.
+        sample: bytes of its decompressed content that cannot be read as text, with their neighbours. Marks of an
+            encoding are recognized if it begins with the first line.
     """
-    sample = start + around
-    if encoding := _find_utf16(start):
+    if encoding := _find_utf16(sample):
         return f"It is {encoding}. {_format_conversion(path, encoding)}"
     if b"\0" in sample:
-        return "This is a binary file, not text: remove it from the source"
-    if _UTF8_CHARACTER.search(sample):
+        return "This is a binary file, not text: leave it out"
+    if _is_mostly_utf8(sample):
         return (
             "The rest is UTF-8, so these bytes are damaged. Correct them in an editor, or remove them and use the new "
             f"file instead: {_format_command(path, '-c -f UTF-8 -t UTF-8')}"
@@ -48,21 +42,29 @@ def explain_encoding(path: pathlib.Path, start: bytes, around: bytes = b"") -> s
         )
     return (
         f"{_format_conversion(path, 'ENCODING')}, where ENCODING is the encoding of the file (iconv -l lists them). If "
-        "it is not text, remove it from the source"
+        "it is not text, leave it out"
     )
 
 
-def _find_utf16(start: bytes) -> str | None:
-    """Returns the name of UTF-16 or UTF-32 that the start of a file has, by its mark or by its zero bytes."""
+def _find_utf16(sample: bytes) -> str | None:
+    """Returns which of UTF-16 and UTF-32 bytes are, by their mark or by their zero bytes, or None."""
     for mark, encoding in _MARKS:
-        if start.startswith(mark):
+        if sample.startswith(mark):
             return encoding
     # Without a mark, every other byte of mostly Latin text is zero, and no other.
-    even, odd = start[0::2], start[1::2]
+    even, odd = sample[0::2], sample[1::2]
     for encoding, zeros, others in (("UTF-16LE", odd, even), ("UTF-16BE", even, odd)):
         if zeros and zeros.count(0) > len(zeros) / 2 and not others.count(0):
             return encoding
     return None
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Returns whether more characters beyond ASCII are UTF-8 than bytes are not."""
+    decoded = sample.decode("utf-8", errors="surrogateescape")
+    num_beyond_ascii = sum(character > "\x7f" for character in decoded)
+    num_bad_bytes = sum("\udc80" <= character <= "\udcff" for character in decoded)
+    return num_beyond_ascii - num_bad_bytes > num_bad_bytes
 
 
 def _can_be_windows_1252(sample: bytes) -> bool:

@@ -7,12 +7,37 @@ import json
 import os
 import pathlib
 import shutil
+import stat
 from collections.abc import Iterator
 from typing import Any
 
 import filelock
+import numpy as np
 
 LOCK = ".lock"  # the name of the file by which a process holds a folder
+
+
+def expand_path(path: str | pathlib.Path) -> pathlib.Path:
+    """Returns a path that a user typed, in which `~` and `~USER` at the start are replaced by the home folder.
+
+    Every path that comes from a command line, an experiment or a call of the public functions goes through here.
+
+    Raises:
+        ValueError: if there is no such user, and no file or folder with that name either.
+    """
+    typed, path = str(path), pathlib.Path(path)
+    if typed.startswith("./") and str(path).startswith("~"):
+        # pathlib drops "./", and the next call would take the rest for a home folder.
+        return path.absolute()
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        if path.exists():
+            return path
+        raise ValueError(
+            f"{path}: {path.parts[0]!r} is not the home folder of a user of this machine; write ./{path} for a name "
+            "that begins with ~"
+        ) from None
 
 
 def sha256(path: pathlib.Path) -> str:
@@ -29,13 +54,24 @@ def folder_hashes(folder: pathlib.Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary path to write to. It is renamed to `path` after the block, or deleted if the block fails."""
+    """Yields a temporary path to write to. It is renamed to `path` after the block, or deleted if the block fails.
+
+    An OSError of the block names `path` if it names no file, as that of a full disk.
+    The file gets the permissions that the umask gives to new files. Some libraries create theirs without them.
+    """
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
     try:
+        partial.touch()
+        mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
+        if stat.S_IMODE(partial.stat().st_mode) != mode:
+            partial.chmod(mode)
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:
+            error.filename = error.filename or str(path)
         raise
 
 
@@ -50,10 +86,24 @@ def write_json(path: pathlib.Path, content: Any) -> None:
         partial.write_bytes(encode_json(content))
 
 
+def save_array(path: pathlib.Path, array: np.ndarray) -> None:
+    """Writes an array to a .npy file, atomically. The bytes are those of `np.save`."""
+    header = np.lib.format.header_data_from_array_1_0(np.ascontiguousarray(array))
+    with write_atomically(path) as partial, open(partial, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        # np.save reports a full disk without the system's error number, "37504 requested and 28608 written".
+        file.write(array.tobytes())
+
+
 def remove(folder: pathlib.Path) -> None:
     """Removes a folder with everything in it, if it exists."""
     if folder.exists():
         shutil.rmtree(folder)
+
+
+def replaced_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Returns where `replace_folder` keeps the old folder while the new one takes its place."""
+    return folder.with_name(folder.name + ".old")
 
 
 def replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
@@ -61,7 +111,7 @@ def replace_folder(new: pathlib.Path, folder: pathlib.Path) -> None:
 
     If the process is killed meanwhile, there is the old folder, no folder, or the new one, but never a mixture.
     """
-    old = folder.with_name(folder.name + ".old")
+    old = replaced_folder(folder)
     remove(old)
     if folder.exists():
         folder.rename(old)

@@ -64,7 +64,7 @@ def open_remote_folder(name: str | None) -> "RemoteFolder | None":
 def local_path(name: str) -> pathlib.Path:
     """Returns the folder on this machine to work in: the name itself, or the local copy if it is an address."""
     remote = open_remote_folder(name)
-    return remote.copy if remote else pathlib.Path(name)
+    return remote.copy if remote else files.expand_path(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +179,18 @@ class RemoteFolder:
         """Removes the folder from the store. Its hashes go first, so that it is never taken for complete."""
         self.bucket.delete([self._hashes_key])
         self.bucket.delete([f"{self.path}/{name}" for name in self.bucket.list_tags(self.path)])
+
+    def list_names(self) -> list[str]:
+        """Returns the relative names of all files, sorted."""
+        return sorted(self.bucket.list_tags(self.path))
+
+    def read(self, name: str) -> bytes | None:
+        """Returns the content of one small file by its relative name, or None if there is none."""
+        return self.bucket.read(f"{self.path}/{name}")
+
+    def has_begun_upload(self) -> bool:
+        """Returns whether an upload of this folder was interrupted."""
+        return self.bucket.read(f"{self._hashes_key}.partial") is not None
 
     def list_complete(self) -> list[str]:
         """Returns the names of the complete folders directly in this one."""

@@ -37,15 +37,16 @@ def read_csv(path: pathlib.Path, *, separator: str = ",") -> Iterator[tuple[int,
     Raises:
         ValueError: the file has another format; the message names the line.
     """
-    yield from parse_csv(
-        io.StringIO(untrusted.read_text(path, newline=""), newline=""), where=str(path), separator=separator
-    )
+    lines = io.StringIO(untrusted.read_text(path, newline=""), newline="")
+    yield from parse_csv(lines, where=str(path), separator=separator)[1]
 
 
-def parse_csv(lines: Iterable[str], *, where: str, separator: str = ",") -> Iterator[tuple[int, dict[str, str]]]:
-    r"""Yields (line number, {column: cell}) for each row of a table. Columns without a name are left out.
+def parse_csv(
+    lines: Iterable[str], *, where: str, separator: str = ","
+) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Parses a table whose first line names the columns.
 
-    Spaces around the name of a column are removed; cells are kept as they are.
+    Spaces around the name of a column are removed; cells are kept as they are. Columns without a name are left out.
 
     Args:
         lines: the lines with their ends, as a file opened with `newline=""` gives them. They are read as they are
@@ -53,23 +54,32 @@ def parse_csv(lines: Iterable[str], *, where: str, separator: str = ",") -> Iter
         where: the file, for error messages.
         separator: what is between two cells.
 
+    Returns:
+        (the columns, an iterator over (line number, {column: cell}) of the rows). An empty table has no columns.
+
     Raises:
         ValueError: a quote has no partner, a row has other columns than the first line, or the first line names a
-            column twice or has another separator; the message names the line.
+            column twice or has another separator; the message names the line. For a row, the iterator raises it.
     """
-    columns: list[str] | None = None
-    for number, row in _iter_rows(lines, where):
+    rows = _iter_rows(lines, where)
+    number, first = next(rows, (1, ""))
+    columns = _check_columns(_split_row(first, where, number, separator), f"{where}, line {number}", separator)
+    return [name for name in columns if name], _iter_cells(rows, columns, where, separator)
+
+
+def _iter_cells(
+    rows: Iterator[tuple[int, str]], columns: Sequence[str], where: str, separator: str
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yields (line number, {column: cell}) for each row. Raises ValueError if a row has more or fewer cells."""
+    for number, row in rows:
         cells = _split_row(row, where, number, separator)
-        if columns is None:
-            columns = _check_columns(cells, f"{where}, line {number}", separator)
-        elif len(cells) != len(columns):
+        if len(cells) != len(columns):
             raise ValueError(
                 f"{where}, line {number}: this row does not have the columns of the first line: it has {len(cells)} "
                 f"cells, and the first line has {len(columns)}. Put a text that contains {_SEPARATOR_NAMES[separator]} "
                 "in quotes"
             )
-        else:
-            yield number, {name: cell for name, cell in zip(columns, cells, strict=True) if name}
+        yield number, {name: cell for name, cell in zip(columns, cells, strict=True) if name}
 
 
 def read_json_lines(path: pathlib.Path, shape: Any, *, what: str | None = None) -> Iterator[tuple[int, Any]]:
@@ -191,7 +201,7 @@ def _find_quote_problem(row: str, start: int, end: int, separator: str) -> str |
         hint += ', not with a backslash: \\"'
     if follows:
         closing_line = row.count("\n", start, end)
-        where_closed = f"closed {closing_line} lines below" if closing_line else "closed"
+        where_closed = f"closed {closing_line} line{'s' * (closing_line > 1)} below" if closing_line else "closed"
         return (
             f"the quote that begins {_quote(cell)} is {where_closed}, but {_quote(follows)} follows it. Check whether "
             f"a quote is missing; {hint}"

@@ -22,6 +22,7 @@ from distilbert_jax.io import encodings
 MAX_TEXT_BYTES = 2**30
 MAX_JSON_BYTES = 2**26  # parsed JSON can take thirty times as much memory
 MAX_FILE_NAME_CHARACTERS = 200
+SAMPLE_BYTES = 2**16  # of a file and of its bad part, to find out its encoding
 
 _TYPE_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null"}
 _ARRAY_KIND_NAMES = {"u": "unsigned integers", "i": "integers"}
@@ -52,15 +53,19 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             text = file.read()
     except UnicodeDecodeError as error:
-        content, start = error.object, error.start
-        line = content[:start].count(b"\n") + 1
-        around = content[max(0, start - encodings.SAMPLE_BYTES) : start + encodings.SAMPLE_BYTES]
-        reason = encodings.explain_encoding(path, content[: encodings.SAMPLE_BYTES], around)
-        raise ValueError(f"{path}, line {line}: not UTF-8: byte 0x{content[start]:02x}. {reason}") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        # The file may be large. The second part begins at an even place, as the characters of UTF-16 do.
+        bad = error.start // 2 * 2
+        sample = error.object[:SAMPLE_BYTES] + error.object[bad : bad + SAMPLE_BYTES]
+        raise ValueError(
+            f"{path}, line {line}: not UTF-8: byte 0x{error.object[error.start]:02x}. "
+            f"{encodings.explain_encoding(path, sample)}"
+        ) from None
     if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        reason = encodings.explain_encoding(path, text[: encodings.SAMPLE_BYTES].encode(), b"\0")
-        raise ValueError(f"{path}, line {line}: a zero byte. {reason}")
+        index = text.index("\0")
+        line = text.count("\n", 0, index) + 1
+        sample = f"{text[:SAMPLE_BYTES]}{text[index : index + SAMPLE_BYTES]}".encode()
+        raise ValueError(f"{path}, line {line}: a zero byte. {encodings.explain_encoding(path, sample)}")
     return text
 
 

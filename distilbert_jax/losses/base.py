@@ -173,8 +173,8 @@ def total_loss(
 ) -> tuple[Float[Array, ""], Means]:
     """Returns what one micro-batch adds to the objective, and to the mean of each loss and each extra metric.
 
-    Summed over all micro-batches and devices, these are the objective and the means over the global batch. A sum of
-    weights below 1 counts as 1, so a global batch without any labelled prediction gives 0 and not NaN.
+    Summed over all micro-batches and devices, these are the objective and the means over the global batch. Where all
+    weights are 0, as in a global batch without any labelled prediction, the mean is 0 and not NaN.
 
     Args:
         losses: the losses of the objective, by name.
@@ -182,13 +182,14 @@ def total_loss(
         params: the parameters of each loss, by name.
         student: the student's outputs for the micro-batch.
         teachers: the outputs of each teacher for the same micro-batch, by name.
-        weight_sums: the sum of the weights over the global batch, for each loss and each extra metric.
+        weight_sums: by what the sum of each loss and each extra metric is divided: usually the sum of the weights over
+            the global batch.
         scale: a factor of everything that is returned, applied before differentiation: the loss scale of float16.
     """
     batch = student.batch
     logit_losses = {name: loss for name, loss in losses.items() if isinstance(loss, LogitLoss)}
     normalized_weights = {
-        name: scale * loss.weights(batch) / jnp.maximum(weight_sums[name], 1.0)
+        name: _divide_or_zero(scale * loss.weights(batch), weight_sums[name])
         for name, loss in {**losses, **extra_metrics}.items()
     }
     objective = jnp.zeros(())
@@ -218,6 +219,12 @@ def total_loss(
         means[name] = jnp.sum(values * normalized_weights[name])
         objective += loss.weight * means[name]
     return objective, means
+
+
+def _divide_or_zero(weights: Array, weight_sum: Float[Array, ""] | float) -> Array:
+    """Returns the weights divided by their sum, or zeros if the sum is 0."""
+    is_zero = weight_sum == 0
+    return jnp.where(is_zero, 0.0, weights / jnp.where(is_zero, 1.0, weight_sum))
 
 
 def _dense_total(

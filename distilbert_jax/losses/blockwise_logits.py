@@ -126,7 +126,9 @@ def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[...,
         return jax.lax.scan(body, zeros, split(block_size, features, teacher_features, targets))[0]
 
     def compute_gradients(block_size, features, head, teacher_features, teacher_heads, targets):
-        """Returns the sum and its gradients with respect to `features` and `head`."""
+        """Returns the sum and its gradients with respect to `features` and `head`, the latter in float32."""
+        # A sum over blocks in bfloat16 would lose more with every block.
+        head = jax.tree.map(lambda x: x.astype(jnp.float32), head)
 
         def body(carry, block):
             block_features, block_teacher_features, block_targets = block
@@ -146,16 +148,20 @@ def _sum_over_blocks(per_block: Callable[..., Any], zeros: Any) -> Callable[...,
 
     def forward(*inputs):
         value, features_grad, head_grad = _with_block_size_of_platform(compute_gradients, *inputs)
-        return value, (features_grad, head_grad, inputs[2:])
+        return value, (features_grad, head_grad, inputs)
 
     def backward(saved, cotangents):
-        features_grad, head_grad, other_inputs = saved
+        features_grad, head_grad, (features, head, *other_inputs) = saved
 
         # Only the cotangent of the total counts: the means are for the log.
-        def scale(x):
-            return (cotangents[0] * x).astype(x.dtype)
+        def scale(grad, x):
+            return (cotangents[0] * grad).astype(x.dtype)
 
-        return scale(features_grad), jax.tree.map(scale, head_grad), *jax.tree.map(_zero_cotangent, other_inputs)
+        return (
+            scale(features_grad, features),
+            jax.tree.map(scale, head_grad, head),
+            *jax.tree.map(_zero_cotangent, other_inputs),
+        )
 
     run.defvjp(forward, backward)
     return run

@@ -13,7 +13,7 @@ class HardTargets(LogitLoss):
 
         −log p_s[label],    p_s = softmax(student_logits)
 
-    For a masked LM, the labels are the original tokens at the chosen positions, including those where the token was
+    For a masked LM, the labels are the original tokens of the masked ones, including those where the token was
     kept or replaced by a random one. Labels may also be probabilities p, [b, p, v]; the loss is then −Σ_v p log p_s.
     """
 

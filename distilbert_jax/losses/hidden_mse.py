@@ -1,6 +1,7 @@
 """The mean squared error between hidden states, layer by layer (TinyBERT: Jiao et al., 2020)."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,9 @@ class HiddenMSE(Loss):
     learned projection that all layers share; otherwise the loss has no W.
 
     Attributes:
-        layers: the teacher's layer for each layer of the student, counted from 1. If it is None, they are evenly
-            spaced and the last layer of the student is compared with the last one of the teacher.
+        layers: the teacher's layer for each layer of the student, counted from 1 and never lower than the one before.
+            If it is None, they are evenly spaced: layer i of s student layers is compared with layer i · t / s of t
+            teacher layers, or the next one above it. The last layers are compared with each other.
     """
 
     teacher: str | None = "teacher"
@@ -35,15 +37,22 @@ class HiddenMSE(Loss):
         """Returns the teacher's layer for each layer of the student, counted from 1.
 
         Raises:
-            ValueError: the field `layers` has the wrong length or names a layer that the teacher does not have.
+            ValueError: the field `layers` has the wrong length, names a layer that the teacher does not have, or falls.
         """
         if self.layers is None:
-            return tuple(round((i + 1) * teacher_layers / student_layers) for i in range(student_layers))
+            # Rounded up: rounded down, the first layer of a deep student would get the teacher's embeddings.
+            return tuple(-(-i * teacher_layers // student_layers) for i in range(1, student_layers + 1))
         invalid = [layer for layer in self.layers if not 1 <= layer <= teacher_layers]
         if invalid or len(self.layers) != student_layers:
             raise ValueError(
                 f"HiddenMSE.layers is {self.layers}, which does not fit the models. Write one of the teacher's layers, "
                 f"1 to {teacher_layers}, for each of the student's {student_layers} layers."
+            )
+        fall = next((pair for pair in itertools.pairwise(self.layers) if pair[1] < pair[0]), None)
+        if fall is not None:
+            raise ValueError(
+                f"HiddenMSE.layers is {self.layers}, in which {fall[1]} follows {fall[0]}. Layers higher up in the "
+                "student are compared with layers higher up in the teacher: write the layers in rising order."
             )
         return self.layers
 

@@ -19,13 +19,14 @@ class SoftTargets(LogitLoss):
 
     Attributes:
         temperature: T. A higher temperature gives unlikely answers more influence.
-        positions: "all" averages over every token except padding, as DistilBERT was trained. "labelled" averages over
-            the masked tokens only. They are about 15 % of all tokens, so far fewer logits are computed.
+        positions: "all" averages over every token except padding, as DistilBERT was trained. "masked" averages over the
+            masked tokens only. They are about 15 % of all tokens, so far fewer logits are computed. In fine-tuning,
+            where nothing is masked, "all" averages over all predictions and "masked" over those with a label.
     """
 
     teacher: str | None = "teacher"
     temperature: float = 2.0
-    positions: Literal["all", "labelled"] = "all"
+    positions: Literal["all", "masked"] = "all"
 
     @property
     def needs_all_positions(self):

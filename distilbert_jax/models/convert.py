@@ -87,7 +87,7 @@ def from_hub(
         ValueError: a tensor of the encoder or a part of the head is missing, a tied weight differs, a name is not in
             the tables, or a tensor has another shape than `config` says.
     """
-    tensors = _untie(family, _normalize(family, tensors))
+    tensors = _untie(family, _normalize(family, tensors), is_used=head == "masked_lm")
     encoder = _expand(family.ENCODER, config, prefix="encoder/")
     heads = {name: _expand(table, config) for name, table in family.HEADS.items()}
     present, missing = heads[head].keys() & tensors.keys(), heads[head].keys() - tensors.keys()
@@ -196,19 +196,30 @@ def _normalize(family: ModuleType, tensors: Tensors) -> dict[str, np.ndarray]:
     return {new: tensors[old] for old, new in names.items() if new not in family.BUFFERS}
 
 
-def _untie(family: ModuleType, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _untie(family: ModuleType, tensors: dict[str, np.ndarray], *, is_used: bool) -> dict[str, np.ndarray]:
     """Returns the tensors without the tied ones, which are compared with the weights that they are tied to.
 
     If a checkpoint has only the tied weight, it is returned under the name of the other one.
+
+    Args:
+        family: the module of the model's family.
+        tensors: the tensors of the checkpoint.
+        is_used: whether the head that is read has the tied weights; otherwise they are not compared.
     """
     untied = {name: x for name, x in tensors.items() if name not in family.TIED}
-    for name in family.TIED.keys() & tensors.keys():
+    for name in sorted(family.TIED.keys() & tensors.keys()):
         original = family.TIED[name]
-        if not np.array_equal(tensors[name], untied.setdefault(original, tensors[name])):
+        if is_used and not np.array_equal(tensors[name], untied.get(original, tensors[name])):
+            if name.endswith(".bias"):
+                raise ValueError(
+                    f"the two output biases {name} and {original} differ, but a model has only one. Remove the one "
+                    f"that the model was not trained with; Transformers uses {original}."
+                )
             raise ValueError(
                 f"{name} differs from {original}, but only models whose output layer is tied to the word embeddings "
                 "are supported. Choose a model with tied weights."
             )
+        untied.setdefault(original, tensors[name])
     return untied
 
 

@@ -70,7 +70,7 @@ class DeviceWorkload:
     accumulation: int  # micro-batches of a step
     length: int  # tokens of a row
     num_predictions: int  # predictions of a row
-    block_rows: int  # predictions whose logits are in memory at once
+    predictions_per_block: int  # predictions whose logits are in memory at once
 
     def memory_bytes(self) -> float:
         """Returns a lower bound of the device's peak memory, in bytes.
@@ -83,7 +83,7 @@ class DeviceWorkload:
         activations = (
             self.rows * self.length * _activations_per_token(student, self.length) * student.num_layers * value_bytes
         )
-        logits = 2 * (2 if self.teacher else 1) * self.block_rows * student.vocab_size * FLOAT32_BYTES
+        logits = 2 * (2 if self.teacher else 1) * self.predictions_per_block * student.vocab_size * FLOAT32_BYTES
         return FLOAT32_BYTES * self.parameters * (2 + ADAM_MOMENTS) + teacher + activations + logits
 
     def traffic_bytes(self) -> float:
@@ -98,14 +98,17 @@ class DeviceWorkload:
         # The optimizer reads and writes parameters, gradients and moments once in a step.
         total = FLOAT32_BYTES * self.parameters * 2 * (2 + ADAM_MOMENTS)
         for config, passes in models:
-            value_bytes, blocks = DTYPE_BYTES[config.dtype], -(-self.rows * self.num_predictions // self.block_rows)
+            value_bytes, blocks = (
+                DTYPE_BYTES[config.dtype],
+                -(-self.rows * self.num_predictions // self.predictions_per_block),
+            )
             weights = 12 * config.hidden_size**2 * value_bytes
             activations = 2 * tokens * _activations_per_token(config, self.length) * value_bytes
             layers = config.num_layers * (weights + activations)
             # Each block reads the word embeddings in every pass, and a backward pass adds to their float32 gradient.
             gradient_bytes = 2 * FLOAT32_BYTES if passes > 1 else 0
             embedding = config.vocab_size * config.hidden_size * (value_bytes * passes + gradient_bytes)
-            logits = 2 * self.block_rows * config.vocab_size * FLOAT32_BYTES * passes
+            logits = 2 * self.predictions_per_block * config.vocab_size * FLOAT32_BYTES * passes
             total += micro_batches * (passes * layers + blocks * (embedding + logits))
         return total
 

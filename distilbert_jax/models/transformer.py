@@ -244,6 +244,7 @@ class Transformer(nn.Module):
     def vocabulary_logits(self, x: Float[Array, "b p d"], bias: Float[Array, " v"]) -> FactoredLogits:
         """Returns x · embeddingᵀ + bias, the logits over the vocabulary, as factors.
 
-        The embedding is the one that embeds the input tokens: the weights are tied.
+        The embedding is the one that embeds the input tokens: the weights are tied. It stays in float32, so that its
+        gradient is summed in float32.
         """
-        return FactoredLogits(features=x, embedding=jnp.asarray(self.words.embedding, x.dtype), bias=bias)
+        return FactoredLogits(features=x, embedding=jnp.asarray(self.words.embedding), bias=bias)

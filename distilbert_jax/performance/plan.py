@@ -258,7 +258,7 @@ def _device_workload(
         accumulation=accumulation,
         length=length,
         num_predictions=num_predictions,
-        block_rows=blockwise_logits.predictions_per_block(platform, experiment.dtype),
+        predictions_per_block=blockwise_logits.predictions_per_block(platform, experiment.dtype),
     )
 
 

@@ -70,6 +70,8 @@ def write_retention(
     Raises:
         ValueError: results are missing or damaged, or the models were not fine-tuned alike.
     """
+    folders = {name: files.expand_path(folder) for name, folder in folders.items()}
+    output_dir = files.expand_path(output_dir)
     results = {name: load_results(folder, tasks) for name, folder in folders.items()}
     retention = dataclasses.replace(compute_retention(results), milliseconds=_measure_latencies(results, folders))
     output_dir.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
 from distilbert_jax.performance.latency import count_parameters, measure_latencies
 from distilbert_jax.runtime import metrics_log
-from distilbert_jax.runtime.run_format import check_run_format
+from distilbert_jax.runtime.run_folder import read_identity
 
 
 class TeacherName(TypedDict):
@@ -59,12 +59,13 @@ def show_report(folder: pathlib.Path) -> None:
     Raises:
         ValueError: the run has not finished, or another version of the package wrote it.
     """
+    folder = files.expand_path(folder)
     path = folder / "results.json"
     if not path.is_file():
         raise ValueError(
             f"{folder} is not the folder of a finished run: it has no results.json; run distill to the end first"
         )
-    check_run_format(folder)
+    read_identity(folder)
     results = read_results(path)
     models = {"student": load_pretrained(Pretrained(str(folder / "export")))}
     if results["teacher"]:

@@ -150,6 +150,38 @@ class Checkpoints:
             console.print(f"[bold red]Checkpoint {self._folder / str(step)} is skipped: {damage}.[/]")
         return None
 
+    def load_student(self, shapes: Any, *, step: int | None) -> tuple[Any, int]:
+        """Returns the student's parameters of a checkpoint, in the memory of the CPU, and its step.
+
+        Nothing changes on disk, and the run that writes the checkpoints may still be going on.
+
+        Args:
+            shapes: the tree of the student's parameters as shapes and types.
+            step: the step of the checkpoint, or None for the newest one that is valid.
+
+        Raises:
+            ValueError: there is no such checkpoint, or it is damaged.
+        """
+        steps = self.steps()
+        if not steps:
+            raise ValueError(f"{self._folder} has no complete checkpoint yet")
+        if step is not None and step not in steps:
+            raise ValueError(
+                f"{self._folder} has no complete checkpoint of step {step}; its steps are {', '.join(map(str, steps))}"
+            )
+        for candidate in [step] if step is not None else reversed(steps):
+            if damage := self._find_damage(candidate):
+                console.print(f"[bold red]Checkpoint {self._folder / str(candidate)} is skipped: {damage}.[/]")
+                continue
+            try:
+                return self._load_student(candidate, shapes), candidate
+            except (OSError, ValueError):
+                if candidate in self.steps():
+                    raise
+                # The run has just deleted it, because newer ones are complete.
+                return self.load_student(shapes, step=step)
+        raise ValueError(f"no checkpoint in {self._folder} is valid; name another one with --step")
+
     def _open(self) -> None:
         """Creates the folder once. If it is deleted later, Orbax would create a new one, without the earlier steps."""
         if self._opened and not self._folder.is_dir():
@@ -159,6 +191,15 @@ class Checkpoints:
             )
         self._folder.mkdir(parents=True, exist_ok=True)
         self._opened = True
+
+    def _load_student(self, step: int, shapes: Any) -> Any:
+        """Loads the student's parameters alone, without the optimizer and the parameters of losses."""
+        cpu = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cpu), shapes)
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            return ocp.load(self._folder / str(step), {"params": {"student": like}})["params"]["student"]
 
     def _load(self, step: int, like: TrainState) -> TrainState:
         """Loads a step with the shapes and shardings of `like`."""

@@ -31,6 +31,10 @@ class RunCommand:
             experiment = make_smoke_experiment(experiment, pathlib.Path(self.smoke))
         return experiment_file.apply_overrides(experiment, self.overrides)
 
+    def hash_code(self) -> dict[str, str]:
+        """Returns the hashes of the experiment file and of the files beside it that it imports, by name."""
+        return experiment_file.hash_code(self.file)
+
     def write(self, folder: pathlib.Path) -> None:
         """Writes command.json, with the current folder, to which relative paths in the command refer."""
         files.write_json(folder / COMMAND_FILE, dataclasses.asdict(self) | {"typed_in": str(pathlib.Path.cwd())})

@@ -15,6 +15,8 @@ from distilbert_jax.io.console import console
 
 Kind = Literal["train", "eval"]
 
+LOG_FILE = "log.jsonl"
+
 
 class LogEntry(TypedDict):
     """The fields that every line of log.jsonl has in addition to its scalars."""
@@ -34,7 +36,7 @@ class MetricsLog:
     """
 
     def __init__(self, folder: pathlib.Path, *, start: int):
-        self._path = folder / "log.jsonl"
+        self._path = folder / LOG_FILE
         if not start:
             self._path.unlink(missing_ok=True)
             files.remove(folder / "tensorboard")
@@ -84,7 +86,7 @@ def read_log(folder: pathlib.Path, kind: Kind, *, shape: Sequence[str] = ()) -> 
     Raises:
         ValueError: a line is damaged, or lacks one of these scalars.
     """
-    path = folder / "log.jsonl"
+    path = folder / LOG_FILE
     entries = []
     for number, line in enumerate(untrusted.read_text(path).splitlines(), 1):
         where = f"{path}, line {number}"

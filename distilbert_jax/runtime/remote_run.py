@@ -16,9 +16,10 @@ from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from distilbert_jax.io import files, remote_folder
 from distilbert_jax.io.console import console
+from distilbert_jax.io.folder_marker import MARKER_FILE
 
-TENSORBOARD_FOLDER = "tensorboard/"
-"""Uploaded together with the files at the top of a run folder: these are the small ones."""
+SMALL_FOLDERS = ("tensorboard/", "student/")
+"""Uploaded together with the files at the top of a run folder."""
 
 
 def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = False) -> None:
@@ -35,7 +36,7 @@ def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = Fal
     """
     if all_checkpoints:
         (run / "export").download()
-    run.download_loose(include=lambda name: "/" not in name or name.startswith(TENSORBOARD_FOLDER))
+    run.download_loose(include=lambda name: "/" not in name or name.startswith(SMALL_FOLDERS))
     checkpoints = run / "checkpoints"
     steps = sorted((int(name) for name in checkpoints.list_complete() if name.isdigit()), reverse=True)
     # A checkpoint that is no longer in the store would otherwise look like the newest one of the run.
@@ -57,7 +58,10 @@ def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = Fal
 
 def upload_run(run: remote_folder.RemoteFolder) -> None:
     """Uploads the current content of the small files of a run: log, settings, results and TensorBoard events."""
-    for path in sorted([*run.copy.glob("*"), *(run.copy / TENSORBOARD_FOLDER).glob("*")]):
+    # The marker goes first: without it, the other files would look like files of the user after a crash.
+    run.upload_file(MARKER_FILE)
+    folders = [run.copy, *(run.copy / name for name in SMALL_FOLDERS)]
+    for path in sorted(path for folder in folders for path in folder.glob("*")):
         if path.is_file() and path.suffix != ".partial" and path.name != files.LOCK:
             run.upload_file(path.relative_to(run.copy).as_posix())
 

@@ -1,20 +1,54 @@
 """Locates the folder of a run, and keeps another run from continuing in it.
 
-A text file in the folder records the identity of its run: the settings, and the hashes of the files that it read.
+The marker of the folder records the identity of its run: the fields of the experiment, and the hashes of the files that
+the run read and of its code.
 """
 
+import contextlib
+import dataclasses
+import importlib.metadata
 import pathlib
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
-from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.config.experiment_file import differences
 from distilbert_jax.devices.processes import is_first
-from distilbert_jax.io import files, remote_folder, untrusted
-from distilbert_jax.runtime.run_format import check_run_format, write_run_format
+from distilbert_jax.io import folder_marker, remote_folder, untrusted
+from distilbert_jax.io.console import console
+from distilbert_jax.io.data_format import check_format
+from distilbert_jax.runtime.metrics_log import LOG_FILE
 
-EXPERIMENT_FILE = "experiment.txt"
-HASH_PREFIX = "sha256."
+RUN_FORMAT = 3
+"""Increase it whenever a key in log.jsonl or results.json, or a field of TrainState, changes."""
+
+REPORTED_PACKAGES = ("distilbert_jax", "jax")
+"""Another version of these is reported when a run is resumed: it may change the last bits of numbers."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunIdentity:
+    """What makes a run this run and no other.
+
+    Attributes:
+        config: the fields of the experiment, as `flatten` returns them.
+        sha256: the hashes of the files that the run read, by role. None before they are read.
+        code: the hashes of the experiment file and of the files beside it that it imports, by name. None if the
+            experiment was not made by a file.
+    """
+
+    config: Mapping[str, Any]
+    sha256: Mapping[str, str] | None = None
+    code: Mapping[str, str] | None = None
+
+
+class StoredIdentity(TypedDict):
+    """The identity of a run as its folder's marker records it, with the versions of packages."""
+
+    config: dict[str, Any]
+    sha256: dict[str, str]
+    code: dict[str, str]
+    versions: dict[str, str]
 
 
 def locate_run_folder(experiment: Experiment) -> pathlib.Path:
@@ -22,67 +56,108 @@ def locate_run_folder(experiment: Experiment) -> pathlib.Path:
     return remote_folder.local_path(experiment.workdir or f"runs/{experiment.name}")
 
 
-def run_identity(config: Any, sha256: Mapping[str, str]) -> str:
-    """Returns the identity of a run: the fields of its config and the hashes of the files it read, one per line."""
-    return describe(config) + "".join(f"{HASH_PREFIX}{name}: {value}\n" for name, value in sha256.items())
+def read_identity(folder: pathlib.Path) -> StoredIdentity:
+    """Returns the identity of the run in a folder.
 
-
-def format_difference(before: str, now: str, *, resumable: Collection[str]) -> str:
-    """Returns the lines in which two identities differ, or an empty text.
-
-    Args:
-        before: the identity that a folder records.
-        now: the identity of the run that wants the folder. Hashes are compared only if it has any: a config is known
-            before the files are read.
-        resumable: the fields that may change when a run is resumed.
+    Raises:
+        ValueError: the folder is not that of a distillation run, or another version of the package wrote it.
     """
-    # The ": " is part of the prefix, so that a resumable `keep` does not hide a change of `keep_all`.
-    ignored = tuple(f"{field}: " for field in resumable)
-    if not any(line.startswith(HASH_PREFIX) for line in now.splitlines()):
-        ignored += (HASH_PREFIX,)
-    old, new = ({line for line in text.splitlines() if not line.startswith(ignored)} for text in (before, now))
-    shown = [f"  before  {line}" for line in sorted(old - new)]
-    return "\n".join(shown + [f"  now     {line}" for line in sorted(new - old)])
+    marker = folder_marker.read_marker(folder)
+    if marker is not None and marker["made_by"] != "distill":
+        raise ValueError(f"{folder} was made by `{marker['made_by']}`: it is not the folder of a run of `distill`")
+    check_format(
+        marker["format"] if marker else None,
+        RUN_FORMAT,
+        what=str(folder),
+        remedy="to make the run again, run the same command with another workdir, or delete the folder first",
+    )
+    assert marker is not None
+    identity: Any = marker["made_from"]
+    untrusted.check_shape(identity, StoredIdentity, where=str(folder / folder_marker.MARKER_FILE))
+    stored: StoredIdentity = identity
+    return stored
 
 
-def check_identity(path: pathlib.Path, identity: str, *, resumable: Collection[str], problem: str) -> None:
-    """Checks that the file `path` records the given identity.
+def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str, may_change_code: bool = False) -> None:
+    """Checks that the run in a folder has the given identity. Other versions of packages are reported on the screen.
 
     Args:
-        path: the file with the identity of the run that owns the folder.
+        folder: the folder of a run.
         identity: the identity of the run that wants the folder.
-        resumable: the fields that may change when a run is resumed.
         problem: the first line of the error message.
+        may_change_code: whether the code of the experiment may have changed.
 
     Raises:
-        ValueError: the file records another run. The message shows the fields in which the two differ.
+        ValueError: the folder holds another run, or its code has changed. The message shows the differences.
     """
-    if difference := format_difference(untrusted.read_text(path), identity, resumable=resumable):
-        raise ValueError(f"{problem}:\n{difference}")
+    stored = read_identity(folder)
+    different = differences(stored["config"], identity.config, except_in=RESUMABLE_FIELDS)
+    if identity.sha256 is not None:
+        different |= _with_prefix("sha256", differences(stored["sha256"], identity.sha256))
+    if different:
+        raise ValueError(f"{problem}:\n{_format_differences(different)}")
+    changed_files = differences(stored["code"], identity.code) if identity.code and stored["code"] else {}
+    if changed_files and not may_change_code:
+        raise ValueError(
+            f"the code of the experiment has changed since the run in {folder} began: {', '.join(changed_files)}. "
+            "Restore it, name another folder with workdir=FOLDER, or pass --changed-code to use the new code"
+        )
+    for package, (before, now) in differences(stored["versions"], _package_versions()).items():
+        console.print(
+            f"[bold yellow]The run in {folder} began with {package} {before}; this is {package} {now}. Numbers may "
+            "differ in their last bits.[/]"
+        )
 
 
-def write_identity(path: pathlib.Path, identity: str) -> None:
-    """Records in the file `path` which run a folder belongs to. Only the first process writes."""
-    if is_first():
-        with files.write_atomically(path) as partial:
-            partial.write_text(identity, encoding="utf-8")
-
-
-def claim_run_folder(folder: pathlib.Path, identity: str) -> None:
-    """Records that the folder belongs to a distillation run. A folder without checkpoints may be claimed by any run.
+def check_run_folder(folder: pathlib.Path, identity: RunIdentity, *, may_change_code: bool) -> None:
+    """Checks that a run may write to a folder: that no other run has logged or saved anything there.
 
     Args:
-        folder: the run folder.
-        identity: the identity of the run, as `run_identity` returns it.
+        folder: the run folder, which need not exist.
+        identity: the identity of the run.
+        may_change_code: whether the code of the experiment may have changed since the run began.
 
     Raises:
-        ValueError: the folder has checkpoints of another run.
+        ValueError: the folder holds another run, or its code has changed.
     """
-    path = folder / EXPERIMENT_FILE
-    if path.is_file() and any(folder.glob("checkpoints/*.sha256")):
-        check_run_format(folder)
+    if _has_begun(folder):
         problem = f"{folder} holds the run of another experiment; name another folder with workdir=FOLDER"
-        check_identity(path, identity, resumable=RESUMABLE_FIELDS, problem=problem)
+        check_identity(folder, identity, problem=problem, may_change_code=may_change_code)
+
+
+def claim_run_folder(folder: pathlib.Path, identity: RunIdentity) -> None:
+    """Records that the folder belongs to a run, after `check_run_folder`. Only the first process writes."""
     if is_first():
-        write_run_format(folder)
-    write_identity(path, identity)
+        stored = StoredIdentity(
+            config=dict(identity.config),
+            sha256=dict(identity.sha256 or {}),
+            code=dict(identity.code or {}),
+            versions=_package_versions(),
+        )
+        folder_marker.write_marker(folder, "distill", format=RUN_FORMAT, made_from=stored)
+
+
+def _has_begun(folder: pathlib.Path) -> bool:
+    """Returns whether a run has left anything in its folder that another run would overwrite."""
+    log = folder / LOG_FILE
+    return (log.is_file() and log.stat().st_size > 0) or any(folder.glob("checkpoints/*.sha256"))
+
+
+def _package_versions() -> dict[str, str]:
+    """Returns the versions of the packages whose change is reported."""
+    versions = {}
+    for name in REPORTED_PACKAGES:
+        # A clone of the repository works without having been installed.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def _with_prefix(prefix: str, pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Returns the same pairs, with a prefix before each field path."""
+    return {f"{prefix}.{path}": pair for path, pair in pairs.items()}
+
+
+def _format_differences(different: Mapping[str, tuple[Any, Any]]) -> str:
+    """Returns one line for each field path at which two identities differ."""
+    return "\n".join(f"  {path}: {before} before, {now} now" for path, (before, now) in different.items())

@@ -17,10 +17,16 @@ def check_comparable(
         losses: the losses of the objective.
         student_layers: the number of layers that the student will have.
     """
-    if teacher.tokenizer.sha256 != student.tokenizer.sha256:
+    if difference := teacher.tokenizer.find_difference(student.tokenizer):
         raise ValueError(
             f"The teacher {teacher.folder} and the student {student.folder} have different tokenizers, so their "
-            "predictions cannot be compared. Choose two models that have the same tokenizer."
+            f"predictions cannot be compared: {difference}. Choose two models that have the same tokenizer."
+        )
+    if teacher.head == "masked_lm" and teacher.config.vocab_size != student.config.vocab_size:
+        raise ValueError(
+            f"The word embeddings of the teacher {teacher.folder} have {teacher.config.vocab_size} rows, but those of "
+            f"the student {student.folder} have {student.config.vocab_size}, so their logits cannot be compared. "
+            "Choose two models that have the same vocab_size in config.json."
         )
     for loss in losses.values():
         if loss.teacher is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from distilbert_jax.devices.sharding import sum_over_devices
@@ -53,6 +54,8 @@ class Objective:
         extra_metrics: losses that are computed and logged, but not trained on.
         make_batch: makes a batch from rows, such as by masking tokens.
         seed: the seed of masks and dropout.
+        fixed_weight_sums: by what the sums of some losses are divided in every step, by name. All others are divided by
+            the sum of their weights over the global batch.
     """
 
     student: Apply
@@ -61,6 +64,7 @@ class Objective:
     extra_metrics: Mapping[str, base.LogitLoss] = dataclasses.field(default_factory=dict)
     make_batch: BatchMaker
     seed: Seed
+    fixed_weight_sums: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def teacher_outputs(self, teacher_params: Mapping[str, Any], batch: Batch) -> dict[str, ModelOutputs]:
         """Returns the outputs of each teacher, by name. Teachers run without dropout."""
@@ -79,12 +83,13 @@ class Objective:
             rows: the rows of this device, with [accumulation, b, …] leaves.
 
         Returns:
-            The micro-batches, with [accumulation, b, …] leaves, and the sum of each loss's weights over the global
-            batch, by name.
+            The micro-batches, with [accumulation, b, …] leaves, and by name the sum of each loss's weights over the
+            global batch, or its fixed one.
         """
 
         def per_microbatch(rows):
             return self.make_batch(row_keys(self.seed, rows, MASKING_KEY), rows)
 
         batches = jax.vmap(per_microbatch)(rows)
-        return batches, sum_over_devices(base.sum_weights({**self.losses, **self.extra_metrics}, batches))
+        weight_sums = sum_over_devices(base.sum_weights({**self.losses, **self.extra_metrics}, batches))
+        return batches, weight_sums | {name: jnp.float32(value) for name, value in self.fixed_weight_sums.items()}

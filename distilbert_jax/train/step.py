@@ -145,7 +145,8 @@ def _update_state(state: TrainState, grads: Any, tx: optax.GradientTransformatio
     """Returns the next state: with the optimizer update if `is_finite`, else with the update counted as skipped."""
 
     def update(params, opt_state):
-        updates, opt_state = tx.update(grads, opt_state, params)
+        # The learning rate follows the step and not the updates: those of skipped steps are missing.
+        updates, opt_state = optax.with_extra_args_support(tx).update(grads, opt_state, params, step=state.step)
         return optax.apply_updates(params, updates), opt_state
 
     def skip(params, opt_state):

@@ -106,7 +106,7 @@ OVERRIDES = {
     "deterministic=1": "deterministic: '1' is not of type bool",
     "dtype=float64": "dtype: 'float64' is not 'float32' or 'bfloat16' or 'float16'",
     "student.layers=(0,'a')": "is not a tuple of int, such as (0, 2) or 'all'",
-    "losses.soft.positions=some": "'some' is not 'all' or 'labelled'",
+    "losses.soft.positions=some": "'some' is not 'all' or 'masked'",
     "steps.more=1": "has no fields that could be set",
     "steps": "cannot read 'steps': write NAME=VALUE, such as steps=1000",
     "steps=0": "steps must be at least 1, not 0",
@@ -220,7 +220,7 @@ def test_a_missing_teacher(distill):
 
 CORPORA = {
     "empty": (b"\n \n", "no documents in text"),
-    "binary": (b"\x00\x01\x02" * 100, "a zero byte: this is a binary file, not text"),
+    "binary": (b"\x00\x01\x02" * 100, "a zero byte. This is a binary file, not text"),
     "broken UTF-8": (b"fine\n\xff\xfe\n", "not UTF-8: byte 0xff"),
 }
 
@@ -279,7 +279,7 @@ def test_no_space_on_the_disk(distill, small_disk, tmp_path):
 def test_no_space_for_a_checkpoint(small_disk):
     """Orbax logs tracebacks, but the user sees one line; once there is space, the same command continues."""
     (small_disk / "filler").write_bytes(b"x" * 1_500_000)
-    command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk)]
+    command = [sys.executable, "-m", "distilbert_jax", "distill", QUICKSTART, "--smoke", str(small_disk / "smoke")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
     assert re.fullmatch(
@@ -462,6 +462,7 @@ OLD_KEYS = {
     "student.start=a": "student.start: 'start' was renamed to 'init_from'",
     "remat=nothing": "remat: 'nothing' was renamed to 'none'",
     "losses.soft.positions=asked": "losses.soft.positions: 'asked' was renamed to 'all'",
+    "losses.soft.positions=labelled": "losses.soft.positions: 'labelled' was renamed to 'masked'",
 }
 
 
@@ -478,3 +479,13 @@ def test_an_old_field_in_an_experiment_file_gets_the_new_name(run, tmp_path):
     status, said = run("distill", tmp_path / "old.py")
     assert status == 1
     assert one_line(said).endswith("AdamW has no field 'peak_lr'; it was renamed to learning_rate\n")
+
+
+def test_the_choices_of_the_hidden_loss_are_those_of_the_config(run, capsys):
+    """The parser repeats them, because it must not import the config before it knows the command."""
+    from distilbert_jax.cli.parser import make_parser
+    from distilbert_jax.config.finetune import HIDDEN_LOSSES
+
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["finetune", "model", "--task", "x=y", "--hidden-loss", "none"])
+    assert set(re.findall(r"'(\w+)'", capsys.readouterr().err.partition("choose from")[2])) == set(HIDDEN_LOSSES)

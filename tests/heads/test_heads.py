@@ -11,7 +11,7 @@ from distilbert_jax import heads
 from distilbert_jax.data.masking import compute_positions
 from distilbert_jax.hub.load import parameter_shapes
 from distilbert_jax.models.families import distilbert
-from distilbert_jax.models.transformer import HeadConfig
+from distilbert_jax.models.transformer import HeadConfig, Transformer
 from distilbert_jax.types import Batch
 from tests.conftest import tiny_config
 
@@ -84,3 +84,32 @@ def test_dropout_depends_on_the_row_only():
     with_dropout = logits(two_rows, keys)
     np.testing.assert_array_equal(logits(jax.tree.map(swap, two_rows), swap(keys)), swap(with_dropout))
     assert not jnp.allclose(with_dropout, logits(two_rows))
+
+
+@pytest.mark.parametrize("rounds_the_embedding", [False, True], ids=["as it is", "with the mistake"])
+def test_the_gradient_of_the_word_embeddings_is_not_rounded_to_bfloat16(monkeypatch, rounds_the_embedding):
+    """A model that gave its embedding in bfloat16 to the losses would get a gradient in bfloat16 from them."""
+    original = Transformer.vocabulary_logits
+
+    def vocabulary_logits(self, x, bias):
+        logits = original(self, x, bias)
+        return dataclasses.replace(logits, embedding=logits.embedding.astype(x.dtype))
+
+    if rounds_the_embedding:
+        monkeypatch.setattr(Transformer, "vocabulary_logits", vocabulary_logits)
+    config = tiny_config(num_layers=1, dtype="bfloat16")
+    module = heads.build_model("masked_lm", config, HeadConfig())
+    random = np.random.default_rng(1)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(random.normal(0, 0.2, x.shape), jnp.float32), parameter_shapes(config, "masked_lm")
+    )
+    batch = make_batch([[1] * 6] * 4, predict_positions=[[0], [1], [2], [3]])
+
+    def total(params):
+        return jnp.sum(jax.nn.log_softmax(module.apply({"params": params}, batch).logits.to_dense())[..., 7])
+
+    unread = np.setdiff1d(np.arange(config.vocab_size), batch.tokens)
+    gradient = jax.jit(jax.grad(total))(params)["encoder"]["words"]["embedding"][unread]
+    is_rounded = np.array_equal(gradient, gradient.astype(jnp.bfloat16).astype(jnp.float32))
+    assert np.abs(gradient).max() > 0
+    assert is_rounded == rounds_the_embedding

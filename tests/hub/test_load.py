@@ -1,5 +1,6 @@
 """Model folders: every supported format is loaded, and the others give a clear message."""
 
+import dataclasses
 import json
 import shutil
 
@@ -170,14 +171,78 @@ def test_not_a_model(tmp_path, folder):
         load("package:pytest")
 
 
-def test_a_tokenizer_of_another_model(folder):
-    edit(folder, "config.json", vocab_size=400)
+@pytest.mark.parametrize("rows", [88, 215, 216, 400])
+def test_spare_rows_are_read_and_many_are_reported(folder, rows, capsys):
+    edit(folder, "config.json", vocab_size=rows)
     tensors = weights(folder)
-    tensors["bert.embeddings.word_embeddings.weight"] = np.zeros((400, 24), np.float32)
-    tensors["cls.predictions.bias"] = np.zeros(400, np.float32)
+    tensors["bert.embeddings.word_embeddings.weight"] = np.zeros((rows, 24), np.float32)
+    tensors["cls.predictions.bias"] = np.zeros(rows, np.float32)
     save(folder, tensors)
-    with pytest.raises(ValueError, match="the tokenizer has 88 tokens, but the model has 400: one of them belongs"):
+    model = load(folder)
+    assert (model.config.vocab_size, model.tokenizer.vocab_size) == (rows, 88)
+    note = f"the embedding has {rows - 88} more rows than the tokenizer has tokens"
+    assert (note in capsys.readouterr().out) == (rows > 215)
+
+
+def test_too_few_rows(folder):
+    edit(folder, "config.json", vocab_size=80)
+    tensors = weights(folder)
+    tensors["bert.embeddings.word_embeddings.weight"] = np.zeros((80, 24), np.float32)
+    tensors["cls.predictions.bias"] = np.zeros(80, np.float32)
+    save(folder, tensors)
+    with pytest.raises(
+        ValueError, match="has only 80 rows, but the tokenizer has 88 ids; the last one is that of 'with'"
+    ):
         load(folder)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["bert.encoder.layer.1.output.dense.weight", "cls.predictions.bias", "unread.bias"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_numbers_that_are_not_finite(folder, value, name, dtype):
+    tensors = {key: x.astype(dtype) for key, x in weights(folder).items()}
+    tensors["unread.bias"] = np.zeros(3, dtype)
+    tensors[name].flat[1] = value
+    save(folder, tensors)
+    message = f"model.safetensors: 1 of the [0-9,]+ numbers of the tensor {name} are NaN or infinite in float32"
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+def test_large_numbers_are_finite(folder):
+    tensors = weights(folder)
+    tensors["cls.predictions.bias"][:] = 3e38
+    save(folder, tensors)
+    assert load(folder).has_head
+
+
+def test_a_flag_that_the_weights_contradict(folder, bert):
+    edit(folder, "config.json", tie_word_embeddings=False)
+    with pytest.raises(ValueError, match="is false, but the weights have no cls.predictions.decoder.weight"):
+        load(folder)
+    tensors = weights(folder)
+    tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"].copy()
+    save(folder, tensors)
+    assert_same(load(folder).params, bert.params)
+    tensors["cls.predictions.decoder.weight"][0, 0] += 1
+    save(folder, tensors)
+    with pytest.raises(
+        ValueError, match=r"cls.predictions.decoder.weight differs from bert.embeddings.word_emb.* tied"
+    ):
+        load(folder)
+    # Another head has no output layer over the vocabulary.
+    assert not load_pretrained(Pretrained(str(folder)), head="question_answering").has_head
+
+
+@pytest.mark.parametrize("name, ours", [("gelu_python", "gelu"), ("gelu_fast", "gelu_tanh")])
+def test_other_names_of_an_activation(folder, name, ours):
+    edit(folder, "config.json", hidden_act=name)
+    assert load(folder).config.activation == ours
+
+
+def test_the_public_name_does_not_say_where_a_model_is(bert, bert_folder):
+    assert bert.public_name == f"bert (SHA-256 {bert.sha256[:12]})"
+    assert dataclasses.replace(bert, hub_id="org/tiny").public_name == "org/tiny"
 
 
 def test_the_real_teacher():

@@ -1,6 +1,7 @@
 """Tests folders in an object store: they are complete or absent, downloaded once, and fail within a stated time."""
 
 import concurrent.futures
+import functools
 import json
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from distilbert_jax.io import files, object_store, remote_folder
+from distilbert_jax.io import files, folder_marker, object_store, remote_folder
 from tests.conftest import ROOT
 from tests.helpers import objects
 
@@ -49,6 +50,21 @@ def folder(store, request, scheme) -> remote_folder.RemoteFolder:
 
 def names(folder: remote_folder.RemoteFolder) -> list[str]:
     return sorted(folder.bucket.list_tags(folder.path))
+
+
+def test_objects_of_the_user_are_not_replaced(folder, store):
+    """An upload deletes the objects that it does not replace, so it has to be the program's own folder."""
+    check = functools.partial(folder_marker.check_may_upload, folder, setting="workdir=ADDRESS")
+    check("distill")  # the folder does not exist
+    folder.bucket.write(f"{folder.path}/notes.txt", b"mine")
+    with pytest.raises(ValueError, match="has files that this program did not make, such as notes.txt"):
+        check("distill")
+    assert names(folder) == ["notes.txt"]
+    folder_marker.write_marker(folder.copy, "distill")
+    folder.upload()
+    check("distill")
+    with pytest.raises(ValueError, match="was made by `distill`, so `prepare` does not write to it"):
+        check("prepare")
 
 
 def elsewhere(

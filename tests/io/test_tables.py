@@ -112,7 +112,7 @@ def test_whatever_is_read_is_what_csv_reads(content):
     """Any text at all: if it is read, then as Python's csv does, which joins and cuts cells where quotes are wrong."""
     lines = io.StringIO("a,b\n" + content, newline="")
     try:
-        actual = [list(row.values()) for _, row in tables.parse_csv(lines, where="table")]
+        actual = [list(row.values()) for _, row in tables.parse_csv(lines, where="table")[1]]
     except ValueError:
         return
     expected = csv.reader(io.StringIO(content, newline=""), strict=True)
@@ -121,7 +121,7 @@ def test_whatever_is_read_is_what_csv_reads(content):
 
 def test_lines_are_those_where_rows_begin():
     lines = io.StringIO('text,label\r\n"a\r\nb",x\r\n\r\nc,y\r\n', newline="")
-    assert list(tables.parse_csv(lines, where="table")) == [
+    assert list(tables.parse_csv(lines, where="table")[1]) == [
         (2, {"text": "a\r\nb", "label": "x"}),
         (5, {"text": "c", "label": "y"}),
     ]
@@ -135,7 +135,7 @@ def test_memory_is_that_of_a_row():
         while True:
             yield '"a, b",x\n'
 
-    assert next(tables.parse_csv(lines(), where="table")) == (2, {"text": "a, b", "label": "x"})
+    assert next(tables.parse_csv(lines(), where="table")[1]) == (2, {"text": "a, b", "label": "x"})
 
 
 BAD = {

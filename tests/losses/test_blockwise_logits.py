@@ -100,6 +100,107 @@ def test_edges(monkeypatch, case):
         assert all(not np.any(x) for x in jax.tree.leaves(gradient))
 
 
+SIZES = {"b": 4, "p": 64, "v": 300, "d": 32}
+
+
+def make_rounded_inputs(dtype):
+    """Returns student, teacher and labels whose features and embeddings are exact in `dtype`, in float64."""
+    random = np.random.default_rng(3)
+
+    def draw(*sizes):
+        return np.asarray(jnp.asarray(random.normal(size=sizes), dtype), float)
+
+    b, p, v, d = SIZES.values()
+    student, teacher = ((draw(b, p, d), 0.25 * draw(v, d)) for _ in range(2))
+    return student, teacher, random.integers(0, v, (b, p))
+
+
+def embedding_gradient_in_float64(student, teacher, labels):
+    """Returns the gradient of 5 · soft + 2 · hard, averaged over all predictions, for the student's embedding."""
+
+    def probabilities(features, embedding, temperature):
+        z = features @ embedding.T / temperature
+        exponentials = np.exp(z - z.max(-1, keepdims=True))
+        return exponentials / exponentials.sum(-1, keepdims=True)
+
+    temperature = LOSSES["soft"].temperature
+    soft = temperature * (probabilities(*student, temperature) - probabilities(*teacher, temperature))
+    hard = probabilities(*student, 1.0) - np.eye(SIZES["v"])[labels]
+    return np.einsum("bpv,bpd->vd", (5 * soft + 2 * hard) / labels.size, student[0])
+
+
+def embedding_gradient(compute_total, inputs, dtype, embedding_dtype):
+    """Returns the same gradient, as `compute_total` gives it for features in `dtype`."""
+    (features, embedding), (teacher_features, teacher_embedding), labels = inputs
+    weights = jnp.full(labels.shape, 1 / labels.size)
+    names = ("soft", "hard")
+
+    def total(embedding):
+        zeros = jnp.zeros(SIZES["v"])
+        student = FactoredLogits(jnp.asarray(features, dtype), embedding, zeros)
+        teacher = FactoredLogits(
+            jnp.asarray(teacher_features, dtype), jnp.asarray(teacher_embedding, embedding_dtype), zeros
+        )
+        return compute_total(
+            {name: FUNCTIONS[name] for name in names},
+            {name: COEFFICIENTS[name] for name in names},
+            student,
+            {"teacher": teacher},
+            jnp.asarray(labels),
+            dict.fromkeys(names, weights),
+        )[0]
+
+    return np.asarray(jax.jit(jax.grad(total))(jnp.asarray(embedding, embedding_dtype)), float)
+
+
+def dense_total(functions, coefficients, student, teachers, labels, weights):
+    """Returns the total in one block, whose gradient JAX rounds to the dtype of the embedding."""
+
+    def to_dense(logits):
+        return jnp.einsum("bpd,vd->bpv", logits.features, logits.embedding, preferred_element_type=jnp.float32)
+
+    teacher_logits = {name: to_dense(teacher) for name, teacher in teachers.items()}
+    means = {
+        name: jnp.sum(weights[name] * compute(to_dense(student), teacher_logits, labels))
+        for name, compute in functions.items()
+    }
+    return sum(coefficients[name] * mean for name, mean in means.items()), means
+
+
+def sum_of_rounded_gradients(inputs, dtype, blocks):
+    """Returns the gradient of the embedding summed over blocks in `dtype`: the mistake that the test must notice."""
+    (features, embedding), (teacher_features, teacher_embedding), labels = inputs
+    total = jnp.zeros(embedding.shape, dtype)
+    for cut in np.split(np.arange(labels.shape[1]), blocks):
+        student, teacher = (features[:, cut], embedding), (teacher_features[:, cut], teacher_embedding)
+        # A power of two, so the division rounds nothing.
+        total += jnp.asarray(
+            embedding_gradient(dense_total, (student, teacher, labels[:, cut]), dtype, dtype) / blocks, dtype
+        )
+    return np.asarray(total, float)
+
+
+@pytest.mark.parametrize("blocks", [1, 4, 16, 64])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_more_blocks_do_not_make_the_gradient_of_the_embedding_less_exact(monkeypatch, dtype, blocks):
+    b, p, *_ = SIZES.values()
+    monkeypatch.setattr(blockwise_logits, "predictions_per_block", lambda platform, dtype: b * p // blocks)
+    inputs = make_rounded_inputs(dtype)
+    expected = embedding_gradient_in_float64(*inputs)
+
+    def error(actual):
+        return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
+
+    def blockwise_error(embedding_dtype):
+        return error(embedding_gradient(blockwise_logits.blockwise_total, inputs, dtype, embedding_dtype))
+
+    one_dense_block = error(embedding_gradient(dense_total, inputs, dtype, dtype))
+    assert blockwise_error(dtype) <= 1.1 * one_dense_block
+    assert blockwise_error("float32") < 1e-5, "an embedding in float32, as models have it"
+    if blocks > 1:
+        assert error(sum_of_rounded_gradients(inputs, dtype, blocks)) > 1.3 * one_dense_block
+
+
 def test_all_logits_are_never_in_memory_together():
     shapes = jax.eval_shape(lambda: make_inputs.__wrapped__(2, 512, 5_000))
 

@@ -1,10 +1,13 @@
 """Compares the value and the gradient of every loss with float64 formulas written from the papers."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from distilbert_jax.losses.base import ModelSizes
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.losses.hidden_cosine import HiddenCosine
 from distilbert_jax.losses.hidden_mse import HiddenMSE
@@ -184,6 +187,58 @@ def test_hidden_mse_refuses_layers_that_do_not_fit(layers):
         HiddenMSE(layers=layers).teacher_layers(student_layers=2, teacher_layers=4)
     assert HiddenMSE().teacher_layers(student_layers=6, teacher_layers=12) == (2, 4, 6, 8, 10, 12)
     assert HiddenMSE(layers=(4, 4)).teacher_layers(student_layers=2, teacher_layers=4) == (4, 4)
+
+
+@pytest.mark.parametrize("layers", [(4, 2, 4), (1, 3, 2), (3, 2, 1)])
+def test_hidden_mse_refuses_layers_that_fall(layers):
+    sizes = (ModelSizes(hidden_size=8, num_layers=n) for n in (3, 4))
+    with pytest.raises(ValueError, match=r"HiddenMSE.layers is \(., ., .\), in which . follows .\. .* in rising order"):
+        HiddenMSE(layers=layers).check_models(*sizes)
+
+
+DEPTHS = [(student, teacher) for student in range(1, 13) for teacher in (1, 2, 3, 4, 6, 12)]
+
+
+def wrong_layers(mapped, teacher_layers):
+    """Returns what is wrong with a map from layers of the student to layers of the teacher, or None."""
+    if min(mapped) < 1 or max(mapped) > teacher_layers or mapped[-1] != teacher_layers:
+        return "a layer that does not exist, or the last layers are not compared"
+    if list(mapped) != sorted(mapped):
+        return "it falls"
+    exact = [Fraction((i + 1) * teacher_layers, len(mapped)) for i in range(len(mapped))]
+    if any(not 0 <= layer - position < 1 for layer, position in zip(mapped, exact, strict=True)):
+        return "not the next layer up"
+    return None
+
+
+@pytest.mark.parametrize(("student", "teacher"), DEPTHS)
+def test_hidden_mse_compares_with_the_next_layer_up(student, teacher):
+    mapped = HiddenMSE().teacher_layers(student_layers=student, teacher_layers=teacher)
+    assert wrong_layers(mapped, teacher) is None
+
+
+def test_rounding_to_the_nearest_layer_would_be_noticed():
+    """It compares the first layer of a student twice as deep as its teacher with layer 0, the embeddings."""
+
+    def nearest(student, teacher):
+        return tuple(round((i + 1) * teacher / student) for i in range(student))
+
+    assert nearest(4, 2)[0] == 0
+    assert wrong_layers(nearest(4, 2), 2) is not None
+    assert wrong_layers(nearest(12, 12), 12) is None
+
+
+def test_hidden_mse_of_a_student_twice_as_deep():
+    """Four layers of the student are compared with 1, 1, 2, 2 of the teacher, and none with its embeddings."""
+    random = np.random.default_rng(2)
+    student_hidden, teacher_hidden = random.normal(size=(5, 8, 16, 6)), random.normal(size=(3, 8, 16, 6))
+    batch = plain(make_rows())
+    actual = HiddenMSE().values({}, *(make_outputs(batch, h) for h in (student_hidden, teacher_hidden)))
+    errors = [((student_hidden[i] - teacher_hidden[layer]) ** 2).mean(-1) for i, layer in enumerate((1, 1, 2, 2), 1)]
+    np.testing.assert_allclose(actual, sum(errors) / 4, rtol=1e-5)
+    for mistake in (0, -1):  # the embeddings or the last layer for the first layer of the student
+        wrong = [((student_hidden[1] - teacher_hidden[mistake]) ** 2).mean(-1), *errors[1:]]
+        assert np.abs(actual - sum(wrong) / 4).max() > 0.1
 
 
 def _replace(hidden, index, part):

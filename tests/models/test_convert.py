@@ -71,6 +71,16 @@ def test_a_bias_that_has_the_name_of_the_tied_one_only(case):
     assert_same(load(family, config, moved).params, load(family, config, tensors).params)
 
 
+def test_two_biases_that_differ_are_called_biases():
+    config = tiny_config()
+    shapes = parameter_shapes(config)
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+    tensors = convert.to_hub(bert, config, params, head="masked_lm")
+    tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"] + 1
+    with pytest.raises(ValueError, match="the two output biases cls.predictions.decoder.bias and cls.predictions.bias"):
+        load(bert, config, tensors)
+
+
 def test_buffers_and_other_heads(case):
     family, config, tensors = case
     more = {family.BUFFERS[0]: np.arange(4), f"{family.OTHER_HEADS[0]}weight": np.zeros(3)}

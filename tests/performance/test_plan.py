@@ -104,7 +104,13 @@ def test_by_arithmetic_alone(capsys):
 def test_memory_by_arithmetic_grows_with_what_it_is_of():
     config = tiny_config(vocab_size=1_000)
     sizes = dict(
-        parameters=1e6, teacher_parameters=1e6, rows=8, accumulation=1, length=64, num_predictions=10, block_rows=128
+        parameters=1e6,
+        teacher_parameters=1e6,
+        rows=8,
+        accumulation=1,
+        length=64,
+        num_predictions=10,
+        predictions_per_block=128,
     )
 
     def of(**changes):

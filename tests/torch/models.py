@@ -39,6 +39,11 @@ def random_model(family, auto=transformers.AutoModelForMaskedLM, **changes):
     return model
 
 
+def has_token_types(model):
+    """Whether a model of transformers distinguishes the two texts of a pair."""
+    return bool(getattr(model.config, "type_vocab_size", 0))
+
+
 def write(model, folder):
     """Model and tokenizer as a Hub folder."""
     model.save_pretrained(folder)

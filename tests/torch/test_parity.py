@@ -18,22 +18,22 @@ from distilbert_jax.heads.masked_lm import MaskedLM
 from distilbert_jax.hub import load
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.models import convert
-from tests.torch.models import EVERY, batch_of, random_model, text, torch, write
+from tests.torch.models import EVERY, SHAPES, batch_of, has_token_types, random_model, text, torch, write
 
-FAMILIES = ("bert", "distilbert")
+FAMILIES = tuple(SHAPES)
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "parity.md"
 
 
 @functools.cache
 def both(family, gelu="gelu"):
     """(transformers' model, ours)."""
-    theirs = random_model(family, **{"hidden_act" if family == "bert" else "activation": gelu})
+    theirs = random_model(family, **{"activation" if family == "distilbert" else "hidden_act": gelu})
     with tempfile.TemporaryDirectory() as folder:
         return theirs, load.load_pretrained(Pretrained(str(write(theirs, pathlib.Path(folder)))))
 
 
 def their_outputs(model, ids, mask, types):
-    given = {"token_type_ids": torch.tensor(types)} if model.config.model_type == "bert" else {}
+    given = {"token_type_ids": torch.tensor(types)} if has_token_types(model) else {}
     with torch.no_grad():
         return model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask), output_hidden_states=True, **given)
 
@@ -70,7 +70,9 @@ def in_tolerances(family, **changes):
     return max(float(off(a, b).max()) for a, b in answers(family, **changes))
 
 
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+@pytest.mark.parametrize(
+    "activation", ["gelu", "gelu_python", "gelu_new", "gelu_python_tanh", "gelu_accurate", "gelu_fast"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_logits_and_every_hidden_state(family, activation):
     assert in_tolerances(family, hub_activation=activation) <= 1
@@ -80,7 +82,7 @@ def test_pairs_of_texts():
     assert in_tolerances("bert", pairs=True) <= 1
 
 
-NO_TYPES = "token types left out"  # DistilBERT has none
+NO_TYPES = "token types left out"
 MISTAKES = {
     "the other GELU": dict(activation="gelu_tanh"),
     "LayerNorm ε 1e-5": dict(norm_eps=1e-5),
@@ -89,7 +91,12 @@ MISTAKES = {
 }
 
 
-CASES = [(family, name) for family in FAMILIES for name in MISTAKES if (family, name) != ("distilbert", NO_TYPES)]
+CASES = [
+    (family, name)
+    for family in FAMILIES
+    for name in MISTAKES
+    if name != NO_TYPES or "type_vocab_size" in SHAPES[family]
+]
 
 
 @pytest.mark.parametrize(("family", "name"), CASES)
@@ -104,7 +111,7 @@ def test_gradients_of_the_masked_word_loss(family):
     ids, mask, types = text()
     labels = torch.tensor(np.where(mask, ids, -100))
     theirs.zero_grad()
-    given = {"token_type_ids": torch.tensor(types)} if family == "bert" else {}
+    given = {"token_type_ids": torch.tensor(types)} if has_token_types(theirs) else {}
     loss = theirs(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask), labels=labels, **given).loss
     loss.backward()
     batch = batch_of(ids, mask, types)
@@ -124,7 +131,7 @@ def test_gradients_of_the_masked_word_loss(family):
 
 
 def test_the_figures_in_docs(prove):
-    """docs/parity.md, written anew by `make prove`; otherwise it must name what is measured."""
+    """docs/parity.md, which `make prove` writes; otherwise it must name what is measured."""
     lines = [
         "# Parity with transformers",
         "",

@@ -103,6 +103,8 @@ def test_a_run_skips_what_overflows_and_goes_on(experiment, tmp_path, monkeypatc
     assert [entry["loss_scale_overflows"] for entry in entries] == np.cumsum(skipped).tolist()
     assert [entry["loss_scale"] for entry in entries] == (2.0 ** (27 - np.cumsum([0, *skipped[:-1]]))).tolist()
     assert entries[-1]["nonfinite_steps"] == 0
+    schedule = experiment.optimizer.make_schedule(12)
+    assert [entry["learning_rate"] for entry in entries] == [float(schedule(entry["step"] - 1)) for entry in entries]
 
 
 def test_what_is_not_finite_at_scale_1_stops_the_run(experiment, tmp_path, monkeypatch):

@@ -30,7 +30,7 @@ TEACHER = tiny_config(vocab_size=VOCABULARY, max_positions=16, num_layers=2)
 STUDENT = dataclasses.replace(TEACHER, num_layers=1, num_token_types=0)
 LOSSES = {
     "soft": SoftTargets(weight=5.0),
-    "masked": SoftTargets(positions="labelled"),
+    "masked": SoftTargets(positions="masked"),
     "hard": HardTargets(weight=2.0),
     "cosine": HiddenCosine(),
     "variation": TotalVariation(),

@@ -2,7 +2,7 @@
 
 import argparse
 
-from distilbert_jax.cli import arguments, quiet
+from distilbert_jax.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,6 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=range(0),
         help="write a device trace of these steps, such as 20:25, to profile/ in the run's folder",
     )
+    arguments.add_changed_code_argument(parser)
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument(
         "--smoke",
@@ -39,12 +40,12 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.runtime.command_record import RunCommand
     from distilbert_jax.train.distill import loop
 
-    if not args.debug:
-        quiet.quiet_orbax()
     if args.distributed:
         processes.init_distributed(args.distributed)
     command = RunCommand(file=args.file, overrides=tuple(args.overrides), smoke=args.smoke)
-    folder = loop.distill(command.load_experiment(), command=command, profile=args.profile)
+    folder = loop.distill(
+        command.load_experiment(), command=command, profile=args.profile, may_change_code=args.changed_code
+    )
     if processes.is_first():
         run_report.show_report(folder)
 

@@ -3,7 +3,7 @@
 import argparse
 import pathlib
 
-from distilbert_jax.cli import arguments, quiet
+from distilbert_jax.cli import arguments
 
 _OVERRIDES_HELP = (
     "fields of the fine-tuning to change, such as epochs=5 optimizer.learning_rate=1e-4 losses.soft.temperature=4"
@@ -47,15 +47,17 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.config import experiment_file
     from distilbert_jax.config.experiment import Pretrained
     from distilbert_jax.config.finetune import default_finetune_config
+    from distilbert_jax.io import folder_marker
     from distilbert_jax.report import retention_table
     from distilbert_jax.train.finetune.loop import finetune
 
-    if not args.debug:
-        quiet.quiet_orbax()
     output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
+    folder_marker.check_may_write(output_dir, "finetune", setting="--output-dir FOLDER")
     teacher = Pretrained(args.teacher) if args.teacher else None
+    tasks = arguments.load_tasks(args.task, unlabelled=args.unlabelled)
+    folder_marker.write_marker(output_dir, "finetune")
     results = []
-    for task, folder in arguments.load_tasks(args.task, unlabelled=args.unlabelled):
+    for task, folder in tasks:
         config = default_finetune_config(
             task, task_dir=folder, model=Pretrained(args.model), teacher=teacher, extra_losses=args.hidden_loss
         )

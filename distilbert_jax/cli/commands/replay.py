@@ -5,19 +5,18 @@ changed.
 
 import argparse
 
-from distilbert_jax.cli import arguments, quiet
+from distilbert_jax.cli import arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("folder", metavar="RUN", help="the folder of a run of distill, such as runs/quickstart")
     parser.add_argument("step", metavar="STEP", type=int, help="the number of the step as in the log, counted from 1")
+    arguments.add_changed_code_argument(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Runs the command."""
     from distilbert_jax.train.replay.replay import replay
 
-    if not args.debug:
-        quiet.quiet_orbax()
-    replay(arguments.fetch_run(args.folder), step=args.step)
+    replay(arguments.fetch_run(args.folder), step=args.step, may_change_code=args.changed_code)

@@ -57,8 +57,15 @@ class LocalEngine:
 
 
 def describe_file(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the manifest's record of a file: name, bytes and SHA-256."""
-    return {"name": str(path), "bytes": path.stat().st_size, "sha256": files.sha256(path)}
+    """Returns the manifest's record of a file: name, bytes, time of the last change and SHA-256."""
+    # Before the file is read, so that a change while it is read is noticed later.
+    stat = path.stat()
+    return {
+        "name": str(path),
+        "bytes": stat.st_size,
+        "modified_ns": stat.st_mtime_ns,
+        "sha256": files.sha256(path),
+    }
 
 
 def pack_chunks(
@@ -114,8 +121,7 @@ def save_shard(name: str, packed: packing.PackedTexts, folder: pathlib.Path) -> 
     hashes = {}
     for array_name, array in zip(manifest.SHARD_ARRAYS, (packed.tokens, packed.segment_ids), strict=True):
         path = folder / f"{name}.{array_name}.npy"
-        with files.write_atomically(path) as partial, open(partial, "wb") as file:
-            np.save(file, array)
+        files.save_array(path, array)
         hashes[array_name] = files.sha256(path)
     shard = {"name": name, "rows": len(packed.tokens), "sha256": hashes, "counts": dict(packed.counts)}
     files.write_json(folder / f"{name}.json", shard)

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from distilbert_jax.io import untrusted
 from distilbert_jax.io.data_format import check_format
 
-FORMAT = 2
+FORMAT = 3
 """The format number of a prepared corpus, raised whenever names or contents of its files change."""
 
 MAX_MANIFEST_BYTES = 2**28
@@ -50,11 +50,21 @@ class FormatHeader(TypedDict):
     settings: dict[str, str]
 
 
+class SourceFile(TypedDict):
+    """A file that the shards were made from: its source, path, size, time of the last change and SHA-256."""
+
+    source: str
+    name: str
+    bytes: int
+    modified_ns: int
+    sha256: str
+
+
 class Manifest(TypedDict):
     """The content of `manifest.json`."""
 
     settings: dict[str, str]
-    files: list[dict[str, str | int]]
+    files: list[SourceFile]
     licenses: dict[str, str]
     shards: ShardsBySplit
     token_counts: TokenCounts

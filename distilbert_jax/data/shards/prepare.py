@@ -7,6 +7,7 @@ chunks that are missing.
 
 import collections
 import dataclasses
+import hashlib
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from distilbert_jax.data.shards import local_engine, splits
+from distilbert_jax.data.shards import local_engine, source_checks, splits
 from distilbert_jax.data.shards.chunks import NamedSources
 from distilbert_jax.data.shards.manifest import (
     FORMAT,
@@ -30,9 +31,13 @@ from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files, remote_folder, untrusted
 from distilbert_jax.io.console import console, progress_bar
+from distilbert_jax.io.folder_marker import check_may_upload, hold_folder, write_marker
 
 COUNTS_FILE = "token_counts.npy"
 """[v] int64: how often each token of the vocabulary occurs in the training rows."""
+
+MAX_SKIPPED_SHOWN = 3
+"""Skipped files whose names are printed."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,8 +102,12 @@ class PreparedCorpus:
 
     @property
     def sha256(self) -> str:
-        """Returns the SHA-256 of the manifest. The manifest has the hashes of all other files."""
-        return files.sha256(self.folder / "manifest.json")
+        """Returns a SHA-256 of the manifest, which has the hashes of all other files.
+
+        When the files of the sources were changed last is left out: copies of the same text make the same corpus.
+        """
+        records = [{key: record[key] for key in record if key != "modified_ns"} for record in self.manifest["files"]]
+        return hashlib.sha256(files.encode_json(self.manifest | {"files": records})).hexdigest()
 
 
 @runtime_checkable
@@ -126,7 +135,9 @@ class Engine(Protocol):
         ...
 
 
-def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) -> PreparedCorpus:
+def prepare(
+    corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None, *, compare_sources: bool = True
+) -> PreparedCorpus:
     """Makes the shards of a corpus in its folder, unless they exist there.
 
     Shards in an object store are downloaded, once per machine, or uploaded after they are made.
@@ -135,16 +146,28 @@ def prepare(corpus: Corpus, tokenizer: Tokenizer, engine: Engine | None = None) 
         corpus: what is read, and the folder.
         tokenizer: the student's tokenizer.
         engine: what does the work. None is this machine.
+        compare_sources: whether to check that the text is the same as when existing shards were made.
 
     Raises:
-        ValueError: If the folder holds other shards, a source cannot be read, or no documents are left for a split.
+        ValueError: If the folder holds other shards or is among the text, a source changed or cannot be read, or no
+            documents are left for a split.
     """
     stored, folder = remote_folder.open_remote_folder(corpus.shard_dir), remote_folder.local_path(corpus.shard_dir)
+    sources = corpus.named_sources()
+    source_checks.check_shard_dir(folder, sources)
     is_downloaded = stored is not None and stored.download()
-    if not is_downloaded and not (folder / "manifest.json").is_file():
-        with files.lock_folder(folder):
+    is_new = not is_downloaded and not (folder / "manifest.json").is_file()
+    if is_new:
+        for _, source in sources:
+            source_checks.check_no_files_in(folder, source.files())
+        if stored:
+            check_may_upload(stored, "prepare", setting="corpus.shard_dir=ADDRESS")
+        with hold_folder(folder, "prepare", setting="corpus.shard_dir=FOLDER"):
+            write_marker(folder, "prepare", made_from=corpus.settings(tokenizer))
             _make_shards(corpus, tokenizer, folder, engine or local_engine.LocalEngine())
     manifest = _read_matching_manifest(corpus, tokenizer, folder)
+    if compare_sources and not is_new:
+        source_checks.check_unchanged(manifest["files"], sources, shard_dir=corpus.shard_dir)
     if stored and not is_downloaded:
         stored.upload()
     path = folder / COUNTS_FILE
@@ -158,13 +181,16 @@ def _make_shards(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, eng
     """Makes all files of a prepared corpus in `folder`, the manifest last."""
     console.print(f"preparing {', '.join(corpus.sources)} → {folder}")
     sources = corpus.named_sources()
-    plan = {"settings": corpus.settings(tokenizer), "files": engine.describe_files(sources)}
+    _print_skipped(sources)
+    plan: dict[str, Any] = {"settings": corpus.settings(tokenizer), "files": engine.describe_files(sources)}
     _continue_or_clean(folder, plan)
     share = 0.0 if isinstance(corpus.held_out, Source) else corpus.held_out
     names = ", ".join(name for name, _ in sources)
     split_of = splits.assign_splits(engine.compute_fingerprints(sources), share=share, folder=folder, names=names)
+    _check_split_sizes(corpus, split_of)
     shards = _pack_documents(corpus, tokenizer, split_of, folder, engine)
     manifest = plan | _summarize(corpus, tokenizer, split_of, shards, folder)
+    source_checks.check_unchanged_meanwhile(plan["files"])
     files.write_json(folder / "manifest.json", manifest)
     (folder / "splits.bin").unlink()
     (folder / "plan.json").unlink()
@@ -174,6 +200,18 @@ def _make_shards(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, eng
         f"and {totals['unknown']:,} mostly unknown pieces\n{totals['rows']:,} rows of {corpus.sequence_length} tokens, "
         f"{totals['real_share']:.2%} of them real tokens; {totals['held_out_rows']:,} rows held out"
     )
+
+
+def _print_skipped(sources: NamedSources) -> None:
+    """Prints how many files and folders of the sources are not read because they are hidden or describe a dataset."""
+    for name, source in sources:
+        if skipped := source.skipped():
+            shown = ", ".join(str(path) for path in skipped[:MAX_SKIPPED_SHOWN])
+            console.print(
+                f"{name}: {len(skipped):,} hidden files or folders, or descriptions of a dataset, are skipped: {shown}"
+                f"{' …' if len(skipped) > MAX_SKIPPED_SHOWN else ''}",
+                markup=False,
+            )
 
 
 def _read_matching_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path) -> dict[str, Any]:
@@ -207,6 +245,40 @@ def _continue_or_clean(folder: pathlib.Path, plan: dict[str, Any]) -> None:
     files.write_json(path, plan)
 
 
+def _check_split_sizes(corpus: Corpus, split_of: np.ndarray) -> None:
+    """Raises ValueError if there is no document to train on, or none that is held out."""
+    num_dropped = int(np.count_nonzero(split_of == DROPPED))
+    num_train, num_held_out = (int(np.count_nonzero(split_of == SPLITS.index(split))) for split in SPLITS)
+    summary = f"{_count(len(split_of), 'document')} {'was' if len(split_of) == 1 else 'were'} read"
+    if num_dropped:
+        summary += f", {_count(num_dropped, 'duplicate')} dropped"
+    has_share = not isinstance(corpus.held_out, Source)
+    if has_share and num_train + num_held_out == 1:
+        raise ValueError(
+            f"the corpus is a single document, which cannot be both trained on and held out ({summary}). Add text, or "
+            "put a blank line between the documents of a text file, or give corpus.held_out a text of its own"
+        )
+    if not num_train:
+        reason = (
+            f"all others are held out by held_out={corpus.held_out!r}; choose a smaller share"
+            if has_share
+            else "the others are in the held-out text; add other text to corpus.sources"
+        )
+        raise ValueError(f"nothing to train on: {summary}, and {reason}")
+    if not num_held_out:
+        reason = (
+            f"held_out={corpus.held_out!r} chooses none of them; choose a larger share"
+            if has_share
+            else "the held-out text has none; add text to it"
+        )
+        raise ValueError(f"nothing is held out: {summary}, and {reason}")
+
+
+def _count(number: int, noun: str) -> str:
+    """Formats a number of things, such as "2 documents"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _pack_documents(
     corpus: Corpus, tokenizer: Tokenizer, split_of: np.ndarray, folder: pathlib.Path, engine: Engine
 ) -> list[dict[str, Any]]:
@@ -234,14 +306,15 @@ def _summarize(
     """
     by_split = {split: [shard for shard in shards if shard["name"].startswith(split)] for split in SPLITS}
     rows = {split: sum(shard["rows"] for shard in by_split[split]) for split in SPLITS}
-    summary = f"{len(split_of):,} documents were read"
-    if not rows[TRAIN]:
-        raise ValueError(
-            f"nothing to train on: {summary}, and none is left after dropping duplicates and short ones; add text to "
-            "the sources of the corpus"
-        )
-    if not rows[HELD_OUT]:
-        raise ValueError(f"nothing is held out: {summary}, and held_out={corpus.held_out!r}; choose a larger share")
+    for split in SPLITS:
+        if not rows[split]:
+            counts = sum((collections.Counter(shard["counts"]) for shard in by_split[split]), collections.Counter())
+            problem = "nothing to train on" if split == TRAIN else "nothing is held out"
+            raise ValueError(
+                f"{problem}: of the {_count(counts['documents'], 'document')} for it, all pieces were dropped: "
+                f"{counts['short']:,} are shorter than {MIN_PIECE_TOKENS} tokens and {counts['unknown']:,} have mostly "
+                "unknown tokens; add text, or longer text, to the sources of the corpus"
+            )
     totals: collections.Counter[str] = collections.Counter(short=0, unknown=0)
     for shard in shards:
         totals.update(shard["counts"])
@@ -265,6 +338,5 @@ def _count_tokens(tokenizer: Tokenizer, shards: list[dict[str, Any]], folder: pa
         tokens = untrusted.load_array(folder / f"{shard['name']}.tokens.npy", kind="u", axes=2)
         counts += np.bincount(tokens.ravel(), minlength=tokenizer.vocab_size)
     path = folder / COUNTS_FILE
-    with files.write_atomically(path) as partial, open(partial, "wb") as file:
-        np.save(file, counts)
+    files.save_array(path, counts)
     return files.sha256(path)

@@ -34,6 +34,22 @@ class Source(abc.ABC):
         for path in self.files():
             yield from self.read(path)
 
+    def local_files(self) -> list[pathlib.Path] | None:
+        """Returns the files that would be read now, in reading order; none if the text is not on this machine.
+
+        It is how files are found that were added to a source, or removed from it, since its shards were made. None
+        says that they cannot be known here, as without a download; then only the files of the manifest are compared.
+        """
+        return None
+
+    def folders(self) -> list[pathlib.Path]:
+        """Returns the folders in which the source looks for files. Nothing else may be written there."""
+        return []
+
+    def skipped(self) -> list[pathlib.Path]:
+        """Returns what its folders contain that is not read, because it is hidden or describes a dataset."""
+        return []
+
     def license(self) -> str:
         """Returns the licence that the source states, for the manifest and the model card."""
         return "not stated"

@@ -8,6 +8,7 @@ from typing import Any, NotRequired, TypedDict
 from distilbert_jax.data.sources import readers
 from distilbert_jax.data.sources.base import Source
 from distilbert_jax.io import untrusted
+from distilbert_jax.io.files import expand_path
 
 MAX_CARD_BYTES = 2**24
 
@@ -65,11 +66,21 @@ class HubDataset(Source):
                 f"dataset {self.name}: no files for configuration {self.configuration!r}, split {self.split!r} "
                 f"({', '.join(patterns)})"
             )
+        readers.check_format(files)
         return files
 
     def read(self, path: pathlib.Path) -> Iterator[str]:
         """Yields the documents of one file."""
         return readers.read_documents(path, field=self.field)
+
+    def local_files(self) -> list[pathlib.Path] | None:
+        """Returns the files if the dataset is a local folder. Otherwise the Hub would have to be asked."""
+        return self.files() if self.folders() else None
+
+    def folders(self) -> list[pathlib.Path]:
+        """Returns the dataset's folder if it is a local one."""
+        folder = expand_path(self.name)
+        return [folder] if folder.is_dir() else []
 
     def license(self) -> str:
         """Returns the licence that the dataset's card states."""
@@ -96,9 +107,8 @@ class HubDataset(Source):
 
     def _download(self, patterns: list[str]) -> pathlib.Path:
         """Downloads the files that match, and returns the dataset's folder. A local folder is returned as it is."""
-        folder = pathlib.Path(self.name)
-        if folder.is_dir():
-            return folder
+        if local := self.folders():
+            return local[0]
         import huggingface_hub
 
         return pathlib.Path(

@@ -1,121 +1,92 @@
 """Reads one file, in any of the supported formats, as a stream of documents in constant memory."""
 
-import gzip
+import contextlib
 import io
+import json
 import lzma
 import pathlib
+import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
-from distilbert_jax.io import untrusted
+from distilbert_jax.data.sources import compression
+from distilbert_jax.io import encodings, tables, untrusted
 
 MAX_BLOCK_CHARACTERS = 2**20
 """A block of text, or a line in it, is cut at this length: memory stays constant on a file without a line break."""
 
 MAX_RECORD_CHARACTERS = 2**24
-"""Longest JSON line, and longest text of a Parquet file, that is read."""
+"""Longest JSON line, longest line of a table, and longest text of a Parquet file, that is read."""
 
 MAX_COLUMN_BYTES = 2**31
 """Largest text column of a row group that is read, decompressed."""
 
-MAX_XZ_MEMORY_BYTES = 2**28
-"""Memory for decompressing xz. The header of a file may ask for sixteen times as much."""
+MAX_PARQUET_BYTES = 2**33
+"""Largest Parquet file that is decompressed to be read, as in .parquet.gz."""
 
-READ_BYTES = 2**16
-"""Bytes of an xz file that are read at a time."""
+MAX_NAMED_FILES = 5
+"""Files that an error message names."""
 
 
 def read_documents(path: pathlib.Path, *, field: str) -> Iterator[str]:
-    """Yields the documents of a file. The suffix of its name says the format.
+    """Yields the documents of a file. The suffix of its name says the format, in any letter case.
 
     Args:
-        path: `.parquet`, `.jsonl`, or anything else for plain text; text and JSONL may be compressed with gzip, xz or
-            zstd.
-        field: the field or column that holds the text.
+        path: a file of one of `FORMATS`, which may be compressed with gzip, xz or zstd.
+        field: the field or column that holds the text of a record.
 
     Raises:
         ValueError: If the content is not what the suffix says. The message names the file and the line.
     """
-    suffixes = [suffix for suffix in path.suffixes if suffix not in _OPENERS]
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix == ".parquet":
-        yield from _read_parquet(path, field)
-    elif suffix == ".jsonl":
-        yield from _read_jsonl(path, field)
-    else:
-        yield from _read_blocks(path)
+    check_format([path])
+    return FORMATS[_format_suffix(path)](path, field)
 
 
-def _open_plain(path: pathlib.Path) -> Any:
-    """Opens a file that is not compressed."""
-    return open(path, "rb")
+def check_format(paths: Sequence[pathlib.Path], *, folder: pathlib.Path | None = None) -> None:
+    """Raises ValueError, which names the files, if the names of some do not say a format that can be read.
+
+    Args:
+        paths: the files.
+        folder: the folder that was named, or None if the files were named themselves.
+    """
+    unknown = [path for path in paths if _format_suffix(path) not in FORMATS]
+    if not unknown:
+        return
+    names = ", ".join(str(path) for path in unknown[:MAX_NAMED_FILES])
+    more = f" and {len(unknown) - MAX_NAMED_FILES:,} more" if len(unknown) > MAX_NAMED_FILES else ""
+    remedy = "give a file the suffix of what it contains: .txt for plain text, .jsonl for one JSON record per line"
+    if folder:
+        remedy += f". Or name only the files to read, for example with the pattern '{folder}/**/*.txt'"
+    raise ValueError(
+        f"{names}{more} cannot be read, because the name does not end in the suffix of a known format: "
+        f"{' '.join(FORMATS)}, or one of these and then {' '.join(compression.OPENERS)}. If it is text, {remedy}"
+    )
 
 
-def _open_zstd(path: pathlib.Path) -> Any:
-    """Opens a zstd file."""
-    import pyarrow  # the zstandard package reads a truncated file without an error
-
-    return pyarrow.input_stream(path, compression="zstd")
-
-
-class _XzFile(io.RawIOBase):
-    """The decompressed bytes of an xz file, as `lzma.open` gives them, but with bounded memory."""
-
-    def __init__(self, path: pathlib.Path):
-        """Opens the file."""
-        self._file = open(path, "rb")  # noqa: SIM115
-        self._decompressor = lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY_BYTES)
-
-    def readable(self) -> bool:
-        """Returns True: `io` asks before it reads."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fills `buffer` from its beginning and returns the number of bytes; 0 at the end of the file."""
-        while True:
-            compressed = b""
-            if self._decompressor.eof:
-                # An xz file may hold several streams, with zero bytes between them.
-                compressed = self._decompressor.unused_data.lstrip(b"\0") or self._file.read(READ_BYTES).lstrip(b"\0")
-                if not compressed:
-                    return 0
-                self._decompressor = lzma.LZMADecompressor(memlimit=MAX_XZ_MEMORY_BYTES)
-            elif self._decompressor.needs_input and not (compressed := self._file.read(READ_BYTES)):
-                raise EOFError("the file ends too early")
-            if content := self._decompressor.decompress(compressed, len(buffer)):
-                buffer[: len(content)] = content
-                return len(content)
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-        super().close()
+def _format_suffix(path: pathlib.Path) -> str:
+    """Returns the suffix that says the format of a file: the last one in lower case, or the one before `.gz`."""
+    name = path.with_suffix("") if compression.is_compressed(path) else path
+    return name.suffix.lower()
 
 
-def _open_xz(path: pathlib.Path) -> Any:
-    """Opens an xz file."""
-    return io.BufferedReader(_XzFile(path))
-
-
-_OPENERS: dict[str, Callable[[pathlib.Path], Any]] = {".gz": gzip.open, ".xz": _open_xz, ".zst": _open_zstd}
-
-
-def _read_lines(path: pathlib.Path, max_characters: int) -> Iterator[str]:
+def _read_lines(path: pathlib.Path, max_characters: int) -> Generator[str]:
     """Yields lines without their ends. A line longer than `max_characters` comes in pieces."""
     count = 0
     try:
-        with _OPENERS.get(path.suffix, _open_plain)(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as text:
+        with compression.open_bytes(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as text:
             while line := text.readline(max_characters):
                 count += 1
                 if "\0" in line:
-                    raise ValueError(f"{path}, line {count}: a zero byte: this is a binary file, not text")
+                    raise ValueError(
+                        f"{path}, line {count}: a zero byte. {encodings.explain_encoding(path, line.encode())}"
+                    )
                 yield line.rstrip("\n")
     except UnicodeDecodeError as error:
         bad_byte = error.object[error.start]
         raise ValueError(
-            f"{path}: not UTF-8: byte 0x{bad_byte:02x} in line {count + 1} or later. Convert the file "
-            "(iconv -f latin1 -t utf-8) or, if it is not text, remove it from the source"
+            f"{path}: not UTF-8: byte 0x{bad_byte:02x} in line {count + 1} or later. "
+            f"{encodings.explain_encoding(path, error.object)}"
         ) from None
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise ValueError(
@@ -124,31 +95,53 @@ def _read_lines(path: pathlib.Path, max_characters: int) -> Iterator[str]:
         ) from error
 
 
-def _read_blocks(path: pathlib.Path) -> Iterator[str]:
-    """Yields the blocks between blank lines of a text file."""
+def _read_blocks(path: pathlib.Path, field: str) -> Iterator[str]:
+    """Yields the blocks between blank lines of a text file, which has no fields."""
     block: list[str] = []
-    size = 0
+    size, is_first = 0, True
     for line in _read_lines(path, MAX_BLOCK_CHARACTERS):
         if block and (not line.strip() or size + len(line) > MAX_BLOCK_CHARACTERS):
             yield "\n".join(block)
             block, size = [], 0
         if line.strip():
+            if is_first and _is_record(line):
+                raise ValueError(
+                    f"{path}: its first line is a JSON record, not prose. If each line is one, give the file the "
+                    "suffix .jsonl"
+                )
+            is_first = False
             block.append(line)
             size += len(line)
     if block:
         yield "\n".join(block)
 
 
+def _is_record(line: str) -> bool:
+    """Returns whether a line is a JSON object."""
+    try:
+        return line.lstrip().startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read_json(path: pathlib.Path, field: str) -> Iterator[str]:
+    """Yields the text of each record of a `.json` file, which has to be JSON lines."""
+    with contextlib.closing(_read_lines(path, MAX_RECORD_CHARACTERS)) as lines:
+        first = next((line for line in lines if line.strip()), None)
+    if first is not None and not _is_record(first):
+        raise ValueError(
+            f"{path}: its first line is not a JSON record, and a .json file is read only if each line is one. For a "
+            "list of records, `jq -c '.[]'` writes them so"
+        )
+    yield from _read_jsonl(path, field)
+
+
 def _read_jsonl(path: pathlib.Path, field: str) -> Iterator[str]:
-    """Yields the text of each record of a JSONL file."""
+    """Yields the text of each record of a JSON lines file."""
     for number, line in enumerate(_read_lines(path, MAX_RECORD_CHARACTERS), 1):
         if not line.strip():
             continue
-        if len(line) >= MAX_RECORD_CHARACTERS:
-            raise ValueError(
-                f"{path}, line {number}: a record of {MAX_RECORD_CHARACTERS:,} characters or more; split it into "
-                "several records"
-            )
+        _check_line_length(line, path, number)
         record = untrusted.parse_json(line, Any, where=f"{path}, line {number}")
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             fields = ", ".join(record) if isinstance(record, dict) else type(record).__name__
@@ -156,26 +149,90 @@ def _read_jsonl(path: pathlib.Path, field: str) -> Iterator[str]:
         yield record[field]
 
 
+def _check_line_length(line: str, path: pathlib.Path, number: int) -> None:
+    """Raises ValueError if a line is so long that it was cut."""
+    if len(line) >= MAX_RECORD_CHARACTERS:
+        raise ValueError(
+            f"{path}, line {number}: a record of {MAX_RECORD_CHARACTERS:,} characters or more; split it into several "
+            "records"
+        )
+
+
+def _read_csv(path: pathlib.Path, field: str) -> Iterator[str]:
+    """Yields the texts of a column of a table with commas between its columns."""
+    return _read_table(path, field, separator=",")
+
+
+def _read_tsv(path: pathlib.Path, field: str) -> Iterator[str]:
+    """Yields the texts of a column of a table with tabs between its columns."""
+    return _read_table(path, field, separator="\t")
+
+
+def _read_table(path: pathlib.Path, field: str, *, separator: str) -> Iterator[str]:
+    """Yields the cells of a column that are not blank. The first line names the columns; a cell may be in quotes."""
+
+    def iter_lines() -> Iterator[str]:
+        for number, line in enumerate(_read_lines(path, MAX_RECORD_CHARACTERS), 1):
+            _check_line_length(line, path, number)
+            yield line + "\n"
+
+    columns, rows = tables.parse_csv(iter_lines(), where=str(path), separator=separator)
+    if field not in columns:
+        raise ValueError(
+            f"{path}, line 1: no column {field!r}; the columns are {', '.join(map(repr, columns)) or 'none'}; name the "
+            "column of the text with field=, or on the command line with corpus.sources.NAME.field=COLUMN"
+        )
+    for _, row in rows:
+        if row[field].strip():
+            yield row[field]
+
+
 def _read_parquet(path: pathlib.Path, field: str) -> Iterator[str]:
     """Yields the texts of a Parquet file's column."""
     import pyarrow
     import pyarrow.parquet
 
-    try:
-        metadata = pyarrow.parquet.read_metadata(path)
-        schema = metadata.schema.to_arrow_schema()
-        if schema.names.count(field) != 1:
-            raise ValueError(f"{path}: no column {field!r}, only {', '.join(schema.names)}")
-        column_type = str(schema.field(field).type)
-        if not column_type.removeprefix("dictionary<values=").startswith(("string", "large_string")):
-            raise ValueError(f"{path}: the column {field!r} is {column_type}, not text")
-        _check_column_size(metadata, path, field)
-        # A file may store a text that repeats once, in a dictionary. Reading it as one keeps memory as small.
-        with pyarrow.parquet.ParquetFile(path, metadata=metadata, read_dictionary=[field]) as file:
-            for batch in file.iter_batches(batch_size=1_000, columns=[field]):
-                yield from _read_column(batch.column(0), path)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+    with _open_parquet(path) as source:
+        try:
+            metadata = pyarrow.parquet.read_metadata(source)
+            schema = metadata.schema.to_arrow_schema()
+            if schema.names.count(field) != 1:
+                raise ValueError(f"{path}: no column {field!r}, only {', '.join(schema.names)}")
+            column_type = str(schema.field(field).type)
+            if not column_type.removeprefix("dictionary<values=").startswith(("string", "large_string")):
+                raise ValueError(f"{path}: the column {field!r} is {column_type}, not text")
+            _check_column_size(metadata, path, field)
+            # A file may store a text that repeats once, in a dictionary. Reading it as one keeps memory as small.
+            with pyarrow.parquet.ParquetFile(source, metadata=metadata, read_dictionary=[field]) as file:
+                for batch in file.iter_batches(batch_size=1_000, columns=[field]):
+                    yield from _read_column(batch.column(0), path)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a Parquet file that can be read: {error}") from None
+
+
+@contextlib.contextmanager
+def _open_parquet(path: pathlib.Path) -> Iterator[Any]:
+    """Yields what Parquet is read from, which is not a stream: the file itself, or a decompressed temporary copy."""
+    if not compression.is_compressed(path):
+        yield path
+        return
+    with tempfile.TemporaryFile() as copy:
+        try:
+            with compression.open_bytes(path) as raw:
+                while block := raw.read(compression.READ_BYTES):
+                    if copy.tell() + len(block) > MAX_PARQUET_BYTES:
+                        raise ValueError(
+                            f"{path}: more than {MAX_PARQUET_BYTES:,} bytes after decompression; split the file, or "
+                            "decompress it yourself"
+                        )
+                    copy.write(block)
+            copy.seek(0)
+        except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            if isinstance(error, OSError) and error.errno:
+                error.filename = error.filename or tempfile.gettempdir()
+                raise
+            raise ValueError(f"{path}: cannot be decompressed: {error}. Copy the file again") from None
+        yield copy
 
 
 def _check_column_size(metadata: Any, path: pathlib.Path, field: str) -> None:
@@ -201,3 +258,16 @@ def _read_column(column: Any, path: pathlib.Path) -> Iterator[str]:
             )
         if text:
             yield text
+
+
+FORMATS: dict[str, Callable[[pathlib.Path, str], Iterator[str]]] = {
+    ".txt": _read_blocks,
+    ".md": _read_blocks,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+}
+"""Reads the documents of a file, given the field of the text, by the suffix of the file's name."""

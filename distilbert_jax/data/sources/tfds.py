@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from distilbert_jax.data.sources.base import Source
+from distilbert_jax.io.files import expand_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Tfds(Source):
 
     def _builder(self) -> Any:
         """Returns the TFDS builder of the dataset."""
-        return tfds_builder(self.name, self.data_dir)
+        return tfds_builder(self.name, str(expand_path(self.data_dir)) if self.data_dir else None)
 
 
 def tfds_builder(name: str, data_dir: str | None, *, module: str | None = None) -> Any:

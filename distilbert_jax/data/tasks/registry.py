@@ -14,6 +14,7 @@ from distilbert_jax.data.tasks.task_types.classification import Classification
 from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
 from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.io import untrusted
+from distilbert_jax.io.files import expand_path
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,7 @@ def find_task(name: str, folder: pathlib.Path, *, unlabelled: str | None = None)
     untrusted.check_file_name(name, what="the task's name")
     if unlabelled is not None and name in TASK_NAMES:
         raise ValueError(f"unlabelled is for a task of your own, and {name} has published labels; leave it out")
+    folder = expand_path(folder)
     if not folder.is_dir():
         raise ValueError(f"task {name}: the folder {folder} does not exist; write --task {name}=FOLDER")
     if name in glue.TASKS:

@@ -10,9 +10,15 @@ MAX_LABELS = 2**16
 
 _ACTIVATIONS: dict[str, Literal["gelu", "gelu_tanh"]] = {
     "gelu": "gelu",
+    "gelu_python": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
 }
+"""Our name for each name of a GELU in Transformers. Those with the same name here differ by rounding only."""
+
 HUB_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new"}
 """The name in config.json for each `TransformerConfig.activation`."""
 

@@ -1,54 +1,127 @@
-"""Exports the student of a finished run as a Hub folder with a model card."""
+"""Exports the student of a run as a Hub folder with a model card, from any of its checkpoints.
 
+At its start, a run writes to `student/` what an export needs in addition to the weights: the student's config, its
+tokenizer and the facts for the model card. An export therefore reads nothing outside the run's folder.
+"""
+
+import contextlib
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 import jax
 
 from distilbert_jax.config.experiment import Experiment
-from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.config.experiment_file import flatten
+from distilbert_jax.data.tokenizer.tokenizer import load_tokenizer
 from distilbert_jax.hub import model_card, save
-from distilbert_jax.io import files
+from distilbert_jax.hub.load import parameter_shapes, read_config
+from distilbert_jax.io import files, untrusted
 from distilbert_jax.io.console import console
+from distilbert_jax.io.folder_marker import check_may_write
 from distilbert_jax.runtime import metrics_log
+from distilbert_jax.runtime.checkpoint import Checkpoints
+from distilbert_jax.runtime.run_folder import read_identity
 from distilbert_jax.train.distill.inputs import DistillInputs
 
+STUDENT_FOLDER = "student"
+CARD_FILE = "card.json"
 
-def export_student(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs, params: Any) -> pathlib.Path:
-    """Writes the trained student to `export/` and the first and last evaluation to results.json.
 
-    Args:
-        folder: the run's folder, with its log.
-        experiment: the experiment.
-        inputs: what the run read.
-        params: the student's trained parameters.
+class CardFacts(TypedDict):
+    """The facts for the model card that are known when a run begins; `distillation_card` explains them."""
 
-    Returns:
-        The `export/` folder.
-    """
-    student, teacher = inputs.student, experiment.teacher
-    target = folder / "export"
-    logged = metrics_log.read_log(folder, "eval")
-    evaluations = [{key: value for key, value in entry.items() if key != "kind"} for entry in logged]
-    card = model_card.distillation_card(
+    name: str
+    model_type: str
+    teacher: str | None
+    start: str
+    base_model: str | None
+    origin: list[str]
+    manifest: dict[str, Any]
+    settings: dict[str, Any]
+
+
+def describe_student(folder: pathlib.Path, experiment: Experiment, inputs: DistillInputs) -> None:
+    """Writes `student/` to the folder of a run: the student's config, its tokenizer and the facts for its card."""
+    student = inputs.student
+    facts = CardFacts(
         name=experiment.name,
         model_type=student.family.MODEL_TYPE,
-        teacher=teacher.name_or_path if teacher else None,
-        start=experiment.student_source.name_or_path,
+        teacher=inputs.teacher.public_name if inputs.teacher else None,
+        start=inputs.source.public_name,
         base_model=(inputs.teacher or inputs.source).hub_id,
-        origin=student.origin,
-        measured=evaluations[-1],
-        manifest=inputs.corpus.manifest,
-        description=describe(experiment),
+        origin=list(student.origin),
+        manifest=dict(inputs.corpus.manifest),
+        settings=flatten(experiment),
     )
+    described = folder / STUDENT_FOLDER
+    described.mkdir(exist_ok=True)
+    save.write_description(described, family=student.family, config=student.config, tokenizer=inputs.corpus.tokenizer)
+    files.write_json(described / CARD_FILE, facts)
+
+
+def export_checkpoint(
+    folder: pathlib.Path, *, step: int | None = None, output_dir: pathlib.Path | None = None
+) -> pathlib.Path:
+    """Exports the student of a checkpoint. The run may have finished, may have been killed, or may be going on.
+
+    Args:
+        folder: the folder of the run.
+        step: the step of the checkpoint; the newest one if left out.
+        output_dir: the folder to write; `export-STEP` in the run's folder if left out.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        ValueError: the folder is not that of a run, there is no such checkpoint, or `output_dir` has files of something
+            else.
+    """
+    read_identity(folder)
+    described = folder / STUDENT_FOLDER
+    if not (described / CARD_FILE).is_file():
+        raise ValueError(f"the run in {folder} has not begun to train, so there is nothing to export yet")
+    if output_dir:
+        check_may_write(output_dir, "export", setting="--output-dir FOLDER")
+    _, config, head_config = read_config(described, "masked_lm")
+    with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
+        params, step = checkpoints.load_student(parameter_shapes(config, "masked_lm", head_config), step=step)
+    return export_student(folder, params, step=step, output_dir=output_dir or folder / f"export-{step}")
+
+
+def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: pathlib.Path) -> pathlib.Path:
+    """Writes a student as a Hub folder.
+
+    Args:
+        folder: the folder of the run, with `student/` and the log.
+        params: the student's parameters.
+        step: the step after which it has these parameters.
+        output_dir: the folder to write.
+
+    Returns:
+        The folder that was written.
+    """
+    described = folder / STUDENT_FOLDER
+    family, config, _ = read_config(described, "masked_lm")
+    facts = untrusted.read_json(described / CARD_FILE, CardFacts)
+    measured = [entry for entry in metrics_log.read_log(folder, "eval") if entry["step"] <= step][-1]
     save.save_pretrained(
-        target,
-        family=student.family,
-        config=student.config,
+        output_dir,
+        family=family,
+        config=config,
         params=jax.device_get(params),
-        tokenizer=inputs.corpus.tokenizer,
-        card=card,
+        tokenizer=load_tokenizer(described),
+        card=model_card.distillation_card(**facts, measured=measured),
+        made_from={"run": facts["name"], "step": step},
     )
+    console.print(f"Exported the student of step {step:,} to {output_dir}.")
+    return output_dir
+
+
+def write_results(folder: pathlib.Path, experiment: Experiment) -> None:
+    """Writes results.json: the first and the last evaluation of a finished run."""
+    evaluations = [_without_kind(entry) for entry in metrics_log.read_log(folder, "eval")]
+    teacher = experiment.teacher
     files.write_json(
         folder / "results.json",
         {
@@ -58,5 +131,8 @@ def export_student(folder: pathlib.Path, experiment: Experiment, inputs: Distill
             "final": evaluations[-1],
         },
     )
-    console.print(f"Exported the student to {target}.")
-    return target
+
+
+def _without_kind(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a log entry without the kind of the entry."""
+    return {key: value for key, value in entry.items() if key != "kind"}

@@ -33,19 +33,25 @@ class DistillInputs:
         return hashes | ({"teacher": self.teacher.sha256} if self.teacher else {})
 
 
-def load_inputs(experiment: Experiment, *, preparing: AbstractContextManager[None] | None = None) -> DistillInputs:
+def load_inputs(
+    experiment: Experiment,
+    *,
+    preparing: AbstractContextManager[None] | None = None,
+    compare_sources: bool = True,
+) -> DistillInputs:
     """Loads the models of an experiment, prepares its corpus and initialises the student.
 
     Args:
         experiment: the experiment.
         preparing: the context in which the corpus is prepared. Several processes use it to let the first one prepare
             before the others read.
+        compare_sources: whether to check that the text has not changed since the shards were made.
 
     Raises:
         ValueError: a model or the corpus cannot be read, or they do not fit together.
     """
     teacher, source = load_models(experiment)
     with preparing or contextlib.nullcontext():
-        corpus = prepare(experiment.corpus, source.tokenizer)
+        corpus = prepare(experiment.corpus, source.tokenizer, compare_sources=compare_sources)
     student = init_student(experiment, source, corpus.token_counts)
     return DistillInputs(teacher=teacher, source=source, student=student, corpus=corpus)

@@ -5,33 +5,42 @@ and exports, and `_train` is the training loop.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator
 
 import jax
 
 from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.devices.mesh import replicated_sharding
 from distilbert_jax.devices.peak import peak_flops
 from distilbert_jax.devices.processes import ProcessGroup, is_first
-from distilbert_jax.io import files, remote_folder
+from distilbert_jax.io import remote_folder
 from distilbert_jax.io.console import console, progress_bar
+from distilbert_jax.io.folder_marker import check_may_upload, hold_folder
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.command_record import COMMAND_FILE, RunCommand
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
 from distilbert_jax.runtime.profiler import Profiler
 from distilbert_jax.runtime.remote_run import download_run, upload_run
-from distilbert_jax.runtime.run_folder import claim_run_folder, locate_run_folder, run_identity
+from distilbert_jax.runtime.run_folder import RunIdentity, check_run_folder, claim_run_folder, locate_run_folder
 from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_waits
 from distilbert_jax.runtime.stop_signal import RunStopped, StopSignal
-from distilbert_jax.train.distill.export import export_student
+from distilbert_jax.train.distill.export import describe_student, export_student, write_results
 from distilbert_jax.train.distill.held_out import evaluate_held_out, format_measurements
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.types import TrainState
 
 
-def distill(experiment: Experiment, *, command: RunCommand | None = None, profile: range = range(0)) -> pathlib.Path:
+def distill(
+    experiment: Experiment,
+    *,
+    command: RunCommand | None = None,
+    profile: range = range(0),
+    may_change_code: bool = False,
+) -> pathlib.Path:
     """Trains the student of an experiment and exports it to `export/` in the run's folder.
 
     The same call resumes a run that ended early, from its last checkpoint. Checkpoints stay whatever ends a run.
@@ -40,31 +49,40 @@ def distill(experiment: Experiment, *, command: RunCommand | None = None, profil
         experiment: the experiment.
         command: the command that gave the experiment. It is written to the run's folder, where `replay` reads it.
         profile: the steps of which a device trace is written to the run's folder.
+        may_change_code: whether a run may be resumed although the files of its experiment have changed.
 
     Returns:
         The run's folder.
 
     Raises:
-        ValueError: the experiment or something that it reads is invalid, the folder belongs to another run, or a step
-            was not finite.
+        ValueError: the experiment or something that it reads is invalid, the folder belongs to another run or has
+            files of something else, or a step was not finite.
         RunStopped: a signal stopped the run, after it saved a checkpoint.
     """
     set_deterministic(experiment)
     folder, remote = locate_run_folder(experiment), remote_folder.open_remote_folder(experiment.workdir)
-    lock = files.lock_folder(folder) if is_first() else contextlib.nullcontext()
+    lock = hold_folder(folder, "distill", setting="workdir=FOLDER") if is_first() else contextlib.nullcontext()
     with ProcessGroup() as processes, lock:
+        identity = RunIdentity(config=flatten(experiment), code=command.hash_code() if command else None)
+        # Checked twice: before the inputs are read, which takes time, and again with their hashes.
+        check_run_folder(folder, identity, may_change_code=may_change_code)
         inputs = load_inputs(experiment, preparing=_first_process_downloads(processes, remote))
         setup = setup_distillation(experiment, inputs)
-        claim_run_folder(folder, run_identity(experiment, inputs.sha256))
-        if command and is_first():
-            command.write(folder)
+        identity = dataclasses.replace(identity, sha256=inputs.sha256)
+        check_run_folder(folder, identity, may_change_code=may_change_code)
+        claim_run_folder(folder, identity)
+        if is_first():
+            if command:
+                command.write(folder)
+            describe_student(folder, experiment, inputs)
         console.print(*inputs.student.origin, sep="\n  ", markup=False)
         state = _train(experiment, setup, folder, Profiler(profile, folder), remote)
         # Every process takes part in gathering the student, and the first one writes it.
         gather = jax.jit(lambda params: params, out_shardings=replicated_sharding(setup.mesh))
         params = gather(state.params["student"])
         if is_first():
-            export_student(folder, experiment, inputs, params)
+            export_student(folder, params, step=experiment.steps, output_dir=folder / "export")
+            write_results(folder, experiment)
             if remote:
                 upload_run(remote)
                 (remote / "export").upload()
@@ -77,6 +95,7 @@ def _first_process_downloads(processes: ProcessGroup, remote: remote_folder.Remo
     """Downloads a run from the object store. The first process does this, and the body, before the others begin."""
     with processes.first_process_runs_first():
         if remote:
+            check_may_upload(remote, "distill", setting="workdir=ADDRESS")
             download_run(remote)
         yield
 
@@ -110,6 +129,7 @@ def _train(
                 console.print(f"Resuming from step {start:,}.")
             else:
                 _evaluate(setup, state, 0, log)
+                log.flush()  # from here on, another experiment is refused in this folder
             monitor = _make_monitor(experiment, folder, log, checkpoints)
             with (
                 profiler,

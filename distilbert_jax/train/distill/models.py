@@ -127,4 +127,4 @@ def init_student(experiment: Experiment, source: load.PretrainedModel, token_cou
             config, log_frequency=np.log(counts / counts.sum()), seed=experiment.seed
         )
         origin += ("a new masked LM head, with the log frequency of each token in the corpus as its output bias",)
-    return StudentModel(family=family, config=config, params=params, origin=(f"from {source.folder}:", *origin))
+    return StudentModel(family=family, config=config, params=params, origin=(f"from {source.public_name}:", *origin))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from distilbert_jax import log_keys
-from distilbert_jax.config.experiment_file import describe, differences, flatten
+from distilbert_jax.config.experiment_file import differences, flatten
 from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTuneConfig
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.registry import Task
@@ -20,6 +20,7 @@ from distilbert_jax.hub import model_card, save
 from distilbert_jax.inference.logits import predict_rows
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console, progress_bar
+from distilbert_jax.io.folder_marker import hold_folder, write_marker
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, read_log
 from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_waits
@@ -62,7 +63,8 @@ def finetune(config: FineTuneConfig, task: Task, *, folder: pathlib.Path, seeds:
         ValueError: the input is not valid, or `folder` holds results of another config.
         RunStopped: a signal ended the call. Everything is saved.
     """
-    with files.lock_folder(folder):
+    folder = files.expand_path(folder)
+    with hold_folder(folder, "finetune", setting="--output-dir FOLDER"):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
         _check_same_config(folder, flatten(config))
         for path in paths:
@@ -100,6 +102,7 @@ def _claim_folder(folder: pathlib.Path, setup: FineTuneSetup) -> None:
     models = {"model": setup.model} | ({"teacher": setup.teacher} if setup.teacher else {})
     config, sha256 = flatten(setup.config), {name: model.sha256 for name, model in models.items()}
     _check_same_config(folder, config, sha256)
+    write_marker(folder, "finetune")
     files.write_json(folder / CONFIG_FILE, StoredConfig(format=FINETUNE_FORMAT, config=config, sha256=sha256))
 
 
@@ -224,13 +227,13 @@ def _save_model(setup: FineTuneSetup, params: Any, folder: pathlib.Path, scores:
         card=model_card.finetuning_card(
             task=config.task,
             model_type=family.MODEL_TYPE,
-            source=config.model.name_or_path,
+            source=setup.model.public_name,
             random_init=config.random_init,
-            teacher=config.teacher.name_or_path if config.teacher else None,
+            teacher=setup.teacher.public_name if setup.teacher else None,
             base_model=None if config.random_init else setup.model.hub_id,
             head=setup.task_type.head,
             scores=scores,
-            description=describe(config),
+            settings=flatten(config),
         ),
         head=setup.task_type.head,
         head_config=setup.model.head_config,

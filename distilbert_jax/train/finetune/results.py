@@ -11,8 +11,10 @@ from typing import Any, TypedDict
 from distilbert_jax.io import untrusted
 from distilbert_jax.io.data_format import check_format
 
-FINETUNE_FORMAT = 2
-"""Increase it whenever a key in one of these files, a key in log.jsonl, or a field of TrainState changes."""
+FINETUNE_FORMAT = 3
+"""Increase it whenever a key in one of these files, a key in log.jsonl, a field of TrainState or the optimizer's state
+changes.
+"""
 
 CONFIG_FILE = "config.json"
 PER_EXAMPLE_FILE = "per_example.json"

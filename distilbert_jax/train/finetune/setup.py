@@ -6,23 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 
 from distilbert_jax import log_keys
 from distilbert_jax.config.finetune import FineTuneConfig
 from distilbert_jax.data.batches import BatchLayout
+from distilbert_jax.data.tasks.batches import TaskBatches
 from distilbert_jax.data.tasks.registry import Task
 from distilbert_jax.data.tasks.task_types.base import EncodedExamples, TaskTokenizer, TaskType
 from distilbert_jax.devices.mesh import make_mesh, split_batch
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained, parameter_shapes
 from distilbert_jax.inference.logits import PredictStep, make_predict_step
-from distilbert_jax.losses.base import init_loss_params
+from distilbert_jax.losses.base import LogitLoss, Loss, init_loss_params, sum_weights
 from distilbert_jax.models import cost_model, student_init
 from distilbert_jax.train.finetune.models import load_teacher, make_apply, match_labels
 from distilbert_jax.train.objective import Objective
 from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
-from distilbert_jax.types import TrainState
+from distilbert_jax.types import Batch, TrainState
 
 SAMPLE_SEED = 20_191_002
 """Seed of the sample of training examples that `max_train_examples` takes: the same for every model and seed."""
@@ -100,17 +103,14 @@ def setup_finetuning(config: FineTuneConfig, task: Task) -> FineTuneSetup:
     dev = {name: load_split(task, name, tokenizer) for name in task.dev}
     _check_labels({} if config.teacher else {"train": train}, dev)
 
-    # If the batch size is not divisible by the number of devices, empty rows fill the batch.
-    padded_batch_size = -(-config.batch_size // mesh.size) * mesh.size
-    accumulation, rows = split_batch(
-        padded_batch_size, per_device_batch_size=config.per_device_batch_size, num_devices=mesh.size
-    )
-    steps = config.epochs * -(-len(train.encoded.rows) // config.batch_size)
+    batches = _make_batches(config, train, mesh)
+    steps = config.epochs * len(batches)
     tx = config.optimizer.make_transformation(steps)
     shapes = parameter_shapes(model.config, task_type.head, model.head_config)
     apply = make_apply(model, config, "student")
     teachers = {"teacher": make_apply(teacher, config, "teacher")} if teacher else {}
 
+    fixed_weight_sums = mean_weight_sums(config.losses, batches) if shares_weights(train) else {}
     teacher_size = teacher.config.hidden_size if teacher else None
 
     def init_state(seed: int) -> TrainState:
@@ -120,12 +120,15 @@ def setup_finetuning(config: FineTuneConfig, task: Task) -> FineTuneSetup:
         )
         return init_train_state({"student": student, "losses": losses}, tx, mesh)
 
-    def make_batch(keys, batch):
-        return batch  # the rows of a task already hold their labels
-
-    def train_step(state, teacher_params, batch, seed):
-        objective = Objective(student=apply, teachers=teachers, losses=config.losses, make_batch=make_batch, seed=seed)
-        return make_train_step(make_gradients(objective, mesh), tx, mesh)(state, teacher_params, batch)
+    def make_objective(seed: Any) -> Objective:
+        return Objective(
+            student=apply,
+            teachers=teachers,
+            losses=config.losses,
+            make_batch=lambda keys, batch: batch,  # the rows of a task already hold their labels
+            seed=seed,
+            fixed_weight_sums=fixed_weight_sums,
+        )
 
     return FineTuneSetup(
         config=config,
@@ -136,13 +139,35 @@ def setup_finetuning(config: FineTuneConfig, task: Task) -> FineTuneSetup:
         train=train,
         dev=dev,
         mesh=mesh,
-        layout=BatchLayout(accumulation=accumulation, rows=rows),
+        layout=batches.layout,
         steps=steps,
         init_state=init_state,
         parameters=sum(x.size for x in jax.tree.leaves(shapes)),
-        train_step=jax.jit(train_step, donate_argnums=0),
+        train_step=_make_seeded_train_step(make_objective, tx, mesh),
         predict_step=make_predict_step(apply, mesh),
     )
+
+
+def _make_batches(config: FineTuneConfig, train: EncodedSplit, mesh: Mesh) -> TaskBatches:
+    """Returns the training batches of seed 0."""
+    # If the batch size is not divisible by the number of devices, empty rows fill the batch.
+    padded_batch_size = -(-config.batch_size // mesh.size) * mesh.size
+    accumulation, rows = split_batch(
+        padded_batch_size, per_device_batch_size=config.per_device_batch_size, num_devices=mesh.size
+    )
+    layout = BatchLayout(accumulation=accumulation, rows=rows)
+    return TaskBatches(rows=train.encoded.rows, seed=0, batch_size=config.batch_size, layout=layout)
+
+
+def _make_seeded_train_step(
+    make_objective: Callable[[Any], Objective], tx: optax.GradientTransformation, mesh: Mesh
+) -> Callable[..., Any]:
+    """Returns the jitted training step whose seed is an argument, so that it is compiled once for all seeds."""
+
+    def train_step(state, teacher_params, batch, seed):
+        return make_train_step(make_gradients(make_objective(seed), mesh), tx, mesh)(state, teacher_params, batch)
+
+    return jax.jit(train_step, donate_argnums=0)
 
 
 def make_task_tokenizer(model: PretrainedModel, *, max_length: int, window_overlap: int | None) -> TaskTokenizer:
@@ -169,6 +194,27 @@ def load_split(task: Task, name: str, tokenizer: TaskTokenizer) -> EncodedSplit:
     """Reads and encodes the split `name` of a task."""
     examples = task.read(name)
     return EncodedSplit(examples=examples, encoded=task.task_type.encode(examples, tokenizer))
+
+
+def mean_weight_sums(losses: Mapping[str, Loss], batches: TaskBatches) -> dict[str, float]:
+    """Returns the sum of the weights of each loss on logits, averaged over the steps of an epoch, by name.
+
+    The windows of a long text share a weight of 1, and rows of similar length share a batch. The weights of a batch of
+    windows therefore sum to little, and divided by that sum, each window would count about as much as a short text.
+    Divided by the same number in every step, the mean number of texts, each text counts once in an epoch.
+    """
+    logit_losses = {name: loss for name, loss in losses.items() if isinstance(loss, LogitLoss)}
+    totals = dict.fromkeys(logit_losses, 0.0)
+    for arrays in batches.iter_epoch(0):
+        batch = Batch(**jax.tree.map(jnp.asarray, arrays))
+        for name, weight_sum in sum_weights(logit_losses, batch).items():
+            totals[name] += float(weight_sum)
+    return {name: total / len(batches) for name, total in totals.items()}
+
+
+def shares_weights(split: EncodedSplit) -> bool:
+    """Returns whether a text of the split is read in several windows that share its weight."""
+    return any(((row.prediction_weights > 0) & (row.prediction_weights < 1)).any() for row in split.encoded.rows)
 
 
 def has_labels(split: EncodedSplit) -> bool:

@@ -5,6 +5,7 @@ before it.
 """
 
 import contextlib
+import dataclasses
 import math
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -15,15 +16,14 @@ import numpy as np
 from rich.table import Table
 
 from distilbert_jax import log_keys
-from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
-from distilbert_jax.config.experiment_file import describe
+from distilbert_jax.config.experiment import Experiment
+from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console, progress_bar
 from distilbert_jax.runtime import command_record
 from distilbert_jax.runtime.checkpoint import Checkpoints
-from distilbert_jax.runtime.run_folder import EXPERIMENT_FILE, check_identity, run_identity
-from distilbert_jax.runtime.run_format import check_run_format
+from distilbert_jax.runtime.run_folder import RunIdentity, check_identity, read_identity
 from distilbert_jax.train.distill.inputs import load_inputs
 from distilbert_jax.train.distill.setup import DistillSetup, set_deterministic, setup_distillation
 from distilbert_jax.train.replay import first_nonfinite
@@ -33,7 +33,7 @@ from distilbert_jax.types import TrainState
 MAX_TEXT_CHARACTERS = 200  # the characters of a row that are printed
 
 
-def replay(folder: pathlib.Path, *, step: int) -> None:
+def replay(folder: pathlib.Path, *, step: int, may_change_code: bool = False) -> None:
     """Repeats a step of a run and prints its magnitudes, its metrics and what became non-finite first.
 
     Nothing in the run's folder changes.
@@ -41,32 +41,36 @@ def replay(folder: pathlib.Path, *, step: int) -> None:
     Args:
         folder: the run's folder.
         step: the step, from 1.
+        may_change_code: whether the files of the experiment may have changed since the run began.
 
     Raises:
         ValueError: the folder is in use or is not that of a run, the run has no such step, or the command of the run
             gives another experiment than it did.
     """
-    folder = folder.absolute()
+    folder = files.expand_path(folder).absolute()
     command, working_dir = command_record.read_command(folder)
-    check_run_format(folder)
+    read_identity(folder)
     with files.lock_folder(folder), contextlib.chdir(working_dir):
         experiment = command.load_experiment()
         # Checked twice: before the inputs are read, which takes time, and again with their hashes.
-        _check_same_experiment(folder, describe(experiment), command.file)
+        identity = RunIdentity(config=flatten(experiment), code=command.hash_code())
+        _check_same_experiment(folder, identity, command.file, may_change_code=may_change_code)
         if not 1 <= step <= experiment.steps:
             raise ValueError(f"The run {folder} has no step {step:,}. Choose a step from 1 to {experiment.steps:,}.")
         set_deterministic(experiment)
-        inputs = load_inputs(experiment)
-        _check_same_experiment(folder, run_identity(experiment, inputs.sha256), command.file)
+        # The step needs the shards of the run, whose hash is checked next, and not the text that they came from.
+        inputs = load_inputs(experiment, compare_sources=False)
+        identity = dataclasses.replace(identity, sha256=inputs.sha256)
+        _check_same_experiment(folder, identity, command.file, may_change_code=may_change_code)
         setup = setup_distillation(experiment, inputs)
         state = _load_state_before(setup, folder, step)
         _inspect(experiment, setup, inputs.corpus.tokenizer, state, step)
 
 
-def _check_same_experiment(folder: pathlib.Path, identity: str, file: str) -> None:
+def _check_same_experiment(folder: pathlib.Path, identity: RunIdentity, file: str, *, may_change_code: bool) -> None:
     """Raises ValueError, with the difference, if the run in `folder` had another identity."""
     problem = f"{file} now gives another experiment than the run {folder} had; restore the file to replay the run"
-    check_identity(folder / EXPERIMENT_FILE, identity, resumable=RESUMABLE_FIELDS, problem=problem)
+    check_identity(folder, identity, problem=problem, may_change_code=may_change_code)
 
 
 def _load_state_before(setup: DistillSetup, folder: pathlib.Path, step: int) -> TrainState:

@@ -15,6 +15,7 @@ import pytest
 
 from distilbert_jax.data.batches import Shards
 from distilbert_jax.data.shards import chunks, local_engine
+from distilbert_jax.data.shards.manifest import FORMAT
 from distilbert_jax.data.shards.prepare import Corpus, prepare
 from distilbert_jax.data.shards.splits import DROPPED, mark_duplicates
 from distilbert_jax.data.sources.files import TextFiles
@@ -139,7 +140,8 @@ def test_after_a_kill_it_continues_and_never_looks_complete(corpus, tokenizer, t
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "manifest.json").exists()
-    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*.json") if path.name != "plan.json"}
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*-[0-9]*.json")}
+    assert finished
     again = prepare(dataclasses.replace(corpus, shard_dir=str(folder)), tokenizer)
     assert contents(expected.folder) == contents(folder)
     assert again.sha256 == expected.sha256
@@ -192,8 +194,8 @@ def test_a_corpus_of_an_earlier_version_is_refused(corpus, tokenizer, name):
     (folder / "manifest.json").unlink()
     (folder / name).write_text(json.dumps(earlier))
     message = (
-        f"{folder / name} was written by an earlier version of distilbert_jax (format 1, this version needs 2); to "
-        f"prepare the corpus again, delete {folder}, or set another corpus.shard_dir"
+        f"{folder / name} was written by an earlier version of distilbert_jax (format 1, this version needs {FORMAT}); "
+        f"to prepare the corpus again, delete {folder}, or set another corpus.shard_dir"
     )
     before = contents(folder)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -232,14 +234,37 @@ def test_bad_corpora(corpus, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="no documents in it"):
         prepare(with_source(empty), tokenizer)
     empty.write_text("dog\n\ncat\n\nbird")
-    with pytest.raises(ValueError, match="nothing to train on: 3 documents were read"):
+    with pytest.raises(ValueError, match="nothing is held out: 3 documents were read, and held_out=0.3 chooses none"):
         prepare(with_source(empty, held_out=0.3), tokenizer)
+    with pytest.raises(ValueError, match="nothing to train on: 3 documents were read, and all others are held out"):
+        prepare(with_source(empty, held_out=1 - 1e-9), tokenizer)
+    message = (
+        "nothing to train on: of the 3 documents for it, all pieces were dropped: 3 are shorter than 12 tokens and 0"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare(with_source(empty, held_out=TextFiles(str(tmp_path / "a.txt"))), tokenizer)
+    empty.write_text((tmp_path / "a.txt").read_text())
+    message = (
+        "nothing to train on: 1,000 documents were read, 500 duplicates dropped, and the others are in the held-out"
+    )
+    with pytest.raises(ValueError, match=message):
+        prepare(with_source(empty, held_out=TextFiles(str(tmp_path / "a.txt"))), tokenizer)
     with pytest.raises(ValueError, match="nothing is held out.*choose a larger share"):
         prepare(with_source(tmp_path / "a.txt", held_out=1e-9), tokenizer)
     with pytest.raises(ValueError, match="held_out must be a share between 0 and 1"):
         with_source(empty, held_out=1.5)
     with pytest.raises(ValueError, match="sequence_length must be at least 12"):
         with_source(empty, sequence_length=8)
+
+
+@pytest.mark.parametrize("held_out", [0.005, 0.5, 0.999])
+@pytest.mark.parametrize("copies", [1, 3])
+def test_a_single_document_is_refused_whatever_is_held_out(corpus, tokenizer, tmp_path, held_out, copies):
+    (tmp_path / "a.txt").write_text("\n\n".join(["The old dog sees a small green bird."] * copies))
+    read = "1 document was read" if copies == 1 else "3 documents were read, 2 duplicates dropped"
+    message = f"the corpus is a single document, which cannot be both trained on and held out ({read}). Add text"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        prepare(dataclasses.replace(corpus, held_out=held_out), tokenizer)
 
 
 def test_a_folder_in_use_is_left_alone(corpus, tokenizer):

@@ -73,8 +73,8 @@ def test_broken_files(folder, content):
 
 def test_no_tokenizer_at_all(folder):
     (folder / "tokenizer.json").unlink()
-    (folder / "vocab.txt").write_text("[PAD]\na\na\n")
-    with pytest.raises(ValueError, match="1 lines repeat an earlier token"):
+    (folder / "vocab.txt").write_text("\n")
+    with pytest.raises(ValueError, match="vocab.txt is empty"):
         tokens.load_tokenizer(folder)
     (folder / "vocab.txt").unlink()
     with pytest.raises(ValueError, match="no tokenizer: the folder has neither tokenizer.json nor vocab.txt"):
@@ -83,10 +83,12 @@ def test_no_tokenizer_at_all(folder):
 
 def test_check_vocab_size(tokenizer):
     tokenizer.check_vocab_size(tokenizer.vocab_size, "here")
-    tokenizer.check_vocab_size(tokenizer.vocab_size + 127, "here")  # padded up to a multiple of 128
-    for size in (tokenizer.vocab_size - 1, tokenizer.vocab_size + 128):
-        with pytest.raises(ValueError, match="one of them belongs to another model"):
-            tokenizer.check_vocab_size(size, "here")
+    tokenizer.check_vocab_size(tokenizer.vocab_size + 1_000, "here")
+    message = (
+        "here: the model's embedding has only 87 rows, but the tokenizer has 88 ids; the last one is that of 'with'"
+    )
+    with pytest.raises(ValueError, match=message):
+        tokenizer.check_vocab_size(tokenizer.vocab_size - 1, "here")
 
 
 def test_a_large_vocabulary_needs_four_bytes():
@@ -111,3 +113,54 @@ def test_the_real_vocabularies():
         np.uint16,
     )
     assert tokenizer.backend.encode("Hello, naïve World").tokens == ["[CLS]", "hello", ",", "naive", "world", "[SEP]"]
+
+
+def save_as(folder, target, edit):
+    """Copies a folder and edits the content of its tokenizer.json."""
+    shutil.copytree(folder, target)
+    content = json.loads((target / "tokenizer.json").read_text())
+    edit(content)
+    (target / "tokenizer.json").write_text(json.dumps(content, sort_keys=True))
+    return tokens.load_tokenizer(target)
+
+
+SAME = {
+    "template": lambda content: content.update(post_processor=None),
+    "decoder": lambda content: content.update(decoder=None),
+    "accents": lambda content: content["normalizer"].update(strip_accents=True),
+    "special tokens not added": lambda content: content.update(added_tokens=[]),
+    "truncation": lambda content: content.update(
+        truncation={"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    ),
+}
+OTHER = {
+    "words": (lambda content: content["model"]["vocab"].update(dog=88), "vocabulary → dog is"),
+    "case": (lambda content: content["normalizer"].update(lowercase=False, strip_accents=True), "lowercase"),
+    "long words": (lambda content: content["model"].update(max_input_chars_per_word=50), "max_input_chars_per_word"),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_two_files_that_give_the_same_ids_are_one_tokenizer(folder, tmp_path, name):
+    one = tokens.load_tokenizer(folder)
+    other = save_as(folder, tmp_path / "other", SAME[name])
+    assert one.find_difference(other) is None
+    assert one.sha256 == other.sha256
+
+
+def test_vocab_txt_and_tokenizer_json_are_one_tokenizer(folder):
+    one = tokens.load_tokenizer(folder)
+    (folder / "tokenizer.json").unlink()
+    assert one.sha256 == tokens.load_tokenizer(folder).sha256
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_the_difference_between_two_tokenizers_is_named(folder, tmp_path, name):
+    edit, message = OTHER[name]
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    general = {key: value for key, value in settings.items() if key.endswith("_token")}
+    general["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(general))
+    one, other = tokens.load_tokenizer(folder), save_as(folder, tmp_path / "other", edit)
+    assert message in one.find_difference(other)
+    assert one.sha256 != other.sha256

@@ -18,10 +18,10 @@ from distilbert_jax.config import experiment_file
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.data import batches
 from distilbert_jax.hub.smoke import make_smoke_experiment
-from distilbert_jax.io import files
+from distilbert_jax.io import files, folder_marker
 from distilbert_jax.losses.hard_targets import HardTargets
 from distilbert_jax.report import run_report
-from distilbert_jax.runtime import metrics_log, step_monitor
+from distilbert_jax.runtime import metrics_log, run_folder, step_monitor
 from distilbert_jax.runtime.stop_signal import RunStopped
 from distilbert_jax.train.distill import loop
 from tests.conftest import ROOT
@@ -70,6 +70,7 @@ def test_what_a_run_leaves(whole):
     assert names == {
         "README.md",
         "config.json",
+        "distilbert_jax.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -96,7 +97,24 @@ def test_what_a_run_leaves(whole):
         "teacher_agreement",
         "teacher_kl",
     } < evaluated.keys()
-    assert "losses.soft.temperature: 2.0" in (folder / "experiment.txt").read_text()
+    assert run_folder.read_identity(folder)["config"]["losses.soft.temperature"] == 2.0
+    assert folder_marker.read_marker(folder / "export")["made_from"] == {"run": experiment.name, "step": 8}
+
+
+def test_the_card_says_nothing_about_the_machine(whole):
+    _, folder = whole
+    card = (folder / "export" / "README.md").read_text()
+    assert "distilled from `teacher (SHA-256 " in card
+    assert "workdir: run\n" in card
+    assert "teacher.name_or_path: teacher\n" in card
+    assert str(folder.parent) not in card
+    assert not re.search(r"(?<![\w:/])/\w+/", card)
+    assert {path.stat().st_mode & 0o777 for path in (folder / "export").iterdir()} == {0o644 & ~_umask()}
+
+
+def _umask():
+    os.umask(before := os.umask(0o022))
+    return before
 
 
 def test_every_logged_number_has_its_key(whole):
@@ -111,21 +129,22 @@ def test_every_logged_number_has_its_key(whole):
     assert results["final"].keys() == results["initial"].keys() == {"step", *(key.name for key in log_keys.EVAL_KEYS)}
 
 
-@pytest.mark.parametrize("stated", [None, 1, 3])
+@pytest.mark.parametrize("stated", [None, 1, run_folder.RUN_FORMAT + 1])
 def test_a_run_of_another_version_is_refused(whole, tmp_path, capsys, stated):
-    """An earlier one stated no format; its checkpoints and results have other names in them."""
+    """An earlier one had no marker; its checkpoints and results have other names in them."""
     shutil.copytree(whole[1], tmp_path / "run")
-    path = tmp_path / "run" / "format.json"
-    assert json.loads(path.read_text()) == {"format": 2}
-    path.unlink()
+    marker = folder_marker.read_marker(tmp_path / "run")
+    (tmp_path / "run" / folder_marker.MARKER_FILE).unlink()
     if stated is not None:
-        path.write_text(json.dumps({"format": stated}))
-    age = "a later" if stated == 3 else "an earlier"
+        folder_marker.write_marker(tmp_path / "run", "distill", format=stated, made_from=marker["made_from"])
+    age = "a later" if stated and stated > run_folder.RUN_FORMAT else "an earlier"
     message = (
         f"{tmp_path / 'run'} was written by {age} version of distilbert_jax (format {stated or 'not stated'}, this "
-        "version needs 2); to make the run again, run the same command with another workdir, or delete the folder first"
+        f"version needs {run_folder.RUN_FORMAT}); to make the run again, run the same command with another workdir, or "
+        "delete the folder first"
     )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    refused = re.escape(message) if stated else "has files that this program did not make"
+    with pytest.raises(ValueError, match=refused):
         loop.distill(again(whole[0], tmp_path / "run"))
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         run_report.show_report(tmp_path / "run")
@@ -173,7 +192,7 @@ def test_other_devices_and_another_pace_are_no_other_experiment(whole, tmp_path)
 
 def test_a_folder_of_another_experiment_is_refused_with_the_difference(whole):
     experiment, folder = whole
-    with pytest.raises(ValueError, match="holds the run of another experiment.*\n  before  seed: 0\n  now     seed: 1"):
+    with pytest.raises(ValueError, match="holds the run of another experiment.*\n  seed: 0 before, 1 now"):
         loop.distill(again(experiment, folder, seed=1))
 
 

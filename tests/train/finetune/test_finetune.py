@@ -24,7 +24,7 @@ from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.runtime import metrics_log
 from distilbert_jax.runtime.stop_signal import RunStopped
 from distilbert_jax.train.finetune import loop, models, setup
-from distilbert_jax.train.finetune.results import CONFIG_FILE
+from distilbert_jax.train.finetune.results import CONFIG_FILE, FINETUNE_FORMAT
 from tests.reliability import harness
 
 RANDOM = np.random.default_rng(0)
@@ -143,8 +143,8 @@ def test_a_folder_of_an_earlier_version_is_refused(uninterrupted, colors, tmp_pa
         path = tmp_path / left
         path.write_text(json.dumps({"config": flatten(config), "sha256": {}}))
     message = (
-        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 2); to "
-        f"fine-tune again, delete {tmp_path}, or name another folder with --output-dir"
+        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs "
+        f"{FINETUNE_FORMAT}); to fine-tune again, delete {tmp_path}, or name another folder with --output-dir"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         loop.finetune(config, colors[0], folder=tmp_path, seeds=1)
@@ -268,7 +268,9 @@ def test_random_init_takes_only_the_shape(colors, learner, tmp_path):
     config = make_config(colors, learner, random_init=True, epochs=1)
     loop.finetune(config, colors[0], folder=tmp_path, seeds=1)
     card = (tmp_path / "seed0" / "model" / "README.md").read_text()
-    assert f"from random weights, with the architecture of `{learner}`" in card
+    assert f"from random weights, with the architecture of `{learner.name} (SHA-256 " in card
+    assert str(learner) not in card
+    assert str(learner.parent) not in card
 
 
 def test_a_sample_is_the_same_for_every_config(colors, learner):

@@ -238,9 +238,15 @@ def test_what_cannot_be_replayed(told, tmp_path):
     said = refused(run, 3)
     assert (
         f"{changed} now gives another experiment than the run {run} had; restore the file to replay the run: "
-        f"before losses.odd.rows: {told.rows}" in said
+        f"losses.odd.rows: {list(told.rows)} before, [0, 1] now" in said
     )
-    assert "now losses.odd.rows: (0, 1)" in said
+    unchanged_config = told.file.read_text() + "# A comment.\n"
+    (tmp_path / told.file.name).write_text(unchanged_config)
+    (run / "command.json").write_text(json.dumps(kept | {"file": str(tmp_path / told.file.name)}))
+    assert f"the code of the experiment has changed since the run in {run} began: {told.file.name}." in refused(run, 3)
+    status, said = command("replay", run, 3, "--changed-code")
+    assert status == 0
+    assert f"row {told.rows[0]} of the corpus" in said
     (run / "command.json").write_text(json.dumps(kept | {"typed_in": str(tmp_path / "gone")}))
     assert f"distill was run in {tmp_path}/gone, which no longer exists." in refused(run, 3)
 
@@ -269,13 +275,13 @@ def test_replay_names_the_layer_that_overflows(told, tmp_path, figures):
         tensors[f"bert.encoder.layer.1.attention.self.{name}.weight"] *= np.float32(1e30)
     safetensors.numpy.save_file(tensors, start / "model.safetensors")
     file = tmp_path / "overflowing.py"
-    text = OVERFLOWING.replace("FILE", repr(str(told.file))).replace("FOLDER", repr(str(tmp_path)))
+    text = OVERFLOWING.replace("FILE", repr(str(told.file))).replace("FOLDER", repr(str(tmp_path / "smoke")))
     file.write_text(text.replace("START", repr(str(start))))
-    status, said = command("distill", file, *SMALL)  # as the others, so that nothing is compiled anew
+    status, said = command("distill", file, *SMALL)  # as the others, so that nothing is compiled again
     assert status == 1
     assert "There is no checkpoint yet, so the same command starts again from step 0. To find the loss and" in said
-    assert f"python -m distilbert_jax replay {tmp_path}/run 1." in said
-    status, said = command("replay", tmp_path / "run", 1)
+    assert f"python -m distilbert_jax replay {tmp_path}/smoke/run 1." in said
+    status, said = command("replay", tmp_path / "smoke" / "run", 1)
     assert status == 0
     assert (
         "step 1: layer 1 of the student became non-finite first; then these became non-finite: soft, hard, cosine, "

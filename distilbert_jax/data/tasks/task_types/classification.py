@@ -17,7 +17,8 @@ NONE_OF_THE_LABELS = "|"
 class Classification:
     """The task type of sequence classification: one prediction for each text, made at [CLS].
 
-    A text in several windows is answered by the mean of their logits. In training its windows share a weight of 1.
+    A text in several windows is answered by the mean of their logits. In training its windows share a weight of 1, and
+    it counts as much in an epoch as a text in one window.
 
     Attributes:
         labels: the names of the classes. If there are none, the answer is a number (regression).
