@@ -23,11 +23,11 @@ def load_batches(model: str, glue: str, batches: int, dtype: Any) -> Any:
     from distilbert_jax.config.finetune import default_finetune_config
     from distilbert_jax.data.tasks import registry
     from distilbert_jax.data.tasks.batches import TaskBatches
-    from distilbert_jax.train.finetune.setup import setup_finetuning
+    from distilbert_jax.train.finetune.setup import load_inputs, setup_finetuning
 
     task = registry.find_task("sst2", pathlib.Path(glue))
     config = default_finetune_config(task, task_dir=glue, model=Pretrained(model))
-    setup = setup_finetuning(dataclasses.replace(config, dtype=dtype), task)
+    setup = setup_finetuning(load_inputs(dataclasses.replace(config, dtype=dtype), task))
     all_batches = TaskBatches(
         rows=setup.train.encoded.rows, seed=0, batch_size=setup.config.batch_size, layout=setup.layout
     )

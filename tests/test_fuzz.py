@@ -185,7 +185,7 @@ def of_tasks(base, tokenizer):
 
     def task(name):
         found = registry.find_task(name, base / name)
-        for split in (*found.dev, "train"):
+        for split in (*found.dev, *found.test, "train"):
             found.task_type.encode(found.read(split), reading)
 
     return {

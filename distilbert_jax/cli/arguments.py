@@ -1,9 +1,11 @@
 """Arguments that several commands share: experiment files, folders, tasks and run folders."""
 
 import argparse
+import math
 import pathlib
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distilbert_jax.data.tasks.registry import Task
@@ -46,14 +48,66 @@ def add_changed_code_argument(parser: argparse.ArgumentParser) -> None:
 def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds a pretrained model and the tasks to use it on."""
     parser.add_argument("model", metavar="MODEL", help="a model folder or a Hub id, such as runs/quickstart/export")
-    parser.add_argument("--task", metavar="NAME[=FOLDER]", action="append", required=True, help=_TASK_HELP)
+    parser.add_argument("--task", metavar="NAME[=FOLDER]", action=AppendTask, required=True, help=_TASK_HELP)
     parser.add_argument("--unlabelled", metavar="LABEL", help=_UNLABELLED_HELP)
     parser.add_argument(
         "--window-overlap",
         metavar="N",
-        type=int,
+        type=parse_nonnegative,
         help="read long texts in windows that overlap by N tokens (default: truncate long texts)",
     )
+
+
+class AppendTask(argparse.Action):
+    """Appends NAME or NAME=FOLDER to a list, and refuses a name that is in it already."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Appends the value of one `--task`."""
+        given = getattr(namespace, self.dest) or []
+        if get_task_name(values) in map(get_task_name, given):
+            raise argparse.ArgumentError(
+                self, f"the task {get_task_name(values)} is given twice; name each task only once"
+            )
+        setattr(namespace, self.dest, [*given, values])
+
+
+def get_task_name(text: str) -> str:
+    """Returns the name of the task in the text NAME or NAME=FOLDER."""
+    return text.partition("=")[0]
+
+
+def parse_positive(text: str) -> int:
+    """Returns a whole number of at least 1. Raises ArgumentTypeError if the text is something else."""
+    return _parse_int(text, minimum=1)
+
+
+def parse_nonnegative(text: str) -> int:
+    """Returns a whole number of at least 0. Raises ArgumentTypeError if the text is something else."""
+    return _parse_int(text, minimum=0)
+
+
+def _parse_int(text: str, *, minimum: int) -> int:
+    """Returns a whole number of at least `minimum`."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or int(text) < minimum:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+    return int(text)
+
+
+def parse_threshold(text: str) -> float:
+    """Returns a number, which may be infinite. Raises ArgumentTypeError for NaN, which no number exceeds."""
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = math.nan
+    if math.isnan(threshold):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number, such as 2.5")
+    return threshold
 
 
 def parse_local_folder(text: str) -> str:

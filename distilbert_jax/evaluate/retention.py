@@ -5,6 +5,7 @@ Tibshirani, 1993): each draw resamples the examples, the same ones for teacher a
 """
 
 import dataclasses
+import math
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -16,11 +17,12 @@ from distilbert_jax.config.experiment_file import differences, is_within
 from distilbert_jax.config.finetune import BUDGET_FIELDS, MODEL_FIELDS
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.registry import make_task_type
+from distilbert_jax.data.tasks.split_hashes import SplitHashes, list_differences
 from distilbert_jax.data.tasks.task_types.base import TaskType
 from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
 from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.io import untrusted
-from distilbert_jax.train.finetune.results import PER_EXAMPLE_FILE, read_result
+from distilbert_jax.train.finetune.results import PER_EXAMPLE_FILE, ResultOrigin, check_same_origin, read_result
 
 NUM_DRAWS = 1_000  # of the bootstrap
 MAX_PER_EXAMPLE_BYTES = 2**28
@@ -35,16 +37,13 @@ class StoredTaskType(TypedDict):
     metrics: list[str]
 
 
-class RetentionSeedResult(TypedDict):
+class RetentionSeedResult(ResultOrigin):
     """The parts of seedN.json that this module reads."""
 
     task: str
     main_score: float
     task_type: StoredTaskType
-    config: dict[str, Any]
     parameters: int
-    dev_examples: dict[str, int]
-    train_examples: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,11 +52,12 @@ class ModelTaskResults:
 
     Attributes:
         main_scores: for each seed its main score in per cent.
-        per_example: for each seed {dev split: [examples, …]}, from which the metrics are computed.
+        per_example: for each seed {split: [examples, …]}, from which the metrics are computed. The splits are those
+            that give the score: test splits if the task is evaluated on them, otherwise dev splits.
         task_type: the type of the task.
         config: the settings, {path: value}.
         parameters: the number of parameters of the model.
-        sizes: {split: number of examples}.
+        examples: {split: number and hashes of its examples}, including those that the model was trained on.
     """
 
     main_scores: tuple[float, ...]
@@ -65,19 +65,24 @@ class ModelTaskResults:
     task_type: TaskType
     config: Mapping[str, Any]
     parameters: int
-    sizes: Mapping[str, int]
+    examples: Mapping[str, SplitHashes]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetentionRatio:
-    """A student's score in per cent of its teacher's, with the bounds of the 95 % interval."""
+    """A student's score in per cent of its teacher's, with the bounds of the 95 % interval.
+
+    All three are NaN if the teacher's score is not above 0.
+    """
 
     percent: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        """Returns the ratio and its interval with one decimal."""
+        """Returns the ratio and its interval with one decimal, or a dash if there is no ratio."""
+        if not math.isfinite(self.percent):
+            return "–"
         return f"{self.percent:.1f} % ({self.low:.1f}–{self.high:.1f})"
 
 
@@ -132,14 +137,19 @@ def load_results(folder: pathlib.Path, tasks: Sequence[str] | None = None) -> di
         paths = sorted(task_folder.glob("seed*.json"))
         results = [read_result(path, RetentionSeedResult) for path in paths]
         first = results[0]
+        for path, result in zip(paths[1:], results[1:], strict=True):
+            check_same_origin(path, result, first)
         task_type = _load_task_type(first, paths[0], task_folder.name)
         results_by_task[first["task"]] = ModelTaskResults(
             main_scores=tuple(result["main_score"] for result in results),
-            per_example=tuple(_load_per_example(path.with_suffix("") / PER_EXAMPLE_FILE, task_type) for path in paths),
+            per_example=tuple(
+                _load_per_example(path.with_suffix("") / PER_EXAMPLE_FILE, task_type, first["examples"])
+                for path in paths
+            ),
             task_type=task_type,
             config=first["config"],
             parameters=first["parameters"],
-            sizes=first["dev_examples"] | {"train": first["train_examples"]},
+            examples=first["examples"],
         )
     return results_by_task
 
@@ -166,13 +176,19 @@ def _load_task_type(result: RetentionSeedResult, path: pathlib.Path, task: str) 
         raise ValueError(f"{path}: {error}") from None
 
 
-def _load_per_example(path: pathlib.Path, task_type: TaskType) -> dict[str, np.ndarray]:
-    """Returns one seed's {dev split: [examples, …]}. Raises ValueError if no metrics can be computed from it."""
+def _load_per_example(
+    path: pathlib.Path, task_type: TaskType, examples: Mapping[str, SplitHashes]
+) -> dict[str, np.ndarray]:
+    """Returns one seed's {split: [examples, …]}. Raises ValueError if it is not about `examples`, or has no metrics."""
     content = untrusted.read_json(path, dict[str, list[list[float]]], max_bytes=MAX_PER_EXAMPLE_BYTES)
     if not content or not all(content.values()):
         raise ValueError(f"{path} has no examples; fine-tune again")
     per_example = {}
     for split, rows in content.items():
+        if split not in examples or examples[split]["examples"] != len(rows):
+            raise ValueError(
+                f"{path}: {split} has {len(rows):,} examples, but its result states others; fine-tune again"
+            )
         try:
             per_example[split] = np.array(rows, float)
             if not (np.abs(per_example[split]) < 2**53).all():
@@ -265,7 +281,8 @@ def _check_budget(task: str, results: Mapping[str, ModelTaskResults]) -> dict[st
         results: {model: its results on this task}.
 
     Raises:
-        ValueError: a setting that is not about the model itself differs, or the number of examples does.
+        ValueError: a setting that is not about the model itself differs, or the examples do. Only the labels of the
+            training examples may be missing in one of them, because a teacher can replace them.
     """
     first, *others = results
     config = results[first].config
@@ -276,9 +293,12 @@ def _check_budget(task: str, results: Mapping[str, ModelTaskResults]) -> dict[st
                 f"{task}: {first} and {name} were fine-tuned with different settings; fine-tune one of them again:"
                 f"{''.join(lines)}"
             )
-        if results[first].sizes != results[name].sizes:
+        lines = list_differences(results[first].examples, results[name].examples, unlabelled_train=True)
+        if lines:
+            listed = "".join(f"\n  {line}" for line in lines)
             raise ValueError(
-                f"{task}: {first} and {name} were not fine-tuned on the same examples; fine-tune one of them again"
+                f"{task}: {first} and {name} were not fine-tuned on the same examples; fine-tune one of them again, "
+                f"with the same files:{listed}"
             )
     return {path: value for path, value in config.items() if not is_within(path, MODEL_FIELDS)}
 
@@ -337,10 +357,10 @@ def _bootstrap(results: Mapping[str, ModelTaskResults], random: np.random.Genera
 def _compute_ratio(
     student: float, teacher: float, student_draws: np.ndarray, teacher_draws: np.ndarray
 ) -> RetentionRatio:
-    """Returns the ratio of two scores and its interval. If the teacher's score is not above 0, the ratio is NaN."""
+    """Returns the ratio of two scores and its interval. If the teacher's score is not above 0, all are NaN."""
+    if teacher <= 0:
+        return RetentionRatio(percent=math.nan, low=math.nan, high=math.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(teacher_draws > 0, 100 * student_draws / teacher_draws, np.nan)
     low, high = np.nanpercentile(ratios, [2.5, 97.5]) if np.isfinite(ratios).any() else (np.nan, np.nan)
-    return RetentionRatio(
-        percent=100 * student / teacher if teacher > 0 else float("nan"), low=float(low), high=float(high)
-    )
+    return RetentionRatio(percent=100 * student / teacher, low=float(low), high=float(high))

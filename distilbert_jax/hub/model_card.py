@@ -1,5 +1,6 @@
 """Writes model cards: the README.md of a model, with the metadata of the Hub and a description of its training."""
 
+import math
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -125,12 +126,12 @@ _FINETUNING_BODY = """# {task}
 This model was fine-tuned on {task}, starting from {start}.{teacher}
 
 After each epoch, the model was evaluated on the dev splits. These are the scores after the best epoch, whose weights
-this model has:
+this model has{test}:
 
 | score | value |
 |---|---|
 {scores}
-
+{missing_scores}
 These are all settings of the fine-tuning:
 
 ```
@@ -142,6 +143,9 @@ _PATH_FIELDS = ("workdir", "shard_dir", "task_dir", "paths", "data_dir")
 
 _ABSOLUTE_PATH = re.compile(r"(?<![\w./])~?/[^\s'\",;()\[\]]+")
 """An absolute path inside another text, such as that of a source which the user defined."""
+_MISSING_SCORES = """
+A score that is "none" is not defined. There is no best threshold if it is best to predict "no answer" always.
+"""
 
 _PIPELINES = {
     "sequence_classification": "text-classification",
@@ -160,6 +164,7 @@ def finetuning_card(
     teacher: str | None,
     base_model: str | None,
     head: str,
+    test: Sequence[str],
     scores: Mapping[str, float],
     settings: Mapping[str, Any],
 ) -> str:
@@ -173,7 +178,8 @@ def finetuning_card(
         teacher: the public name of the teacher, or None.
         base_model: the Hub id for the metadata, or None.
         head: the name of the head, which determines the pipeline of the Hub.
-        scores: the scores on the dev splits, by SPLIT/METRIC.
+        test: the splits that were evaluated only once, after the best epoch.
+        scores: the scores by SPLIT/METRIC; one that is not finite is not defined.
         settings: the settings of the fine-tuning by field path. Their folders are left out.
     """
     base = f"base_model: {base_model}\n" if base_model else ""
@@ -182,7 +188,11 @@ def finetuning_card(
         task=task,
         start=f"random weights, with the architecture of `{source}`" if random_init else f"`{source}`",
         teacher=f" It also learned from the teacher `{teacher}`." if teacher else "",
-        scores="\n".join(f"| {name} | {value:.2f} |" for name, value in scores.items()),
+        test=f". It was evaluated on {' and '.join(test)} only once" if test else "",
+        scores="\n".join(
+            f"| {name} | {f'{value:.2f}' if math.isfinite(value) else 'none'} |" for name, value in scores.items()
+        ),
+        missing_scores="" if all(map(math.isfinite, scores.values())) else _MISSING_SCORES,
         description=_format_settings(settings),
     )
 

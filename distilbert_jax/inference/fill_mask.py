@@ -1,7 +1,7 @@
 """Fill-mask inference: the most probable words for a masked token."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from distilbert_jax.data.masking import compute_positions
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.hub.load import PretrainedModel
+from distilbert_jax.inference.predict import check_text
 from distilbert_jax.types import Batch
 
 MAX_TEXT_TOKENS = 128  # length of the compiled row; shorter texts are padded
@@ -56,28 +57,58 @@ def make_fill_mask(model: PretrainedModel) -> FillMaskFunction:
     return predict
 
 
+@overload
 def fill_mask(
     predict: FillMaskFunction, tokenizer: Tokenizer, sentence: str, *, count: int = 5
-) -> list[tuple[str, float]]:
-    """Returns the most probable words for the masked token of a sentence.
+) -> list[tuple[str, float]]: ...
+
+
+@overload
+def fill_mask(
+    predict: FillMaskFunction, tokenizer: Tokenizer, sentence: list[str], *, count: int = 5
+) -> list[list[tuple[str, float]]]: ...
+
+
+def fill_mask(predict: FillMaskFunction, tokenizer: Tokenizer, sentence: Any, *, count: int = 5) -> Any:
+    """Returns the most probable words for the masked token of a sentence, or of each sentence of a list.
 
     Args:
         predict: what `make_fill_mask` returned.
         tokenizer: the model's tokenizer.
-        sentence: a text that contains the mask token once, such as "He opened the [MASK].".
+        sentence: a text that contains the mask token once, such as "He opened the [MASK].", or a list of such texts.
         count: how many words to return.
 
     Returns:
-        (word, probability), the most probable first.
+        (word, probability), the most probable first; for a list, such a list for each sentence.
 
     Raises:
-        ValueError: the sentence does not contain exactly one mask token, or it is too long.
+        ValueError: a sentence is not a text, does not contain exactly one mask token, or is too long; the list is
+            empty; or `count` is less than 1.
     """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"count must be a whole number of at least 1, not {count!r}")
+    if not isinstance(sentence, list):
+        return _fill_one_mask(predict, tokenizer, check_text(sentence, what="the sentence"), count)
+    if not sentence:
+        raise ValueError("the list of sentences is empty; give at least one text")
+    texts = [check_text(text, what=f"sentence {number}") for number, text in enumerate(sentence, 1)]
+    return [_fill_one_mask(predict, tokenizer, text, count) for text in texts]
+
+
+def _fill_one_mask(
+    predict: FillMaskFunction, tokenizer: Tokenizer, sentence: str, count: int
+) -> list[tuple[str, float]]:
+    """Returns (word, probability) of the `count` most probable words for the masked token of one sentence."""
     ids = np.array(tokenizer.backend.encode(sentence).ids)
     masked = np.flatnonzero(ids == tokenizer.mask_id)
     if len(masked) != 1:
         mask_token = tokenizer.backend.id_to_token(tokenizer.mask_id)
         raise ValueError(f"{sentence!r} contains {len(masked)} mask tokens; write {mask_token} exactly once")
     probabilities = np.asarray(jax.nn.softmax(predict(ids, int(masked[0]))))
+    if not np.isfinite(probabilities).all():
+        raise ValueError(
+            f"the model's logits for {sentence!r} are NaN or infinite; its weights are damaged or too large: use "
+            "another model"
+        )
     order = np.argsort(-probabilities)[:count]
     return [(str(tokenizer.backend.id_to_token(int(i))), float(probabilities[i])) for i in order]

@@ -50,6 +50,9 @@ def predict_rows(
 
     Returns:
         The logits [p v] of each row, in the order of `rows` and without padding.
+
+    Raises:
+        ValueError: the logits of a row are not finite.
     """
     logits: list[np.ndarray] = [np.zeros(0)] * len(rows)
     with progress_bar(label, total=len(rows), stays=False) as advance:
@@ -60,6 +63,11 @@ def predict_rows(
             # A batch may end with empty rows, so there can be more logits than chosen rows.
             for i, row_logits in zip(chosen.tolist(), per_row, strict=False):
                 logits[i] = _remove_padding(row_logits, rows[i])
+                if not np.isfinite(logits[i]).all():
+                    raise ValueError(
+                        f"{label}: the model's logits for example {rows[i].example + 1} are NaN or infinite; its "
+                        "weights are damaged or too large, or its training diverged: use another model"
+                    )
             advance(done := done + len(chosen))
     return logits
 

@@ -4,11 +4,13 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import filelock
@@ -75,9 +77,48 @@ def write_atomically(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise
 
 
+def check_can_write(folder: pathlib.Path, *names: str) -> None:
+    """Checks that files can be written to a folder, which need not exist yet. Leaves nothing behind.
+
+    A command that takes long calls this first, so that it does not fail only when it writes its result.
+
+    Args:
+        folder: the folder.
+        names: the names of the files. A file that exists may be replaced.
+
+    Raises:
+        ValueError: the folder is a file or cannot be written to, or one of the files is a folder.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not existing.is_dir():
+        raise ValueError(f"{existing} is not a folder, so nothing can be written to {folder}; name another folder")
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"nothing can be written to {folder}: {error.strerror} in {existing}; name another folder, or change its "
+            "permissions"
+        ) from None
+    if occupied := [name for name in names if (folder / name).is_dir()]:
+        raise ValueError(f"{folder / occupied[0]} is a folder, so no file can be written there; name another folder")
+
+
 def encode_json(content: Any) -> bytes:
-    """Encodes a value as indented JSON with a line break at the end."""
-    return (json.dumps(content, indent=1) + "\n").encode()
+    """Encodes a value as indented JSON with a line break at the end.
+
+    JSON has no NaN and no infinity. Such a number becomes null.
+    """
+    return (json.dumps(_without_nonfinite(content), indent=1, allow_nan=False) + "\n").encode()
+
+
+def _without_nonfinite(content: Any) -> Any:
+    """Returns a JSON value with None in place of every number that is not finite."""
+    if isinstance(content, Mapping):
+        return {key: _without_nonfinite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nonfinite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def write_json(path: pathlib.Path, content: Any) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from distilbert_jax.config.experiment import Pretrained
 from distilbert_jax.config.finetune import BUDGET_FIELDS
+from distilbert_jax.data.tasks.task_types.base import format_main_metric
 from distilbert_jax.evaluate.retention import (
     ModelTaskResults,
     Retention,
@@ -45,11 +46,12 @@ def show_finetuning_results(results: Sequence[Mapping[str, Any]]) -> None:
     Args:
         results: the contents of the seedN.json files, for any number of tasks and seeds.
     """
-    table = Table("task", "score", "seeds", "best epochs")
+    table = Table("task", "metric", "score", "seeds", "best epochs")
     for task in dict.fromkeys(result["task"] for result in results):
         seed_results = [result for result in results if result["task"] == task]
         table.add_row(
             task,
+            seed_results[0]["main_metric"],
             format_mean_and_std([result["main_score"] for result in seed_results]),
             str(len(seed_results)),
             ", ".join(str(result["best_epoch"]) for result in seed_results),
@@ -68,16 +70,19 @@ def write_retention(
         tasks: the names of the tasks to compare; None compares all, which have to be the same for all models.
 
     Raises:
-        ValueError: results are missing or damaged, or the models were not fine-tuned alike.
+        ValueError: results are missing or damaged, the models were not fine-tuned alike, or nothing can be written to
+            `output_dir`.
     """
     folders = {name: files.expand_path(folder) for name, folder in folders.items()}
     output_dir = files.expand_path(output_dir)
+    files.check_can_write(output_dir, *(f"retention.{suffix}" for suffix in ("md", "tex", "json", "png")))
     results = {name: load_results(folder, tasks) for name, folder in folders.items()}
     retention = dataclasses.replace(compute_retention(results), milliseconds=_measure_latencies(results, folders))
     output_dir.mkdir(parents=True, exist_ok=True)
     text = format_markdown(retention)
-    (output_dir / "retention.md").write_text(text, encoding="utf-8")
-    (output_dir / "retention.tex").write_text(format_latex(retention), encoding="utf-8")
+    for suffix, content in (("md", text), ("tex", format_latex(retention))):
+        with files.write_atomically(output_dir / f"retention.{suffix}") as partial:
+            partial.write_text(content, encoding="utf-8")
     files.write_json(output_dir / "retention.json", to_json(retention))
     draw_retention(retention, output_dir / "retention.png")
     console.print(text, markup=False)
@@ -91,13 +96,14 @@ def make_table_rows(retention: Retention) -> list[list[str]]:
     A cell of a model and a task has mean ± standard deviation over seeds.
     """
     students = tuple(retention.ratios)
+    teacher = next(iter(retention.results.values()))
     rows = [
         [
             "model",
             "parameters",
             f"latency, 1 text of 128 tokens, {jax.default_backend()}",
-            *retention.tasks,
-            "macro",
+            *(f"{task} ({format_main_metric(results.task_type)})" for task, results in teacher.items()),
+            "macro average",
             "macro retained",
             "retained above the majority baseline",
         ]
@@ -136,12 +142,12 @@ def make_notes(retention: Retention) -> list[str]:
         {len(results.main_scores) for model_results in retention.results.values() for results in model_results.values()}
     )
     budgets = "; ".join(
-        f"{task}: {results.sizes['train']:,} training examples, {_format_budget(retention.budget[task])}"
+        f"{task}: {results.examples['train']['examples']:,} training examples, {_format_budget(retention.budget[task])}"
         for task, results in first.items()
     )
     notes = [
-        "Scores are those of the dev split after the epoch that is best on dev: mean ± standard deviation over "
-        f"{' or '.join(map(str, seeds))} seeds, never the best seed. "
+        f"Scores are those of the {_format_split(first)} after the epoch that is best on dev: mean ± standard "
+        f"deviation over {' or '.join(map(str, seeds))} seeds, never the best seed. "
         "Retained is the score in per cent of the teacher's score, with a 95 % interval (paired bootstrap over seeds "
         "and examples).",
         f"Each task has one setting, the same for every model, without a search. {budgets}.",
@@ -220,8 +226,15 @@ def draw_retention(retention: Retention, path: pathlib.Path) -> None:
     axes.set(xticks=range(len(names)), xticklabels=names, ylabel="per cent of the teacher's score")
     axes.legend(frameon=False)
     axes.grid(alpha=0.3, axis="y")
-    figure.savefig(path, dpi=120)
+    with files.write_atomically(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     pyplot.close(figure)
+
+
+def _format_split(results: Mapping[str, ModelTaskResults]) -> str:
+    """Returns which split gives the scores, and the tasks whose scores are those of another one."""
+    tested = [task for task, task_results in results.items() if "test" in task_results.per_example[0]]
+    return f"dev split (of the test split for {' and '.join(tested)})" if tested else "dev split"
 
 
 def _measure_latencies(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distilbert_jax.cli.main import main
+from distilbert_jax.data.tasks.split_hashes import SplitHashes
 from distilbert_jax.evaluate import retention
 from distilbert_jax.report import retention_table
 from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
@@ -20,7 +21,12 @@ def _fewer_draws(monkeypatch):
     monkeypatch.setattr(retention, "NUM_DRAWS", 200)
 
 
-def write(folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5, labels=("no", "yes")):
+TRAIN = SplitHashes(examples=50, ids="a", texts="b", labels="c")
+
+
+def write(
+    folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5, labels=("no", "yes"), train=TRAIN, dev=None
+):
     """Writes results of a classifier that is right on about `share` of the examples."""
     gold = (np.arange(size) < positive * size).astype(int)
     for seed in range(seeds):
@@ -43,8 +49,11 @@ def write(folder, task, share, *, seeds=3, size=400, config=CONFIG, positive=0.5
                 "metrics": ["accuracy"],
             },
             "parameters": 1_000,
-            "dev_examples": {"dev": size},
-            "train_examples": 50,
+            "sha256": {"model": "0"},
+            "examples": {
+                "train": train,
+                "dev": SplitHashes(examples=size, ids="d", texts="e", labels="f") | (dev or {}),
+            },
         }
         (folder / task / f"seed{seed}.json").write_text(json.dumps(result))
     return folder
@@ -158,7 +167,7 @@ def test_results_of_an_earlier_version_are_refused(folders):
     earlier = {"task": "rte", "headline": 81.0, "plan": ["class: FineTune", "epochs: 3"], "form": result["task_type"]}
     path.write_text(json.dumps(earlier))
     message = (
-        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 2); to "
+        f"{path} was written by an earlier version of distilbert_jax (format not stated, this version needs 3); to "
         f"fine-tune again, delete {path.parent}, or name another folder with --output-dir"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -197,3 +206,61 @@ def test_the_command(folders, tmp_path, capsys):
     assert main(["retention", named[0]]) == 1
     assert main(["retention", "teacher", "student"]) == 1
     assert "write NAME=FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("dev", "train", "message"),
+    [
+        ({"texts": "x", "labels": "y"}, {}, "  dev: other texts and labels"),
+        ({"labels": "y"}, {}, "  dev: other labels"),
+        ({}, {"texts": "x"}, "  train: other texts"),
+        ({}, {"examples": 49}, "  train: 50 examples and 49 examples"),
+    ],
+)
+def test_other_examples_are_not_compared(tmp_path, dev, train, message):
+    write(tmp_path / "teacher", "rte", 0.9)
+    write(tmp_path / "student", "rte", 0.8, dev=dev, train=TRAIN | train)
+    with pytest.raises(ValueError, match=f"rte: teacher and student were not fine-tuned on the same .*:\n{message}$"):
+        compare({name: tmp_path / name for name in ("teacher", "student")})
+
+
+def test_a_student_may_be_taught_on_texts_without_labels(tmp_path):
+    write(tmp_path / "teacher", "rte", 0.9)
+    write(tmp_path / "student", "rte", 0.8, train=TRAIN | {"labels": None})
+    assert compare({name: tmp_path / name for name in ("teacher", "student")}).ratios["student"]["rte"].percent > 0
+
+
+def test_seeds_of_other_examples_are_not_averaged(tmp_path):
+    write(tmp_path / "a", "rte", 0.9)
+    write(tmp_path / "b", "rte", 0.9, dev={"labels": "y"})
+    path = tmp_path / "a" / "rte" / "seed1.json"
+    path.write_bytes((tmp_path / "b" / "rte" / "seed1.json").read_bytes())
+    with pytest.raises(ValueError, match=rf"^{path} holds results of (.|\n)*now$"):
+        retention.load_results(tmp_path / "a")
+
+
+def test_per_example_numbers_of_another_split_are_refused(tmp_path):
+    write(tmp_path / "a", "rte", 0.9)
+    path = tmp_path / "a" / "rte" / "seed0" / "per_example.json"
+    path.write_text(json.dumps({"dev": json.loads(path.read_text())["dev"][:-1]}))
+    with pytest.raises(ValueError, match="dev has 399 examples, but its result states others"):
+        retention.load_results(tmp_path / "a")
+
+
+def test_a_ratio_that_is_not_defined_is_a_dash_and_null(tmp_path):
+    """Here the teacher is worse than the majority baseline."""
+    write(tmp_path / "teacher", "rte", 0.3)
+    write(tmp_path / "student", "rte", 0.8)
+    folders = {name: tmp_path / name for name in ("teacher", "student")}
+    named = [f"{name}={folder}" for name, folder in folders.items()]
+    assert main(["retention", *named, "--output-dir", str(tmp_path / "out")]) == 0
+
+    def refuse_constant(name):
+        raise AssertionError(f"{name} is no JSON")
+
+    stored = json.loads((tmp_path / "out" / "retention.json").read_text(), parse_constant=refuse_constant)
+    assert stored["kept_above_commonest_answer"]["student"] == {"percent": None, "low": None, "high": None}
+    table = (tmp_path / "out" / "retention.md").read_text()
+    assert "nan" not in table
+    assert "| – |" in table
+    assert "| rte (accuracy) |" in table

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-answer-threshold",
         metavar="X",
-        type=float,
+        type=arguments.parse_threshold,
         help='squad2: predict "no answer" where its logit exceeds that of the best span by more than X '
         "(default 0; the best value for this split is printed)",
     )

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         metavar="N",
-        type=int,
+        type=arguments.parse_positive,
         default=1,
         help="the number of seeds; each seed initialises a new head (default 1)",
     )
@@ -47,12 +47,14 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.config import experiment_file
     from distilbert_jax.config.experiment import Pretrained
     from distilbert_jax.config.finetune import default_finetune_config
-    from distilbert_jax.io import folder_marker
+    from distilbert_jax.io import files, folder_marker
     from distilbert_jax.report import retention_table
     from distilbert_jax.train.finetune.loop import finetune
 
     output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
     folder_marker.check_may_write(output_dir, "finetune", setting="--output-dir FOLDER")
+    for text in args.task:
+        files.check_can_write(output_dir / arguments.get_task_name(text))
     teacher = Pretrained(args.teacher) if args.teacher else None
     tasks = arguments.load_tasks(args.task, unlabelled=args.unlabelled)
     folder_marker.write_marker(output_dir, "finetune")
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
             task, task_dir=folder, model=Pretrained(args.model), teacher=teacher, extra_losses=args.hidden_loss
         )
         overrides = [*args.overrides]
-        if args.window_overlap:
+        if args.window_overlap is not None:
             overrides.append(f"window_overlap={args.window_overlap}")
         results += finetune(
             experiment_file.apply_overrides(config, overrides), task, folder=output_dir / task.name, seeds=args.seeds

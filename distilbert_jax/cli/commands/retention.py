@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--task",
         metavar="NAME",
-        action="append",
+        action=arguments.AppendTask,
         help="use only this task; may be repeated (default: all tasks; every model needs results for the same ones)",
     )
     parser.add_argument(

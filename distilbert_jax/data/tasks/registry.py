@@ -8,6 +8,7 @@ from typing import Any
 
 from distilbert_jax.data.tasks import entity_metrics, metrics
 from distilbert_jax.data.tasks.datasets import custom, glue, imdb, multiple_choice, ner, squad, tfds
+from distilbert_jax.data.tasks.held_out_dev import hold_out_dev
 from distilbert_jax.data.tasks.task_types.base import TaskType
 from distilbert_jax.data.tasks.task_types.choice_selection import ChoiceSelection
 from distilbert_jax.data.tasks.task_types.classification import Classification
@@ -35,7 +36,8 @@ class Task:
         name: the name of the task, which also names the folder of its results.
         task_type: how its examples become rows, and logits become answers and metrics.
         read: (name of a split) -> its examples. Raises ValueError if there is no such split or its file is wrong.
-        dev: the splits it is evaluated on during training.
+        dev: the splits it is evaluated on after each epoch; they choose the best epoch.
+        test: the splits that the model of the best epoch is evaluated on once. If there are any, they give the score.
         recipe: its default settings.
     """
 
@@ -43,6 +45,7 @@ class Task:
     task_type: TaskType
     read: Callable[[str], Sequence[Any]]
     dev: tuple[str, ...] = ("dev",)
+    test: tuple[str, ...] = ()
     recipe: Recipe = dataclasses.field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
@@ -103,7 +106,9 @@ def find_task(name: str, folder: pathlib.Path, *, unlabelled: str | None = None)
     if name == "imdb":
         return _make_task(name, imdb.TASK_TYPE, functools.partial(imdb.read, folder))
     if name in ("squad", "squad2"):
-        return _make_task(name, SpanExtraction(no_answer=name == "squad2"), _split_reader(name, folder, squad.read))
+        no_answer = name == "squad2"
+        read_file = functools.partial(squad.read, no_answer=no_answer)
+        return _make_task(name, SpanExtraction(no_answer=no_answer), _split_reader(name, folder, read_file))
     if name in ("conll2003", "wnut17"):
         read = _split_reader(name, folder, ner.read)
         return _make_task(name, Tagging(labels=entity_metrics.list_labels([*read("train"), *read("dev")])), read)
@@ -167,9 +172,12 @@ def make_task_type(
 
 
 def _make_task(name: str, task_type: TaskType, read: Callable[[str], Sequence[Any]]) -> Task:
-    """Returns a task with its dev splits and recipe. IMDb has no dev split and is evaluated on its test split."""
-    dev = glue.TASKS[name].dev if name in glue.TASKS else ("test",) if name == "imdb" else ("dev",)
-    return Task(name=name, task_type=task_type, read=read, dev=dev, recipe=_RECIPES.get(name, Recipe()))
+    """Returns a task with its splits and recipe. IMDb was released without a dev split."""
+    dev = glue.TASKS[name].dev if name in glue.TASKS else ("dev",)
+    test: tuple[str, ...] = ()
+    if name == "imdb":
+        read, test = hold_out_dev(read), ("test",)
+    return Task(name=name, task_type=task_type, read=read, dev=dev, test=test, recipe=_RECIPES.get(name, Recipe()))
 
 
 def _split_reader(

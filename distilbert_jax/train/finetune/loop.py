@@ -3,20 +3,23 @@
 import contextlib
 import itertools
 import pathlib
-from collections.abc import Iterator
-from typing import Any, TypedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from distilbert_jax import log_keys
-from distilbert_jax.config.experiment_file import differences, flatten
-from distilbert_jax.config.finetune import RESUMABLE_FIELDS, FineTuneConfig
+from distilbert_jax.config.experiment import Pretrained
+from distilbert_jax.config.experiment_file import flatten
+from distilbert_jax.config.finetune import FineTuneConfig
 from distilbert_jax.data.tasks.batches import TaskBatches, padded_length
 from distilbert_jax.data.tasks.registry import Task
+from distilbert_jax.data.tasks.task_types.base import format_main_metric
 from distilbert_jax.devices.mesh import put_batch, replicated_sharding
 from distilbert_jax.devices.peak import peak_flops
 from distilbert_jax.hub import model_card, save
+from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.inference.logits import predict_rows
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console, progress_bar
@@ -27,22 +30,24 @@ from distilbert_jax.runtime.step_monitor import StepMonitor, StepWork, time_wait
 from distilbert_jax.runtime.stop_signal import RunStopped, StopSignal
 from distilbert_jax.train.finetune.results import (
     CONFIG_FILE,
-    FINETUNE_FORMAT,
     PER_EXAMPLE_FILE,
-    StoredConfig,
+    ResultOrigin,
+    check_same_config,
+    check_same_origin,
     read_config,
     read_result,
 )
-from distilbert_jax.train.finetune.setup import EncodedSplit, FineTuneSetup, setup_finetuning
+from distilbert_jax.train.finetune.setup import EncodedSplit, FineTuneSetup, load_inputs, setup_finetuning
 from distilbert_jax.types import Batch
 
 LOG_EVERY = 10  # steps
 
 
-class SeedResult(TypedDict):
+class SeedResult(ResultOrigin):
     """The fields of seedN.json that are read again."""
 
     task: str
+    main_metric: str
     main_score: float
     best_epoch: int
 
@@ -60,20 +65,29 @@ def finetune(config: FineTuneConfig, task: Task, *, folder: pathlib.Path, seeds:
         seeds: how many seeds to run.
 
     Raises:
-        ValueError: the input is not valid, or `folder` holds results of another config.
+        ValueError: the input is not valid, or `folder` holds results of other settings, models or examples.
         RunStopped: a signal ended the call. Everything is saved.
     """
     folder = files.expand_path(folder)
+    stored = read_config(folder)  # first, because it explains what to do with a folder of an earlier version
     with hold_folder(folder, "finetune", setting="--output-dir FOLDER"):
         paths = [folder / f"seed{seed}.json" for seed in range(seeds)]
-        _check_same_config(folder, flatten(config))
+        if stored is not None:
+            # This needs no data, so it comes before they are read.
+            check_same_config(folder, stored, flatten(config))
+        inputs = load_inputs(config, task)
+        if stored is not None:
+            check_same_origin(folder, stored, inputs.origin)
         for path in paths:
             if path.is_file():
+                check_same_origin(path, read_result(path, SeedResult), inputs.origin)
                 # The process may have been killed after it wrote the result and before it deleted these.
                 files.remove(path.with_suffix("") / "checkpoints")
         if not all(path.is_file() for path in paths):
-            setup = setup_finetuning(config, task)
-            _claim_folder(folder, setup)
+            setup = setup_finetuning(inputs)
+            # The folder is claimed only once it is known that model, teacher and task fit together.
+            write_marker(folder, "finetune")
+            files.write_json(folder / CONFIG_FILE, inputs.origin)
             _print_setup(setup)
             _run_missing_seeds(setup, paths)
         return [read_result(path, SeedResult) for path in paths]
@@ -97,43 +111,18 @@ def predict_split(setup: FineTuneSetup, params: Any, split: EncodedSplit, *, lab
     return setup.task_type.decode(split.examples, rows, logits)
 
 
-def _claim_folder(folder: pathlib.Path, setup: FineTuneSetup) -> None:
-    """Writes config.json. This happens only once it is known that model, teacher and task fit together."""
-    models = {"model": setup.model} | ({"teacher": setup.teacher} if setup.teacher else {})
-    config, sha256 = flatten(setup.config), {name: model.sha256 for name, model in models.items()}
-    _check_same_config(folder, config, sha256)
-    write_marker(folder, "finetune")
-    files.write_json(folder / CONFIG_FILE, StoredConfig(format=FINETUNE_FORMAT, config=config, sha256=sha256))
-
-
-def _check_same_config(folder: pathlib.Path, config: dict[str, Any], sha256: dict[str, str] | None = None) -> None:
-    """Raises ValueError if the folder holds results of another config or, if `sha256` is given, of other weights."""
-    stored = read_config(folder)
-    if stored is None:
-        return
-    different = differences(stored["config"], config, except_in=RESUMABLE_FIELDS)
-    if sha256 is not None:
-        other_weights = differences(stored["sha256"], sha256)
-        different |= {f"sha256.{name}": pair for name, pair in other_weights.items()}
-    if different:
-        lines = [f"\n  {path}: {before} in this folder, {now} now" for path, (before, now) in different.items()]
-        raise ValueError(
-            f"{folder} holds results of another config; name another folder with --output-dir:{''.join(lines)}"
-        )
-
-
 def _print_setup(setup: FineTuneSetup) -> None:
     """Prints the size of the data, and which layers start untrained."""
     console.print(f"{setup.config.task}: train {setup.train.encoded.format_truncation()}", markup=False)
-    for name, split in setup.dev.items():
+    for name, split in {**setup.dev, **setup.test}.items():
         console.print(f"  {name} {split.encoded.format_truncation()}", markup=False)
     if setup.config.random_init:
         console.print("[bold yellow]  random_init is true: all weights are random, and differ between the seeds.[/]")
     elif setup.new_layers:
-        console.print(
-            f"[bold yellow]  These layers start untrained, because {setup.model.folder} has none for this task: "
-            f"{', '.join(setup.new_layers)}.[/]"
-        )
+        removed = setup.inputs.removed_output_layer
+        reason = f"was trained for other labels ({removed})" if removed else "has none for this task"
+        text = f"  These layers start untrained, because {setup.model.folder} {reason}: {', '.join(setup.new_layers)}."
+        console.print(text, style="bold yellow", markup=False)
 
 
 def _run_seed(setup: FineTuneSetup, seed: int, folder: pathlib.Path, stop: StopSignal) -> dict[str, Any]:
@@ -192,22 +181,27 @@ def _evaluate(setup: FineTuneSetup, params: Any, folder: pathlib.Path, log: Metr
     """Returns all scores on all dev splits, and stores the model and its answers if its main score is the best yet."""
     log.flush()  # the earlier scores are read from the file
     earlier = [entry[log_keys.MAIN_SCORE.name] for entry in _evaluations(folder) if entry["step"] < step]
+    main_score, scores, per_example = _score_splits(setup, params, setup.dev)
+    if not earlier or main_score > max(earlier):
+        _save_model(setup, params, folder, scores)
+        files.write_json(folder / PER_EXAMPLE_FILE, per_example)
+    return {log_keys.MAIN_SCORE.name: main_score, **scores}
+
+
+def _score_splits(
+    setup: FineTuneSetup, params: Any, splits: Mapping[str, EncodedSplit]
+) -> tuple[float, dict[str, float], dict[str, Any]]:
+    """Returns the main score of a model on some splits, all its scores on them, and the numbers of every example."""
     scores: dict[str, float] = {}
     per_example: dict[str, Any] = {}
-    for name, split in setup.dev.items():
+    for name, split in splits.items():
         answers = predict_split(setup, params, split, label=f"measuring {name}")
         numbers = setup.task_type.per_example(split.examples, answers)
         per_example[name] = numbers.tolist()
         metrics = setup.task_type.compute_metrics(numbers)
         scores |= {log_keys.TASK_SCORE.name(split=name, metric=metric): value for metric, value in metrics.items()}
-    main_scores = [
-        scores[log_keys.TASK_SCORE.name(split=name, metric=setup.task_type.main_metric)] for name in setup.dev
-    ]
-    main_score = float(np.mean(main_scores))
-    if not earlier or main_score > max(earlier):
-        _save_model(setup, params, folder, scores)
-        files.write_json(folder / PER_EXAMPLE_FILE, per_example)
-    return {log_keys.MAIN_SCORE.name: main_score, **scores}
+    main_scores = [scores[log_keys.TASK_SCORE.name(split=name, metric=setup.task_type.main_metric)] for name in splits]
+    return float(np.mean(main_scores)), scores, per_example
 
 
 def _evaluations(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -215,7 +209,7 @@ def _evaluations(folder: pathlib.Path) -> list[dict[str, Any]]:
     return read_log(folder, "eval", shape=[log_keys.MAIN_SCORE.name])
 
 
-def _save_model(setup: FineTuneSetup, params: Any, folder: pathlib.Path, scores: dict[str, float]) -> None:
+def _save_model(setup: FineTuneSetup, params: Any, folder: pathlib.Path, scores: Mapping[str, float]) -> None:
     """Writes the model to `folder`/model as a Hub folder with a card."""
     family, config = setup.model.family, setup.config
     save.save_pretrained(
@@ -232,6 +226,7 @@ def _save_model(setup: FineTuneSetup, params: Any, folder: pathlib.Path, scores:
             teacher=setup.teacher.public_name if setup.teacher else None,
             base_model=None if config.random_init else setup.model.hub_id,
             head=setup.task_type.head,
+            test=list(setup.test),
             scores=scores,
             settings=flatten(config),
         ),
@@ -240,30 +235,53 @@ def _save_model(setup: FineTuneSetup, params: Any, folder: pathlib.Path, scores:
     )
 
 
+def _measure_test(
+    setup: FineTuneSetup, folder: pathlib.Path, dev_scores: Mapping[str, float]
+) -> tuple[float, dict[str, float]]:
+    """Measures the model of the best epoch on the test splits, and stores its answers and a card with all scores.
+
+    Returns:
+        The main score, and all scores on the test splits. They replace those on dev, which chose the epoch.
+    """
+    best = load_pretrained(Pretrained(str(folder / "model")), head=setup.task_type.head)
+    main_score, scores, per_example = _score_splits(setup, best.params, setup.test)
+    _save_model(setup, best.params, folder, {**dev_scores, **scores})
+    files.write_json(folder / PER_EXAMPLE_FILE, per_example)
+    return main_score, scores
+
+
 def _make_result(setup: FineTuneSetup, seed: int, folder: pathlib.Path) -> dict[str, Any]:
     """Returns the content of seedN.json, and prints the best score."""
-    epochs, main_score = _evaluations(folder), log_keys.MAIN_SCORE.name
-    best = max(epochs, key=lambda entry: entry[main_score])
+    epochs = _evaluations(folder)
+    best = max(epochs, key=lambda entry: entry[log_keys.MAIN_SCORE.name])
     steps_per_epoch = setup.steps // setup.config.epochs
     best_epoch = best["step"] // steps_per_epoch
-    console.print(f"{setup.config.task}, seed {seed}: {best[main_score]:.2f} after epoch {best_epoch}")
+    main_score = best[log_keys.MAIN_SCORE.name]
+    scores = {name: value for name, value in best.items() if log_keys.TASK_SCORE.match(name)}
+    if setup.test:
+        main_score, test_scores = _measure_test(setup, folder, scores)
+        scores |= test_scores
+    main_metric = format_main_metric(setup.task_type)
+    where = f" on {' and '.join(setup.test)}" if setup.test else ""
+    console.print(
+        f"{setup.config.task}, seed {seed}: {main_metric} {main_score:.2f}{where} after epoch {best_epoch}",
+        markup=False,
+    )
     return {
-        "format": FINETUNE_FORMAT,
+        **setup.inputs.origin,
         "task": setup.config.task,
         "seed": seed,
-        "main_score": best[main_score],
-        "scores": {name: value for name, value in best.items() if log_keys.TASK_SCORE.match(name)},
+        "main_metric": main_metric,
+        "main_score": main_score,
+        "scores": scores,
         "best_epoch": best_epoch,
-        "epochs": [entry[main_score] for entry in epochs],
-        "config": flatten(setup.config),
+        "epochs": [entry[log_keys.MAIN_SCORE.name] for entry in epochs],
         "task_type": {
             "head": setup.task_type.head,
             "problem_type": setup.task_type.problem_type,
             "labels": list(setup.task_type.labels),
             "metrics": [metric.__name__ for metric in getattr(setup.task_type, "metrics", ())],
         },
-        "model_sha256": setup.model.sha256,
-        "teacher_sha256": setup.teacher.sha256 if setup.teacher else None,
         "parameters": setup.parameters,
         "train_examples": len(setup.train.examples),
         "train_rows": setup.train.encoded.format_truncation(),

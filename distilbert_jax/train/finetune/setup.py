@@ -1,6 +1,7 @@
 """Sets up fine-tuning on one task, for all seeds: the models, the encoded examples and the jitted functions."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,17 +13,21 @@ import optax
 from jax.sharding import Mesh
 
 from distilbert_jax import log_keys
+from distilbert_jax.config.experiment_file import flatten
 from distilbert_jax.config.finetune import FineTuneConfig
 from distilbert_jax.data.batches import BatchLayout
 from distilbert_jax.data.tasks.batches import TaskBatches
 from distilbert_jax.data.tasks.registry import Task
+from distilbert_jax.data.tasks.split_hashes import hash_split
 from distilbert_jax.data.tasks.task_types.base import EncodedExamples, TaskTokenizer, TaskType
 from distilbert_jax.devices.mesh import make_mesh, split_batch
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained, parameter_shapes
 from distilbert_jax.inference.logits import PredictStep, make_predict_step
+from distilbert_jax.io import files
 from distilbert_jax.losses.base import LogitLoss, Loss, init_loss_params, sum_weights
 from distilbert_jax.models import cost_model, student_init
-from distilbert_jax.train.finetune.models import load_teacher, make_apply, match_labels
+from distilbert_jax.train.finetune.models import format_label_mismatch, load_teacher, make_apply, match_labels
+from distilbert_jax.train.finetune.results import FINETUNE_FORMAT, ResultOrigin
 from distilbert_jax.train.objective import Objective
 from distilbert_jax.train.step import init_train_state, make_gradients, make_train_step
 from distilbert_jax.types import Batch, TrainState
@@ -40,17 +45,62 @@ class EncodedSplit:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FineTuneInputs:
+    """What is loaded for a fine-tuning: its models and its examples.
+
+    Attributes:
+        config: the settings.
+        task: the task.
+        model: the model to fine-tune, with the labels of the task.
+        removed_output_layer: why the model's own output layer does not fit the task; None if it does, or if the model
+            has none.
+        teacher: the teacher, or None.
+        examples: the examples by split: those to train on, the dev splits, and the test splits.
+    """
+
+    config: FineTuneConfig
+    task: Task
+    model: PretrainedModel
+    removed_output_layer: str | None
+    teacher: PretrainedModel | None
+    examples: Mapping[str, Sequence[Any]]
+
+    @functools.cached_property
+    def origin(self) -> ResultOrigin:
+        """What a result of these inputs is made from: the settings, and the hashes of models and examples."""
+        models = {"model": self.model} | ({"teacher": self.teacher} if self.teacher else {})
+        return ResultOrigin(
+            format=FINETUNE_FORMAT,
+            config=flatten(self.config),
+            sha256={
+                key: sha256
+                for name, model in models.items()
+                for key, sha256 in (
+                    (name, model.sha256),
+                    (f"{name}.config", files.sha256(model.folder / "config.json")),
+                    (f"{name}.tokenizer", model.tokenizer.sha256),
+                )
+            },
+            examples={
+                name: hash_split(examples, self.task.task_type.labels) for name, examples in self.examples.items()
+            },
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class FineTuneSetup:
     """Everything that the seeds of a fine-tuning have in common.
 
     Attributes:
+        inputs: the models, and the examples.
         config: the settings.
         task_type: how examples become rows, and logits become answers.
         model: the model to fine-tune, with the labels of the task.
         new_layers: the names of the layers that start untrained.
         teacher: the teacher, or None.
         train: the training examples.
-        dev: the splits for evaluation, by name.
+        dev: the splits for evaluation after each epoch, by name.
+        test: the splits that the best model is evaluated on once, by name.
         mesh: the devices.
         layout: the shape of a batch: micro-batches and rows.
         steps: the number of updates in all epochs together.
@@ -61,6 +111,7 @@ class FineTuneSetup:
         predict_step: the jitted forward pass for evaluation.
     """
 
+    inputs: FineTuneInputs
     config: FineTuneConfig
     task_type: TaskType
     model: PretrainedModel
@@ -68,6 +119,7 @@ class FineTuneSetup:
     teacher: PretrainedModel | None
     train: EncodedSplit
     dev: Mapping[str, EncodedSplit]
+    test: Mapping[str, EncodedSplit]
     mesh: Mesh
     layout: BatchLayout
     steps: int
@@ -86,22 +138,41 @@ class FineTuneSetup:
         return {log_keys.MFU.name: float(flops)}
 
 
-def setup_finetuning(config: FineTuneConfig, task: Task) -> FineTuneSetup:
-    """Loads the models, reads and encodes the examples, and makes the jitted functions.
+def load_inputs(config: FineTuneConfig, task: Task) -> FineTuneInputs:
+    """Loads the models and reads the examples.
 
     Raises:
-        ValueError: model, teacher and task do not fit together, or an example has no label.
+        ValueError: a file is missing or damaged, or model, teacher and task do not fit together.
     """
-    task_type, mesh = task.task_type, make_mesh()
-    examples = _sample(task.read("train"), config.max_train_examples)
-    model = match_labels(load_pretrained(config.model, head=task_type.head), task_type)
+    task_type = task.task_type
+    examples = {"train": _sample(task.read("train"), config.max_train_examples)}
+    loaded = load_pretrained(config.model, head=task_type.head)
+    model = match_labels(loaded, task_type)
+    removed = format_label_mismatch(loaded, task_type) if loaded.has_head and not model.has_head else None
     if config.random_init:
         model = dataclasses.replace(model, params={}, has_head=False)
-    teacher = load_teacher(config.teacher, model, task_type, config) if config.teacher else None
+    return FineTuneInputs(
+        config=config,
+        task=task,
+        model=model,
+        removed_output_layer=removed,
+        teacher=load_teacher(config.teacher, model, task_type, config) if config.teacher else None,
+        examples=examples | {name: task.read(name) for name in (*task.dev, *task.test)},
+    )
+
+
+def setup_finetuning(inputs: FineTuneInputs) -> FineTuneSetup:
+    """Encodes the examples and makes the jitted functions.
+
+    Raises:
+        ValueError: the settings do not fit the model, or an example has no label.
+    """
+    config, task_type, model, teacher = inputs.config, inputs.task.task_type, inputs.model, inputs.teacher
+    mesh = make_mesh()
     tokenizer = make_task_tokenizer(model, max_length=config.max_length, window_overlap=config.window_overlap)
-    train = EncodedSplit(examples=examples, encoded=task_type.encode(examples, tokenizer))
-    dev = {name: load_split(task, name, tokenizer) for name in task.dev}
-    _check_labels({} if config.teacher else {"train": train}, dev)
+    splits = {name: encode_split(task_type, examples, tokenizer) for name, examples in inputs.examples.items()}
+    train = splits.pop("train")
+    _check_labels({} if config.teacher else {"train": train}, splits)
 
     batches = _make_batches(config, train, mesh)
     steps = config.epochs * len(batches)
@@ -131,13 +202,15 @@ def setup_finetuning(config: FineTuneConfig, task: Task) -> FineTuneSetup:
         )
 
     return FineTuneSetup(
+        inputs=inputs,
         config=config,
         task_type=task_type,
         model=model,
         new_layers=student_init.add_missing_params(model.params, shapes, seed=0)[1],
         teacher=teacher,
         train=train,
-        dev=dev,
+        dev={name: splits[name] for name in inputs.task.dev},
+        test={name: splits[name] for name in inputs.task.test},
         mesh=mesh,
         layout=batches.layout,
         steps=steps,
@@ -190,10 +263,9 @@ def make_task_tokenizer(model: PretrainedModel, *, max_length: int, window_overl
     return TaskTokenizer(tokenizer=model.tokenizer, max_length=max_length, window_overlap=window_overlap)
 
 
-def load_split(task: Task, name: str, tokenizer: TaskTokenizer) -> EncodedSplit:
-    """Reads and encodes the split `name` of a task."""
-    examples = task.read(name)
-    return EncodedSplit(examples=examples, encoded=task.task_type.encode(examples, tokenizer))
+def encode_split(task_type: TaskType, examples: Sequence[Any], tokenizer: TaskTokenizer) -> EncodedSplit:
+    """Returns the examples of a split with their rows."""
+    return EncodedSplit(examples=examples, encoded=task_type.encode(examples, tokenizer))
 
 
 def mean_weight_sums(losses: Mapping[str, Loss], batches: TaskBatches) -> dict[str, float]:
@@ -222,11 +294,11 @@ def has_labels(split: EncodedSplit) -> bool:
     return all(np.array_equal(row.label_weights > 0, row.prediction_weights > 0) for row in split.encoded.rows)
 
 
-def _check_labels(train: Mapping[str, EncodedSplit], dev: Mapping[str, EncodedSplit]) -> None:
+def _check_labels(train: Mapping[str, EncodedSplit], evaluated: Mapping[str, EncodedSplit]) -> None:
     """Raises ValueError if an example of one of these splits has no label."""
-    for name, split in {**train, **dev}.items():
+    for name, split in {**train, **evaluated}.items():
         if not has_labels(split):
-            purpose = "used for evaluation" if name in dev else "used for training without --teacher"
+            purpose = "used for evaluation" if name in evaluated else "used for training without --teacher"
             raise ValueError(
                 f"{name} has examples without a label, the first in {_locate_first_unlabelled(split)}, so it cannot be "
                 f"{purpose}; add the labels or remove the examples"

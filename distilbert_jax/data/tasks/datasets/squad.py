@@ -45,12 +45,16 @@ class SquadFile(TypedDict):
     data: list[SquadArticle]
 
 
-def read(path: pathlib.Path) -> list[SpanQuestion]:
+def read(path: pathlib.Path, *, no_answer: bool = True) -> list[SpanQuestion]:
     """Returns the questions of a file in the official layout.
 
+    Args:
+        path: the file.
+        no_answer: whether an annotated question may have no answer, as in v2.0.
+
     Raises:
-        ValueError: the file has another layout, an id is not unique, or an answer is not found at its position in the
-            paragraph; the message names the question.
+        ValueError: the file has another layout, an id is not unique, a question has no answer but needs one, or an
+            answer is not found at its position in the paragraph; the message names the question.
     """
     content = untrusted.read_json(path, SquadFile, what="a file in SQuAD's layout", max_bytes=MAX_SQUAD_BYTES)
     try:
@@ -66,6 +70,12 @@ def read(path: pathlib.Path) -> list[SpanQuestion]:
         raise ValueError(f"{path}: the file has no questions")
     counts = collections.Counter(question.id for question in questions)
     repeated = [question_id for question_id, count in counts.items() if count > 1]
+    unanswered = [question.id for question in questions if question.has_label and not question.answers]
+    if unanswered and not no_answer:
+        raise ValueError(
+            f"{path}: {len(unanswered)} questions have no answer, such as {unanswered[0]!r}, but in SQuAD v1.1 every "
+            "question has one; use the task squad2"
+        )
     if repeated:
         raise ValueError(
             f"{path}: {len(repeated)} question ids occur more than once, such as {repeated[0]!r}; make each unique"

@@ -152,3 +152,11 @@ class TaskType(Protocol):
 
     def format_submission(self, examples: Sequence[Any], answers: Sequence[Any]) -> tuple[str, str]:
         """Returns (file suffix, content) of a predictions file in the format that the task's own scorer reads."""
+
+
+def format_main_metric(task_type: TaskType) -> str:
+    """Returns the name of the main metric for tables; for a mean, the names of the metrics that it is the mean of."""
+    names = [metric.__name__ for metric in getattr(task_type, "metrics", ())]
+    if task_type.main_metric != "mean":
+        return task_type.main_metric
+    return names[0] if len(names) == 1 else f"mean of {' and '.join(names)}"

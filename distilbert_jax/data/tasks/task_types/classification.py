@@ -43,14 +43,13 @@ class Classification:
 
     def encode(self, examples: Sequence[Example], task_tokenizer: TaskTokenizer) -> EncodedExamples:
         """Returns one row for each text, or for each window of a long text."""
-        num_parts = len(examples[0].texts)
-        ids = task_tokenizer.encode_texts([text for example in examples for text in example.texts])
+        ids = iter(task_tokenizer.encode_texts([text for example in examples for text in example.texts]))
         # One label given as probabilities makes all labels of the split vectors, because a batch has one shape.
         as_vectors = self.multi_label or any(isinstance(example.label, tuple) for example in examples)
         rows: list[EncodedRow] = []
         cut_examples = cut_tokens = 0
         for number, example in enumerate(examples):
-            parts = ids[number * num_parts : (number + 1) * num_parts]
+            parts = [next(ids) for _ in example.texts]
             if task_tokenizer.window_overlap is None:
                 documents = [task_tokenizer.truncate(parts)]
                 if cut := sum(map(len, parts)) - sum(map(len, documents[0])):

@@ -14,6 +14,7 @@ from distilbert_jax.data.tasks.task_types.base import EncodedExamples, EncodedRo
 MAX_QUESTION_TOKENS = 64
 MAX_ANSWER_TOKENS = 30
 NUM_CANDIDATES = 20  # the best starts and the best ends of each window, of which all pairs are compared
+MAX_MARGIN = 2.0**52  # the largest margin, also of a question whose paragraph has no span at all
 DEFAULT_OVERLAP_TOKENS = 128  # of neighbouring windows of a paragraph; half a window if that is less
 
 
@@ -22,8 +23,8 @@ class PredictedSpan(NamedTuple):
 
     Attributes:
         text: the best span of all windows.
-        margin: the logit of "no answer" minus that of the best span. "No answer" takes the lowest [CLS] logit of all
-            windows.
+        margin: the logit of "no answer" minus that of the best span, from −MAX_MARGIN to MAX_MARGIN, so that it can be
+            stored as JSON. "No answer" takes the lowest [CLS] logit of all windows.
     """
 
     text: str
@@ -99,7 +100,7 @@ class SpanExtraction:
                 text = examples[row.example].context[row.origin[start, 0] : row.origin[end, 1]]
                 best[row.example] = (span_logit, text)
         return [
-            PredictedSpan(text, float(no_answer_logit - span_logit))
+            PredictedSpan(text, float(np.clip(no_answer_logit - span_logit, -MAX_MARGIN, MAX_MARGIN)))
             for (span_logit, text), no_answer_logit in zip(best, no_answer_logits, strict=True)
         ]
 
@@ -110,11 +111,13 @@ class SpanExtraction:
             [questions, 3]: exact match, F1, and whether the question has an answer. With `no_answer` [questions, 6]:
             also exact match and F1 of the best span, whatever the threshold says, and its margin.
         """
-        values = span_metrics.per_example(examples, self._texts_by_id(examples, answers))
+        values = span_metrics.per_example(examples, self._texts_by_id(examples, answers), no_answer=self.no_answer)
         if not self.no_answer:
             return values
         spans = span_metrics.per_example(
-            examples, {example.id: answer.text for example, answer in zip(examples, answers, strict=True)}
+            examples,
+            {example.id: answer.text for example, answer in zip(examples, answers, strict=True)},
+            no_answer=True,
         )
         return np.column_stack([values, spans[:, :2], [answer.margin for answer in answers]])
 
@@ -137,10 +140,16 @@ class SpanExtraction:
 
 
 def _find_best_threshold(per_example: np.ndarray) -> dict[str, float]:
-    """Finds the threshold with the highest F1 on the evaluated questions, as the official scorer does.
+    """Finds the threshold with the highest F1 on the evaluated questions.
+
+    The official scorer computes the same number, except in two cases in which no threshold gives the F1 that it prints:
+
+    - It may answer only some of several questions with the same margin. Here all of them are answered, or none.
+    - A span of which nothing is left after normalization, such as "the", counts as wrong if there is no answer,
+      although it counts as right in the F1 for a given threshold. Here it is right in both.
 
     Returns:
-        That F1 in per cent, and the threshold; −∞ if it is best to never answer.
+        That F1 in per cent, and the threshold: −∞ if it is best to never answer, where the official scorer prints 0.
     """
     no_answer_f1, span_f1, margins = 1 - per_example[:, 2], per_example[:, 4], per_example[:, 5]
     # Start with "" for every question, then replace it by the span in the order of the margins.

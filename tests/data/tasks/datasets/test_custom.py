@@ -335,7 +335,7 @@ def test_imdb():
     assert all(e.id.startswith("pos" if e.label else "neg") for e in train)
     assert {e.label for e in task.read("unsup")} == {None}
     with pytest.raises(ValueError, match="name the folder aclImdb"):
-        task.read("dev")
+        task.read("sideways")
 
 
 def test_missing_folders_and_files(tmp_path):

@@ -54,7 +54,7 @@ def prepared(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_record_is_an_example(prepared, name):
     task = prepared(name)
-    (example,) = task.read(task.dev[0])
+    (example,) = task.read((*task.test, *task.dev)[0])
     got = {
         "sst2": lambda: (example.texts, example.label) == (("a fine film",), 1),
         "mnli": lambda: (example.texts, example.label) == (("a", "b"), 2),
