@@ -23,8 +23,12 @@ _OVERRIDES_HELP = (
 _TASK_HELP = (
     "a task and the folder with its files as they were released; without =FOLDER the task is read from TensorFlow "
     "Datasets. Tasks: cola sst2 mrpc qqp stsb mnli qnli rte wnli ax imdb squad squad2 conll2003 wnut17 swag codah "
-    "piqa. Any other name is a task of your own: the folder has train.csv and dev.csv (or .jsonl) with a column text, "
-    "an optional column text_pair, and one of label, score, labels or probabilities. May be repeated"
+    "piqa. Any other name is a task of your own: the folder has train.csv and dev.csv (or .tsv or .jsonl) with a "
+    "column text, an optional column text_pair, and one of label, score, labels or probabilities. May be repeated"
+)
+_UNLABELLED_HELP = (
+    "for tasks of your own: the label or score that means that there is none, such as -1; an empty one always does. "
+    "--unlabelled '' says that -1 is a label like the others"
 )
 
 
@@ -55,6 +59,7 @@ def add_model_and_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds a pretrained model and the tasks to use it on."""
     parser.add_argument("model", metavar="MODEL", help="a model folder or a Hub id, such as runs/quickstart/export")
     parser.add_argument("--task", metavar="NAME[=FOLDER]", action=AppendTask, required=True, help=_TASK_HELP)
+    parser.add_argument("--unlabelled", metavar="LABEL", help=_UNLABELLED_HELP)
     parser.add_argument(
         "--window-overlap",
         metavar="N",
@@ -142,21 +147,33 @@ def _check_address(text: str) -> None:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def load_tasks(texts: Sequence[str]) -> list[tuple["Task", str]]:
+def load_tasks(texts: Sequence[str], *, unlabelled: str | None = None) -> list[tuple["Task", str]]:
     """Loads the tasks that `--task` names.
 
     Args:
         texts: NAME=FOLDER for files on disk, or NAME alone for TensorFlow Datasets.
+        unlabelled: for tasks of the user's own: the label that means that there is none.
 
     Returns:
         (task, folder) for each; "TFDS" instead of the folder for TensorFlow Datasets.
+
+    Raises:
+        ValueError: a task is not found or its files are wrong, or `unlabelled` is given and no task is the user's own.
     """
     from distilbert_jax.data.tasks import registry
 
+    published = {text for text in texts if text.partition("=")[0] in registry.TASK_NAMES}
+    if unlabelled is not None and len(published) == len(texts):
+        raise ValueError(f"--unlabelled is for tasks of your own, not for {', '.join(texts)}; leave it out")
     tasks = []
     for text in texts:
         name, equals, folder = text.partition("=")
-        task = registry.find_task(name, pathlib.Path(folder)) if equals else registry.find_tfds_task(name)
+        own_value = None if text in published else unlabelled
+        task = (
+            registry.find_task(name, pathlib.Path(folder), unlabelled=own_value)
+            if equals
+            else registry.find_tfds_task(name)
+        )
         tasks.append((task, folder or "TFDS"))
     return tasks
 

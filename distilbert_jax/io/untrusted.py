@@ -1,12 +1,11 @@
-"""Reads files that others wrote: text, JSON, CSV and arrays.
+"""Reads files that others wrote: text, JSON and arrays. `tables` reads rows of columns.
 
 Each file is read only up to a stated size, JSON is checked against a shape before it is used, and every error names the
 file and the place in it.
 """
 
-import csv
+import collections
 import functools
-import io
 import json
 import pathlib
 import re
@@ -14,7 +13,6 @@ import stat
 import tokenize
 import types
 import typing
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,6 @@ from distilbert_jax.io import encodings
 
 MAX_TEXT_BYTES = 2**30
 MAX_JSON_BYTES = 2**26  # parsed JSON can take thirty times as much memory
-MAX_CELL_CHARACTERS = 2**24  # in one cell of a table
 MAX_FILE_NAME_CHARACTERS = 200
 SAMPLE_BYTES = 2**16  # of a file and of its bad part, to find out its encoding
 
@@ -41,7 +38,8 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
         newline: as for `open`.
 
     Raises:
-        ValueError: if it is not a regular file, is too large, or is not UTF-8; the message names the line.
+        ValueError: if it is not a regular file, is too large, is not UTF-8 or has a zero byte; the message names the
+            line.
     """
     file_stat = path.stat()
     if not stat.S_ISREG(file_stat.st_mode):
@@ -53,7 +51,7 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
         )
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
-            return file.read()
+            text = file.read()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         # The file may be large. The second part begins at an even place, as the characters of UTF-16 do.
@@ -63,6 +61,12 @@ def read_text(path: pathlib.Path, *, max_bytes: int = MAX_TEXT_BYTES, newline: s
             f"{path}, line {line}: not UTF-8: byte 0x{error.object[error.start]:02x}. "
             f"{encodings.explain_encoding(path, sample)}"
         ) from None
+    if "\0" in text:
+        index = text.index("\0")
+        line = text.count("\n", 0, index) + 1
+        sample = f"{text[:SAMPLE_BYTES]}{text[index : index + SAMPLE_BYTES]}".encode()
+        raise ValueError(f"{path}, line {line}: a zero byte. {encodings.explain_encoding(path, sample)}")
+    return text
 
 
 def read_json(path: pathlib.Path, shape: Any, *, what: str | None = None, max_bytes: int = MAX_JSON_BYTES) -> Any:
@@ -81,18 +85,34 @@ def parse_json(content: str, shape: Any, *, where: str, what: str | None = None)
         what: what the text should be, for error messages, such as "an index of safetensors".
 
     Raises:
-        ValueError: if the text is not JSON or has another shape.
+        ValueError: if the text is not JSON, has another shape, or an object has a field twice.
     """
     try:
-        parsed = json.loads(content)
+        parsed = json.loads(content, object_pairs_hook=_make_object)
         # Half of a surrogate pair is valid JSON, but it cannot be encoded as text.
         if re.search(r"\\u[dD][89a-fA-F]", content):
             json.dumps(parsed, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError(f"{where}: not {what or 'JSON that can be read'}: it is nested too deeply") from None
+    except _RepeatedFieldError as error:
+        raise ValueError(f"{where}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{where}: not {what or 'JSON'}: {error}") from None
     check_shape(parsed, shape, where=where, what=what)
+    return parsed
+
+
+class _RepeatedFieldError(ValueError):
+    """An object in JSON has a field twice, so that it is not clear which value is meant."""
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object of JSON. Raises _RepeatedFieldError if a field is there twice."""
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        repeated = counts.most_common(1)[0][0]
+        raise _RepeatedFieldError(f"the field {repeated!r} is there more than once; keep one of them")
     return parsed
 
 
@@ -100,25 +120,6 @@ def check_shape(parsed: Any, shape: Any, *, where: str, what: str | None = None)
     """Raises ValueError unless parsed JSON has a shape; the arguments are those of `parse_json`."""
     if mismatch := _find_mismatch(parsed, shape, ""):
         raise ValueError(f"{where}: not {what}: {mismatch}" if what else f"{where}: {mismatch}")
-
-
-def read_table(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line number, {column: cell}) for each row of a CSV file whose first line names the columns.
-
-    Raises:
-        ValueError: if it is not CSV, or a row has other columns than the first line.
-    """
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    reader = csv.DictReader(io.StringIO(read_text(path, newline=""), newline=""))
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: this row does not have the columns of the first line"
-                )
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
 
 
 def load_array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:

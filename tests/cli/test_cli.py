@@ -391,7 +391,7 @@ TASKS = {
     "no folder": ("codah", "--task codah=FOLDER"),
     "a folder that is not there": ("sst2=nowhere", "the folder nowhere does not exist; write --task sst2=FOLDER"),
     "a folder without the files": ("sst2=.", "has no file train.tsv"),
-    "a task of one's own without files": ("mine=.", "contains neither train.csv nor train.jsonl"),
+    "a task of one's own without files": ("mine=.", "contains none of train.csv, train.tsv, train.jsonl"),
 }
 
 

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.config.experiment import Pretrained
     from distilbert_jax.evaluate.task import evaluate
 
-    for task, _ in arguments.load_tasks(args.task):
+    for task, _ in arguments.load_tasks(args.task, unlabelled=args.unlabelled):
         evaluate(
             Pretrained(args.model),
             task,

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
     for text in args.task:
         files.check_can_write(output_dir / arguments.get_task_name(text))
     teacher = Pretrained(args.teacher) if args.teacher else None
-    tasks = arguments.load_tasks(args.task)
+    tasks = arguments.load_tasks(args.task, unlabelled=args.unlabelled)
     folder_marker.write_marker(output_dir, "finetune")
     results = []
     for task, folder in tasks:

@@ -1,7 +1,6 @@
 """Reads one file, in any of the supported formats, as a stream of documents in constant memory."""
 
 import contextlib
-import csv
 import io
 import json
 import lzma
@@ -12,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from distilbert_jax.data.sources import compression
-from distilbert_jax.io import encodings, untrusted
+from distilbert_jax.io import encodings, tables, untrusted
 
 MAX_BLOCK_CHARACTERS = 2**20
 """A block of text, or a line in it, is cut at this length: memory stays constant on a file without a line break."""
@@ -161,57 +160,31 @@ def _check_line_length(line: str, path: pathlib.Path, number: int) -> None:
 
 def _read_csv(path: pathlib.Path, field: str) -> Iterator[str]:
     """Yields the texts of a column of a table with commas between its columns."""
-    return _read_table(path, field, delimiter=",")
+    return _read_table(path, field, separator=",")
 
 
 def _read_tsv(path: pathlib.Path, field: str) -> Iterator[str]:
     """Yields the texts of a column of a table with tabs between its columns."""
-    return _read_table(path, field, delimiter="\t")
+    return _read_table(path, field, separator="\t")
 
 
-def _read_table(path: pathlib.Path, field: str, *, delimiter: str) -> Iterator[str]:
+def _read_table(path: pathlib.Path, field: str, *, separator: str) -> Iterator[str]:
     """Yields the cells of a column that are not blank. The first line names the columns; a cell may be in quotes."""
-    csv.field_size_limit(MAX_RECORD_CHARACTERS)
 
     def iter_lines() -> Iterator[str]:
         for number, line in enumerate(_read_lines(path, MAX_RECORD_CHARACTERS), 1):
             _check_line_length(line, path, number)
             yield line + "\n"
 
-    # Strict, so that a quote that is not closed is an error and does not join rows.
-    reader = csv.reader(iter_lines(), delimiter=delimiter, strict=True)
-    first_line = 1
-    try:
-        columns = next(reader, [])
-        column = _find_column(columns, field, path, delimiter)
-        first_line = reader.line_num + 1
-        for row in reader:
-            if row and len(row) != len(columns):
-                raise ValueError(
-                    f"{path}, line {first_line}: {len(row)} cells, but the first line names {len(columns)} columns; "
-                    "put a text that contains the separator in quotes"
-                )
-            if row and row[column].strip():
-                yield row[column]
-            first_line = reader.line_num + 1
-    except csv.Error as error:
+    columns, rows = tables.parse_csv(iter_lines(), where=str(path), separator=separator)
+    if field not in columns:
         raise ValueError(
-            f"{path}: the row that begins in line {first_line} cannot be read: {error}. A cell that contains a quote "
-            'is written in quotes, with each quote in it doubled: "he said ""no"""'
-        ) from None
-
-
-def _find_column(columns: list[str], field: str, path: pathlib.Path, delimiter: str) -> int:
-    """Returns the index of a column. Raises ValueError, which lists the columns, unless there is one of that name."""
-    if columns.count(field) == 1:
-        return columns.index(field)
-    listed = ", ".join(map(repr, columns)) or "none"
-    if field in columns:
-        raise ValueError(f"{path}, line 1: {columns.count(field)} columns are named {field!r}; rename all but one")
-    hint = "name the column of the text with field=, or on the command line with corpus.sources.NAME.field=COLUMN"
-    if len(columns) == 1 and any(other in columns[0] for other in {",", ";", "\t"} - {delimiter}):
-        hint = f"the columns have to be separated by {'commas' if delimiter == ',' else 'tabs'}"
-    raise ValueError(f"{path}, line 1: no column {field!r}; the columns are {listed}; {hint}")
+            f"{path}, line 1: no column {field!r}; the columns are {', '.join(map(repr, columns)) or 'none'}; name the "
+            "column of the text with field=, or on the command line with corpus.sources.NAME.field=COLUMN"
+        )
+    for _, row in rows:
+        if row[field].strip():
+            yield row[field]
 
 
 def _read_parquet(path: pathlib.Path, field: str) -> Iterator[str]:

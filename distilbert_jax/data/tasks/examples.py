@@ -1,8 +1,14 @@
-"""The examples of each kind of task, as the datasets provide them and the task types encode them."""
+"""The examples of each kind of task, as the datasets provide them and the task types encode them.
+
+The `location` of an example is its file and line for error messages; "" if there is no file.
+"""
 
 import dataclasses
 import math
+import re
 from typing import Any
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,6 +25,7 @@ class Example:
     id: str
     texts: tuple[str, ...]
     label: int | float | tuple[float, ...] | None
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +47,7 @@ class SpanQuestion:
     answers: tuple[str, ...] = ()
     answer_starts: tuple[int, ...] = ()
     has_label: bool = True
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +56,7 @@ class TaggedSentence:
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,7 @@ class ChoiceQuestion:
     first: str
     choices: tuple[str, ...]
     label: int | None
+    location: str = dataclasses.field(default="", repr=False, compare=False)
 
 
 def parse_finite(x: Any) -> float:
@@ -65,6 +75,8 @@ def parse_finite(x: Any) -> float:
     Raises:
         ValueError: it is not a number, or it is NaN or infinite, so that no loss can use it.
     """
-    if not isinstance(x, str | int | float) or not math.isfinite(number := float(str(x))):
+    # float() would also read 1_0 as 10.
+    is_number = isinstance(x, str | int | float) and _NUMBER.fullmatch(str(x).strip())
+    if not is_number or not math.isfinite(number := float(str(x))):
         raise ValueError(f"{x!r} is not a finite number")
     return number

@@ -82,17 +82,20 @@ TASK_NAMES = (*glue.TASKS, *_SPLIT_FILES, "imdb")
 """The names of all tasks with published data. Every other name is a custom task."""
 
 
-def find_task(name: str, folder: pathlib.Path) -> Task:
+def find_task(name: str, folder: pathlib.Path, *, unlabelled: str | None = None) -> Task:
     """Returns a task whose files are in a folder.
 
     Args:
         name: one of TASK_NAMES, or any other name for a custom task (see `datasets.custom`).
         folder: the folder of its files. For GLUE tasks, also the folder that contains the task's folder.
+        unlabelled: only for a custom task: the label that means that there is none, such as "-1".
 
     Raises:
         ValueError: the folder does not exist, or a file that the task type depends on is missing or wrong.
     """
     untrusted.check_file_name(name, what="the task's name")
+    if unlabelled is not None and name in TASK_NAMES:
+        raise ValueError(f"unlabelled is for a task of your own, and {name} has published labels; leave it out")
     folder = expand_path(folder)
     if not folder.is_dir():
         raise ValueError(f"task {name}: the folder {folder} does not exist; write --task {name}=FOLDER")
@@ -111,8 +114,9 @@ def find_task(name: str, folder: pathlib.Path) -> Task:
         return _make_task(name, Tagging(labels=entity_metrics.list_labels([*read("train"), *read("dev")])), read)
     if name in _CHOICE_READERS:
         return _make_task(name, ChoiceSelection(), _split_reader(name, folder, _CHOICE_READERS[name]))
-    task_type = custom.infer_task_type(folder)
-    return _make_task(name, task_type, functools.partial(custom.read, folder, labels=task_type.labels))
+    task_type = custom.infer_task_type(folder, unlabelled=unlabelled)
+    read = functools.partial(custom.read, folder, labels=task_type.labels, unlabelled=unlabelled)
+    return _make_task(name, task_type, read)
 
 
 def find_tfds_task(name: str, *, data_dir: str | None = None) -> Task:

@@ -300,8 +300,19 @@ def _check_labels(train: Mapping[str, EncodedSplit], evaluated: Mapping[str, Enc
         if not has_labels(split):
             purpose = "used for evaluation" if name in evaluated else "used for training without --teacher"
             raise ValueError(
-                f"{name} has examples without a label, so it cannot be {purpose}; add the labels or remove the examples"
+                f"{name} has examples without a label, the first in {_locate_first_unlabelled(split)}, so it cannot be "
+                f"{purpose}; add the labels or remove the examples"
             )
+
+
+def _locate_first_unlabelled(split: EncodedSplit) -> str:
+    """Returns the file and line of the first example that lacks a label; its number if the file is not known."""
+    number = next(
+        row.example
+        for row in split.encoded.rows
+        if not np.array_equal(row.label_weights > 0, row.prediction_weights > 0)
+    )
+    return split.examples[number].location or f"example {number + 1}"
 
 
 def _sample(examples: Sequence[Any], count: int | None) -> Sequence[Any]:

@@ -68,6 +68,7 @@ class GlueTask:
                 id=str(number),
                 texts=tuple(row[name] for name in text_columns),
                 label=self._parse_label(row[label_column], path, line) if label_column in row else None,
+                location=f"{path}, line {line}",
             )
             for number, (line, row) in enumerate(rows)
         ]
@@ -194,7 +195,7 @@ def _read_dev_ids(folder: pathlib.Path) -> set[tuple[str | None, ...]]:
         return set()
     for name in ("dev_ids.tsv", "dev_ids"):
         if (folder / name).is_file():
-            return {tuple(line.split("\t")) for line in untrusted.read_text(folder / name).splitlines()}
+            return {tuple(line.split("\t")) for line in untrusted.read_text(folder / name).split("\n")}
     return set()
 
 

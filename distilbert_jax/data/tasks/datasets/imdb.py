@@ -31,6 +31,8 @@ def read(folder: pathlib.Path, split: str) -> list[Example]:
             f"{split_folder} has no {' or '.join(f'{name}/*.txt' for name in labels)}; name the folder aclImdb"
         )
     return [
-        Example(id=f"{path.parent.name}/{path.stem}", texts=(untrusted.read_text(path),), label=label)
+        Example(
+            id=f"{path.parent.name}/{path.stem}", texts=(untrusted.read_text(path),), label=label, location=str(path)
+        )
         for path, label in paths
     ]

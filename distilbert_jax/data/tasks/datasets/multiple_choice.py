@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TypedDict
 
 from distilbert_jax.data.tasks.examples import ChoiceQuestion
-from distilbert_jax.io import untrusted
+from distilbert_jax.io import tables, untrusted
 
 _SWAG_COLUMNS = ("sent1", "sent2", "ending0", "ending1", "ending2", "ending3")
 
@@ -29,7 +29,7 @@ def read_swag(path: pathlib.Path) -> list[ChoiceQuestion]:
     Raises:
         ValueError: the file does not have this layout, or a label is not a number from 0 to 3.
     """
-    rows = list(untrusted.read_table(path))
+    rows = list(tables.read_csv(path))
     missing = [name for name in _SWAG_COLUMNS if not rows or name not in rows[0][1]]
     if missing:
         raise ValueError(
@@ -65,28 +65,28 @@ def read_piqa(path: pathlib.Path) -> list[ChoiceQuestion]:
     Raises:
         ValueError: a line is not a question of PIQA, or there are more or fewer labels than questions.
     """
-    lines = untrusted.read_text(path).rstrip("\n").split("\n") if path.stat().st_size else []
+    rows = list(tables.read_json_lines(path, PiqaLine, what="a question of PIQA"))
     labels_path = path.with_name(f"{path.stem}-labels.lst")
-    labels = untrusted.read_text(labels_path).split() if labels_path.is_file() else [None] * len(lines)
-    if len(labels) != len(lines):
-        raise ValueError(f"{labels_path} has {len(labels)} labels, but {path.name} has {len(lines)} questions")
-    questions = []
-    for number, (line, label) in enumerate(zip(lines, labels, strict=True), 1):
-        row: PiqaLine = untrusted.parse_json(line, PiqaLine, where=f"{path}, line {number}", what="a question of PIQA")
-        questions.append(
-            _make_question(path, number, first=row["goal"], choices=(row["sol1"], row["sol2"]), label=label)
-        )
-    if not questions:
+    labels: list[str | None] = [None] * len(rows)
+    if labels_path.is_file():
+        lines = [line.strip() for line in untrusted.read_text(labels_path).split("\n")]
+        labels = [line for line in lines if line]
+    if len(labels) != len(rows):
+        raise ValueError(f"{labels_path} has {len(labels)} labels, but {path.name} has {len(rows)} questions")
+    if not rows:
         raise ValueError(f"{path}: the file has no questions")
-    return questions
+    return [
+        _make_question(path, number, first=row["goal"], choices=(row["sol1"], row["sol2"]), label=label)
+        for (number, row), label in zip(rows, labels, strict=True)
+    ]
 
 
 def _iter_tsv_rows(path: pathlib.Path, *, num_columns: int) -> Iterator[tuple[int, list[str]]]:
     """Yields (line number, cells). Quotes have no meaning."""
-    lines = [line for line in untrusted.read_text(path).split("\n") if line.strip()]
+    lines = [(number, line) for number, line in enumerate(untrusted.read_text(path).split("\n"), 1) if line.strip()]
     if not lines:
         raise ValueError(f"{path}: the file has no questions")
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         cells = line.rstrip("\r").split("\t")
         if len(cells) != num_columns:
             raise ValueError(f"{path}, line {number}: {len(cells)} columns, but {num_columns} are needed")
@@ -100,4 +100,6 @@ def _make_question(
     numbers = [str(i) for i in range(len(choices))]
     if label is not None and label not in numbers:
         raise ValueError(f"{path}, line {line}: the label {label!r} is not one of {', '.join(numbers)}")
-    return ChoiceQuestion(first=first, choices=choices, label=None if label is None else int(label))
+    return ChoiceQuestion(
+        first=first, choices=choices, label=None if label is None else int(label), location=f"{path}, line {line}"
+    )

@@ -59,7 +59,7 @@ def read(path: pathlib.Path, *, no_answer: bool = True) -> list[SpanQuestion]:
     content = untrusted.read_json(path, SquadFile, what="a file in SQuAD's layout", max_bytes=MAX_SQUAD_BYTES)
     try:
         questions = [
-            _make_question(question, paragraph["context"])
+            _make_question(question, paragraph["context"], path)
             for article in content["data"]
             for paragraph in article["paragraphs"]
             for question in paragraph["qas"]
@@ -83,7 +83,7 @@ def read(path: pathlib.Path, *, no_answer: bool = True) -> list[SpanQuestion]:
     return questions
 
 
-def _make_question(question: SquadQuestion, context: str) -> SpanQuestion:
+def _make_question(question: SquadQuestion, context: str, path: pathlib.Path) -> SpanQuestion:
     """Returns one question. Raises ValueError if an answer is not at its position in the paragraph."""
     is_impossible = question.get("is_impossible", False)
     # Impossible questions of v2.0 may list plausible answers, which are wrong.
@@ -102,4 +102,5 @@ def _make_question(question: SquadQuestion, context: str) -> SpanQuestion:
         answers=tuple(answer["text"] for answer in answers),
         answer_starts=tuple(answer["answer_start"] for answer in answers),
         has_label=is_impossible or "answers" in question,
+        location=f"{path}, question {question['id']!r}",
     )

@@ -9,6 +9,9 @@ from distilbert_jax.data.tasks.examples import Example
 from distilbert_jax.data.tasks.metrics import MetricFunction
 from distilbert_jax.data.tasks.task_types.base import EncodedExamples, EncodedRow, TaskTokenizer, iter_windows
 
+NONE_OF_THE_LABELS = "|"
+"""How a multi-label file says that none of the labels applies. `a|b` are two labels; an empty cell is not known."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification:
@@ -125,7 +128,8 @@ class Classification:
     def _format_answer(self, answer: int | float | tuple[int, ...]) -> str:
         """Returns the names of the classes, separated by |, or a number with three decimals."""
         if isinstance(answer, tuple):
-            return "|".join(label for label, is_true in zip(self.labels, answer, strict=True) if is_true)
+            names = [label for label, is_true in zip(self.labels, answer, strict=True) if is_true]
+            return "|".join(names) or NONE_OF_THE_LABELS
         return self.labels[int(answer)] if self.labels else f"{answer:.3f}"
 
 

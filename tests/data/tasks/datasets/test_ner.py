@@ -57,7 +57,21 @@ def test_sentences_without_tags(tmp_path):
     ]
 
 
+def test_other_spaces_are_part_of_a_word(tmp_path):
+    text = "10\u00a0000 CD B-MISC\nred\u3000hill NNP B-LOC\n\u00a0 SP O\n\u2028 SP O\n\nBonn\u00a0\tO\n"
+    assert ner.read(file(tmp_path, text)) == [
+        TaggedSentence(words=("10\u00a0000", "red\u3000hill", "\u00a0", "\u2028"), tags=("B-MISC", "B-LOC", "O", "O")),
+        TaggedSentence(words=("Bonn\u00a0",), tags=("O",)),
+    ]
+
+
+def test_sentences_know_their_first_line(tmp_path):
+    sentences = ner.read(file(tmp_path, "-DOCSTART- O\n\nBonn O\nam O\n\n\nRain O"))
+    assert [sentence.location.rpartition(", ")[2] for sentence in sentences] == ["line 3", "line 7"]
+
+
 BAD = {
+    "two separators": ("Rain NN\tB-NP O\n", "line 1: the tag 'B-NP O' has a space in it; separate all columns by tabs"),
     "no tag": ("Bonn\tO\nam\n", "line 2: 'am' does not have the same columns as the lines before"),
     "a tag too many": ("Bonn\nam\tO\n", r"line 2: 'am\\tO' does not have the same columns as the lines before"),
     "no word": ("Bonn\tO\n\tO\n", r"line 2: '\\tO' does not have the same columns as the lines before"),
