@@ -20,7 +20,19 @@ __all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name when it is first used."""
+    """Imports a public name when it is first used, and looks up `__version__`."""
+    if name == "__version__":
+        return _find_version()
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def _find_version() -> str:
+    """Returns the version of the installed package, or "unknown" in a clone that was not installed."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(__name__)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

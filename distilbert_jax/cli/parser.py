@@ -1,9 +1,9 @@
 """The parser of the command line, assembled from the modules of the commands."""
 
 import argparse
-import importlib.metadata
 from types import ModuleType
 
+import distilbert_jax
 from distilbert_jax.cli.commands import (
     distill,
     evaluate,
@@ -41,7 +41,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    version = f"distilbert_jax {importlib.metadata.version('distilbert_jax')}"
+    version = f"distilbert_jax {distilbert_jax.__version__}"
     parser.add_argument("--version", action="version", version=version)
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:

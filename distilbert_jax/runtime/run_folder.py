@@ -4,13 +4,14 @@ The marker of the folder records the identity of its run: the fields of the expe
 the run read and of its code.
 """
 
-import contextlib
 import dataclasses
-import importlib.metadata
 import pathlib
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
+import jax
+
+import distilbert_jax
 from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import differences
 from distilbert_jax.devices.processes import is_first
@@ -21,9 +22,6 @@ from distilbert_jax.runtime.metrics_log import LOG_FILE
 
 RUN_FORMAT = 3
 """Increase it whenever a key in log.jsonl or results.json, or a field of TrainState, changes."""
-
-REPORTED_PACKAGES = ("distilbert_jax", "jax")
-"""Another version of these is reported when a run is resumed: it may change the last bits of numbers."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,13 +144,8 @@ def _has_begun(folder: pathlib.Path) -> bool:
 
 
 def _package_versions() -> dict[str, str]:
-    """Returns the versions of the packages whose change is reported."""
-    versions = {}
-    for name in REPORTED_PACKAGES:
-        # A clone of the repository works without having been installed.
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
+    """Returns the versions whose change is reported, because it may change the last bits of numbers."""
+    return {"distilbert_jax": distilbert_jax.__version__, "jax": jax.__version__}
 
 
 def _with_prefix(prefix: str, pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:

@@ -192,7 +192,7 @@ def test_a_disk_that_becomes_read_only(small_disk, tmp_path):
         with pytest.raises(OSError, match="Read-only file system"):
             save(checkpoints, 2)
         assert checkpoints.restore(state(0))[1] == 1
-        said = harness.fails(["distill", QUICKSTART, "--smoke", str(tmp_path), f"workdir={small_disk}/run"])
+        said = harness.fails(["distill", QUICKSTART, "--smoke", str(tmp_path / "smoke"), f"workdir={small_disk}/run"])
         assert "is on a read-only disk; make it writable" in said
     finally:
         subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
