@@ -1,7 +1,7 @@
 """Marks the folders that this program creates, so that a folder of the user is never replaced or written to.
 
 `distilbert_jax.json` is the first file in every folder that a command creates. It says which command made the folder
-and from what. A folder that has other files and no marker is refused.
+and from what, and the number of its format. A folder that has other files and no marker is refused.
 """
 
 import contextlib
@@ -53,6 +53,24 @@ def write_marker(folder: pathlib.Path, made_by: Maker, *, format: int = 1, made_
     """
     folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / MARKER_FILE, FolderMarker(made_by=made_by, format=format, made_from=dict(made_from)))
+
+
+def check_format(stated: object, current: int, *, what: str, remedy: str) -> None:
+    """Raises ValueError unless data have the format that this version of the package reads and writes.
+
+    Args:
+        stated: the number that the data state, or None if they state none, as the earliest ones do.
+        current: the number that this version writes. It is raised whenever names or contents of the files change.
+        what: the data, as the error names them.
+        remedy: what to do to make the data again.
+    """
+    if stated == current:
+        return
+    is_later = isinstance(stated, int) and stated > current
+    raise ValueError(
+        f"{what} was written by {'a later' if is_later else 'an earlier'} version of distilbert_jax (format "
+        f"{'not stated' if stated is None else stated}, this version needs {current}); {remedy}"
+    )
 
 
 def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str | None) -> None:

@@ -17,7 +17,7 @@ from distilbert_jax.config.experiment_file import differences
 from distilbert_jax.devices.processes import is_first
 from distilbert_jax.io import folder_marker, remote_folder, untrusted
 from distilbert_jax.io.console import console
-from distilbert_jax.io.data_format import check_format
+from distilbert_jax.io.folder_marker import check_format
 from distilbert_jax.runtime.metrics_log import LOG_FILE
 
 RUN_FORMAT = 3

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 from distilbert_jax.io import untrusted
-from distilbert_jax.io.data_format import check_format
+from distilbert_jax.io.folder_marker import check_format
 
 FORMAT = 3
 """The format number of a prepared corpus, raised whenever names or contents of its files change."""

@@ -14,7 +14,7 @@ from distilbert_jax.config.experiment_file import differences
 from distilbert_jax.config.finetune import RESUMABLE_FIELDS
 from distilbert_jax.data.tasks.split_hashes import SplitHashes, list_differences
 from distilbert_jax.io import untrusted
-from distilbert_jax.io.data_format import check_format
+from distilbert_jax.io.folder_marker import check_format
 
 FINETUNE_FORMAT = 3
 """Increase it whenever a key in one of these files, a key in log.jsonl, a field of TrainState or the optimizer's state
