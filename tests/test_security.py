@@ -115,9 +115,7 @@ def test_names_stay_in_their_folder(bert_folder, tmp_path, figures):
         tried += 3
         with pytest.raises(ValueError, match="cannot name a file"):
             registry.find_task(name, tmp_path)
-        with pytest.raises(
-            ValueError, match="cannot name a file" if name else "name must be text, not '', which is empty"
-        ):
+        with pytest.raises(ValueError, match="cannot name a file|, which (is empty|has a NUL character)"):
             dataclasses.replace(load_experiment(ROOT / "experiments/quickstart.py"), name=name)
         task = registry.Task(name="mine", task_type=ChoiceSelection(), read=list)
         with pytest.raises(ValueError, match="--split .* cannot name a file"):
