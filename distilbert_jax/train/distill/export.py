@@ -169,14 +169,14 @@ def write_results(folder: pathlib.Path, experiment: Experiment) -> None:
     )
 
 
-def _read_evaluations(folder: pathlib.Path) -> list[dict[str, float]]:
+def _read_evaluations(folder: pathlib.Path) -> list[dict[str, float | int]]:
     """Returns the evaluations of a run, in order, by log key."""
     return [
         {key: value for key, value in entry.items() if key != "kind"} for entry in metrics_log.read_log(folder, "eval")
     ]
 
 
-def _with_perplexities(entry: dict[str, float]) -> dict[str, float]:
+def _with_perplexities(entry: dict[str, float | int]) -> dict[str, float | int]:
     """Returns an evaluation with its perplexities computed again: the log has null for one that is infinite."""
     return entry | {
         perplexity.name: compute_perplexity(entry[key.name])
