@@ -53,7 +53,7 @@ def prepared(texts, shallow_distilbert_folder, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patched:
         mesh = make_mesh(devices=jax.devices()[:1])
         patched.setattr(setup, "make_mesh", lambda: mesh)
-        return setup.setup_finetuning(config, task)
+        return setup.setup_finetuning(setup.load_inputs(config, task))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
