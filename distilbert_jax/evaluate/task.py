@@ -18,7 +18,8 @@ from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console, format_command
+from distilbert_jax.io.console import console
+from distilbert_jax.messages import format_command
 from distilbert_jax.train.finetune.models import format_label_mismatch, has_common_tags, match_labels, merge_tags
 from distilbert_jax.train.finetune.setup import encode_split, has_labels, make_task_tokenizer
 

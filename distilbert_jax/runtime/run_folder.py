@@ -18,6 +18,7 @@ from distilbert_jax.devices.processes import is_first
 from distilbert_jax.io import folder_marker, remote_folder, untrusted
 from distilbert_jax.io.console import console
 from distilbert_jax.io.folder_marker import check_format
+from distilbert_jax.messages import format_differences
 from distilbert_jax.runtime.metrics_log import LOG_FILE
 
 RUN_FORMAT = 3
@@ -93,7 +94,7 @@ def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str,
     if identity.sha256 is not None:
         different |= _with_prefix("sha256", differences(stored["sha256"], identity.sha256))
     if different:
-        raise ValueError(f"{problem}:\n{_format_differences(different)}")
+        raise ValueError(f"{problem}:\n{format_differences(different, one='before', other='now')}")
     changed_files = differences(stored["code"], identity.code) if identity.code and stored["code"] else {}
     if changed_files and not may_change_code:
         raise ValueError(
@@ -151,8 +152,3 @@ def _package_versions() -> dict[str, str]:
 def _with_prefix(prefix: str, pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
     """Returns the same pairs, with a prefix before each field path."""
     return {f"{prefix}.{path}": pair for path, pair in pairs.items()}
-
-
-def _format_differences(different: Mapping[str, tuple[Any, Any]]) -> str:
-    """Returns one line for each field path at which two identities differ."""
-    return "\n".join(f"  {path}: {before} before, {now} now" for path, (before, now) in different.items())

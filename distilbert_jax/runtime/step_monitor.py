@@ -15,8 +15,9 @@ import numpy as np
 
 from distilbert_jax import log_keys
 from distilbert_jax.devices.peak import format_peak_share, peak_memory_bytes
-from distilbert_jax.io.console import console, format_command
+from distilbert_jax.io.console import console
 from distilbert_jax.losses.base import Loss
+from distilbert_jax.messages import format_command
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
 from distilbert_jax.types import Metrics
