@@ -291,7 +291,7 @@ def _check_budget(task: str, results: Mapping[str, ModelTaskResults]) -> dict[st
         if different := differences(config, results[name].config, except_in=MODEL_FIELDS):
             raise ValueError(
                 f"{task}: {first} and {name} were fine-tuned with different settings; fine-tune one of them again:\n"
-                f"{format_differences(different, one=f'for {first}', other=f'for {name}')}"
+                f"{format_differences(different, one=f'({first})', other=f'({name})')}"
             )
         lines = list_differences(results[first].examples, results[name].examples, unlabelled_train=True)
         if lines:

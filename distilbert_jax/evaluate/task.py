@@ -18,7 +18,7 @@ from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import console, print_warning
 from distilbert_jax.messages import format_command
 from distilbert_jax.train.finetune.models import format_label_mismatch, has_common_tags, match_labels, merge_tags
 from distilbert_jax.train.finetune.setup import encode_split, has_labels, make_task_tokenizer
@@ -110,11 +110,9 @@ def _load_for_task(pretrained: Pretrained, task: Task, task_type: TaskType) -> t
             f"{command}"
         )
     if isinstance(task_type, Tagging) and has_common_tags(loaded, task_type):
-        console.print(
+        print_warning(
             f"{task.name}: {format_label_mismatch(loaded, task_type)}. The model never predicts a tag that only the "
-            "task has. A tag that only the model has counts as a wrong prediction.",
-            style="bold yellow",
-            markup=False,
+            "task has. A tag that only the model has counts as a wrong prediction."
         )
         return loaded, merge_tags(loaded, task_type)
     raise ValueError(

@@ -19,7 +19,7 @@ from distilbert_jax.data.tokenizer.settings import TOKENIZER_FILES
 from distilbert_jax.devices.jax_config import check_jax_options
 from distilbert_jax.hub import safetensors_files
 from distilbert_jax.io import remote_folder, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_warning
 from distilbert_jax.io.files import expand_path
 from distilbert_jax.models import convert
 from distilbert_jax.models.families import get_family
@@ -126,7 +126,7 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
     tokenizer = tokens.load_tokenizer(folder)
     tokenizer.check_vocab_size(config.vocab_size, str(folder))
     if (spare_rows := config.vocab_size - tokenizer.vocab_size) > MAX_PADDING_ROWS:
-        console.print(
+        print_warning(
             f"{folder}: the embedding has {spare_rows:,} more rows than the tokenizer has tokens. They are kept, "
             "but no text uses them. Check that the tokenizer is the model's own."
         )

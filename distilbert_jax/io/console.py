@@ -20,6 +20,16 @@ LINE_INTERVAL_SECONDS = 20.0  # between two lines where there is no terminal
 console = Console(highlight=False, soft_wrap=True)
 
 
+def print_warning(text: str) -> None:
+    """Prints a text that the user should not overlook."""
+    console.print(text, style="bold yellow", markup=False)
+
+
+def print_damage(text: str) -> None:
+    """Prints which data are damaged, and what was done about it."""
+    console.print(text, style="bold red", markup=False)
+
+
 @contextlib.contextmanager
 def progress_bar(label: str, *, total: int | None, stays: bool = True) -> Iterator[Callable[..., None]]:
     """Shows the progress of the block inside.

@@ -16,7 +16,7 @@ from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import differences
 from distilbert_jax.devices.processes import is_first
 from distilbert_jax.io import folder_marker, remote_folder, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_warning
 from distilbert_jax.io.folder_marker import check_format
 from distilbert_jax.messages import format_differences
 from distilbert_jax.runtime.metrics_log import LOG_FILE
@@ -102,11 +102,9 @@ def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str,
             "Restore it, name another folder with workdir=FOLDER, or pass --changed-code to use the new code"
         )
     for package, (before, now) in differences(stored["versions"], _package_versions()).items():
-        console.print(
+        print_warning(
             f"The run in {folder} began with {package} {before}; this is {package} {now}. Numbers may differ in their "
-            "last bits.",
-            style="bold yellow",
-            markup=False,
+            "last bits."
         )
 
 
