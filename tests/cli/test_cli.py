@@ -232,7 +232,7 @@ MODELS = {
     "missing tensor": (_drop, "missing from the encoder: bert.encoder.layer.0.output.dense.weight"),
     "left-over tensor": (_add, "unknown to this family, so part of the model would be lost: bert.mystery"),
     "untied": (_untie, "cls.predictions.decoder.weight differs from bert.embeddings.word_embeddings.weight"),
-    "other words": (_more_words, "one of them belongs to another model"),
+    "other words": (_more_words, "Use the tokenizer from the model's own folder"),
 }
 
 

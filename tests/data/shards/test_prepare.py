@@ -237,7 +237,7 @@ def test_bad_corpora(corpus, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="nothing is held out: 3 documents were read, and held_out=0.3 chooses none"):
         prepare(with_source(empty, held_out=0.3), tokenizer)
     with pytest.raises(ValueError, match="nothing to train on: 3 documents were read, and all others are held out"):
-        prepare(with_source(empty, held_out=1 - 1e-9), tokenizer)
+        prepare(with_source(empty, held_out=1 - 1e-6), tokenizer)
     message = (
         "nothing to train on: of the 3 documents for it, all pieces were dropped: 3 are shorter than 12 tokens and 0"
     )
