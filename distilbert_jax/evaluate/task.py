@@ -1,7 +1,6 @@
 """Evaluation of a fine-tuned model on a task: its metrics, and its predictions in the task's own file format."""
 
 import dataclasses
-import hashlib
 import math
 import pathlib
 import re
@@ -77,10 +76,10 @@ def evaluate(
     suffix, text = task_type.format_submission(data.examples, answers)
     output_dir.mkdir(parents=True, exist_ok=True)
     depends_on = [
-        *(model.sha256, files.sha256(model.folder / "config.json"), model.tokenizer.sha256),
+        *model.file_hashes.values(),
         *(hash_split(data.examples, task_type.labels), length, window_overlap, no_answer_threshold),
     ]
-    digest = hashlib.sha256(files.encode_json(depends_on)).hexdigest()[:HASH_CHARACTERS]
+    digest = files.json_sha256(depends_on)[:HASH_CHARACTERS]
     path = output_dir / f"{_format_model_name(pretrained.name_or_path)}-{task.name}-{split}-{digest}{suffix}"
     with files.write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
