@@ -32,7 +32,7 @@ class RunIdentity:
     Attributes:
         config: the fields of the experiment, as `flatten` returns them.
         sha256: the hashes of the files that the run read, by role. None before they are read.
-        code: the hashes of the experiment file and of the files beside it that it imports, by name. None if the
+        code: the hashes of the experiment file and of the files next to it that it imports, by name. None if the
             experiment was not made by a file.
     """
 

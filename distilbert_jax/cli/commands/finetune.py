@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from distilbert_jax.train.finetune.loop import finetune
 
     output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
-    folder_marker.check_may_write(output_dir, "finetune", setting="--output-dir FOLDER")
+    folder_marker.check_owner(output_dir, "finetune", setting="--output-dir FOLDER")
     for text in args.task:
         files.check_can_write(output_dir / arguments.get_task_name(text))
     teacher = Pretrained(args.teacher) if args.teacher else None

@@ -7,7 +7,6 @@ chunks that are missing.
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,7 @@ from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.fields import FieldError, Range, check_fields
 from distilbert_jax.io import files, remote_folder, untrusted
 from distilbert_jax.io.console import console, progress_bar
-from distilbert_jax.io.folder_marker import check_may_upload, hold_folder, write_marker
+from distilbert_jax.io.folder_marker import check_remote_owner, hold_folder, write_marker
 from distilbert_jax.messages import format_count, format_differences, format_list
 
 COUNTS_FILE = "token_counts.npy"
@@ -113,7 +112,7 @@ class PreparedCorpus:
         When the files of the sources were changed last is left out: copies of the same text make the same corpus.
         """
         records = [{key: record[key] for key in record if key != "modified_ns"} for record in self.manifest["files"]]
-        return hashlib.sha256(files.encode_json(self.manifest | {"files": records})).hexdigest()
+        return files.json_sha256(self.manifest | {"files": records})
 
 
 @runtime_checkable
@@ -167,7 +166,7 @@ def prepare(
         for _, source in sources:
             source_checks.check_no_files_in(folder, source.files())
         if stored:
-            check_may_upload(stored, "prepare", setting="corpus.shard_dir=ADDRESS")
+            check_remote_owner(stored, "prepare", setting="corpus.shard_dir=ADDRESS")
         with hold_folder(folder, "prepare", setting="corpus.shard_dir=FOLDER"):
             write_marker(folder, "prepare", made_from=corpus.settings(tokenizer))
             _make_shards(corpus, tokenizer, folder, engine or local_engine.LocalEngine())

@@ -19,7 +19,7 @@ from distilbert_jax.devices.peak import peak_flops
 from distilbert_jax.devices.processes import ProcessGroup, is_first
 from distilbert_jax.io import remote_folder
 from distilbert_jax.io.console import console, print_warning, progress_bar
-from distilbert_jax.io.folder_marker import check_may_upload, hold_folder
+from distilbert_jax.io.folder_marker import check_remote_owner, hold_folder
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.command_record import COMMAND_FILE, RunCommand
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog, read_log
@@ -99,7 +99,7 @@ def _first_process_downloads(processes: ProcessGroup, remote: remote_folder.Remo
     """Downloads a run from the object store. The first process does this, and the body, before the others begin."""
     with processes.first_process_runs_first():
         if remote:
-            check_may_upload(remote, "distill", setting="workdir=ADDRESS")
+            check_remote_owner(remote, "distill", setting="workdir=ADDRESS")
             download_run(remote)
         yield
 
