@@ -174,10 +174,7 @@ def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
 
 
 def describe(node: Any) -> str:
-    """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested.
-
-    The model card of a student contains this text.
-    """
+    """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested."""
     return "".join(f"{path}: {value}\n" for path, value in _leaves(node))
 
 

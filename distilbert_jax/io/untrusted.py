@@ -108,12 +108,12 @@ class _RepeatedFieldError(ValueError):
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns an object of JSON. Raises _RepeatedFieldError if a field is there twice."""
+    """Returns an object of JSON. Raises _RepeatedFieldError if it has a field twice."""
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
         repeated = counts.most_common(1)[0][0]
-        raise _RepeatedFieldError(f"the field {repeated!r} is there more than once; keep one of them")
+        raise _RepeatedFieldError(f"the field {repeated!r} occurs more than once; keep one of them")
     return parsed
 
 
