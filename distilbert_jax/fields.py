@@ -19,6 +19,8 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
+from distilbert_jax.messages import format_value
+
 MAX_COUNT = 2**31 - 1
 """The largest number of steps, rows and the like. Counters on the devices have 32 bits."""
 
@@ -27,9 +29,6 @@ MAX_INT_BITS = 4_096
 
 MIN_FLOAT32, MAX_FLOAT32 = 2.0**-126, (2 - 2.0**-23) * 2.0**127
 """The smallest and the largest normal number of float32. Devices treat smaller numbers as 0."""
-
-MAX_SHOWN_CHARACTERS = 80
-"""How much of a value an error message shows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,16 +167,6 @@ def describe_type(kind: Any) -> str:
     if kind in names:
         return f"{names[kind]} {allowed}" if allowed else names[kind]
     return f"a {getattr(origin or kind, '__name__', kind)}"
-
-
-def format_value(value: Any) -> str:
-    """Returns a value as an error message shows it: not longer than a line."""
-    try:
-        text = repr(value)
-    except ValueError:
-        # Python refuses to print integers of thousands of digits.
-        return f"a {type(value).__name__} that is too long to show"
-    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}…"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

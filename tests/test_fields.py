@@ -189,7 +189,7 @@ MESSAGES = {
     "a bool": (lambda: AdamW(b1=True), "optimizer.b1 must be a number of at least 0 and less than 1, not True"),
     "a list": (lambda: Student(layers=[0, 1]), r"student.layers must be a tuple of .* or 'all', not \[0, 1\]"),
     "rounded": (lambda: AdamW(b1=1 - 1e-12), "less than 1, not 0.999999999999, which is 1 in float32"),
-    "huge": (lambda: Student(layers=(10**9999,)), "such as .1, 3. or 'all', not a tuple that is too long to show"),
+    "huge": (lambda: Student(layers=(10**9999,)), "3. or 'all', not an object of type tuple that is too long to show"),
     "held out": (
         lambda: dataclasses.replace(CORPUS, sources={"held_out": TextFiles("a")}),
         "corpus.sources cannot have a source named 'held_out'",

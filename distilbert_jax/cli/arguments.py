@@ -51,7 +51,7 @@ def add_changed_code_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--changed-code",
         action="store_true",
-        help="accept that the experiment file, or a file beside it that it imports, has changed since the run began",
+        help="accept that the experiment file, or a file next to it that it imports, has changed since the run began",
     )
 
 
@@ -113,12 +113,12 @@ def number_parser(kind: Any) -> Callable[[str], Any]:
 
 def parse_local_folder(text: str) -> str:
     """Returns the path of a folder after checking that it is on this machine's disk, not in an object store."""
-    if "://" in text:
+    from distilbert_jax.io import files, remote_folder
+
+    if remote_folder.is_address(text):
         raise argparse.ArgumentTypeError(
             f"{text} is an address in an object store; this folder has to be on this machine's disk"
         )
-    from distilbert_jax.io import files
-
     try:
         return str(files.expand_path(text))
     except ValueError as error:
@@ -162,7 +162,7 @@ def load_tasks(texts: Sequence[str], *, unlabelled: str | None = None) -> list[t
     """
     from distilbert_jax.data.tasks import registry
 
-    published = {text for text in texts if text.partition("=")[0] in registry.TASK_NAMES}
+    published = {text for text in texts if get_task_name(text) in registry.TASK_NAMES}
     if unlabelled is not None and len(published) == len(texts):
         raise ValueError(f"--unlabelled is for tasks of your own, not for {', '.join(texts)}; leave it out")
     tasks = []

@@ -22,6 +22,7 @@ from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.io import user_code
 from distilbert_jax.io.files import expand_path, sha256
 from distilbert_jax.losses.base import LogitLoss, Loss
+from distilbert_jax.messages import format_value
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.optimizer import AdamW
 
@@ -72,7 +73,7 @@ def load_experiment(path: str | pathlib.Path) -> Experiment:
         del sys.modules[spec.name]
     if not isinstance(experiment, Experiment):
         line = function.__code__.co_firstlineno
-        returned = "nothing: add `return`" if experiment is None else f"{fields.format_value(experiment)}"
+        returned = "nothing: add `return`" if experiment is None else format_value(experiment)
         raise ValueError(f"{path}, line {line}: experiment() must return an Experiment, but it returns {returned}")
     return experiment
 
@@ -173,10 +174,7 @@ def apply_overrides(experiment: T, changes: Sequence[str]) -> T:
 
 
 def describe(node: Any) -> str:
-    """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested.
-
-    The model card of a student contains this text.
-    """
+    """Formats a config dataclass as text with one line `path: value` for each field, however deeply nested."""
     return "".join(f"{path}: {value}\n" for path, value in _leaves(node))
 
 

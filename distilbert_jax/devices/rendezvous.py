@@ -12,6 +12,7 @@ import time
 
 from distilbert_jax.devices import socket_lines
 from distilbert_jax.io.addresses import parse_address
+from distilbert_jax.messages import format_list
 
 GO_AHEAD = "go"
 ANSWER_TIMEOUT_SECONDS = 10.0
@@ -143,7 +144,5 @@ def _receive_or_empty(connection: socket.socket, timeout_seconds: float) -> str:
 
 def _format_processes(processes: list[int]) -> str:
     """Formats the numbers of processes for an error message; the first few if there are many."""
-    text = ", ".join(map(str, processes[:MAX_NAMED_PROCESSES]))
-    if len(processes) > MAX_NAMED_PROCESSES:
-        text += f" and {len(processes) - MAX_NAMED_PROCESSES} more"
+    text = format_list(processes, max_items=MAX_NAMED_PROCESSES)
     return f"process {text}" if len(processes) == 1 else f"processes {text}"

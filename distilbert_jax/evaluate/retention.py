@@ -22,7 +22,7 @@ from distilbert_jax.data.tasks.task_types.base import TaskType
 from distilbert_jax.data.tasks.task_types.span_extraction import SpanExtraction
 from distilbert_jax.data.tasks.task_types.tagging import Tagging
 from distilbert_jax.io import untrusted
-from distilbert_jax.io.console import format_command
+from distilbert_jax.messages import format_command, format_differences
 from distilbert_jax.train.finetune.results import PER_EXAMPLE_FILE, ResultOrigin, check_same_origin, read_result
 
 NUM_DRAWS = 1_000  # of the bootstrap
@@ -289,10 +289,9 @@ def _check_budget(task: str, results: Mapping[str, ModelTaskResults]) -> dict[st
     config = results[first].config
     for name in others:
         if different := differences(config, results[name].config, except_in=MODEL_FIELDS):
-            lines = [f"\n  {path}: {one} ({first}), {other} ({name})" for path, (one, other) in different.items()]
             raise ValueError(
-                f"{task}: {first} and {name} were fine-tuned with different settings; fine-tune one of them again:"
-                f"{''.join(lines)}"
+                f"{task}: {first} and {name} were fine-tuned with different settings; fine-tune one of them again:\n"
+                f"{format_differences(different, one=f'({first})', other=f'({name})')}"
             )
         lines = list_differences(results[first].examples, results[name].examples, unlabelled_train=True)
         if lines:

@@ -1,7 +1,6 @@
 """Evaluation of a fine-tuned model on a task: its metrics, and its predictions in the task's own file format."""
 
 import dataclasses
-import hashlib
 import math
 import pathlib
 import re
@@ -18,7 +17,8 @@ from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console, format_command
+from distilbert_jax.io.console import console, print_warning
+from distilbert_jax.messages import format_command
 from distilbert_jax.train.finetune.models import format_label_mismatch, has_common_tags, match_labels, merge_tags
 from distilbert_jax.train.finetune.setup import encode_split, has_labels, make_task_tokenizer
 
@@ -76,10 +76,10 @@ def evaluate(
     suffix, text = task_type.format_submission(data.examples, answers)
     output_dir.mkdir(parents=True, exist_ok=True)
     depends_on = [
-        *(model.sha256, files.sha256(model.folder / "config.json"), model.tokenizer.sha256),
+        *model.file_hashes.values(),
         *(hash_split(data.examples, task_type.labels), length, window_overlap, no_answer_threshold),
     ]
-    digest = hashlib.sha256(files.encode_json(depends_on)).hexdigest()[:HASH_CHARACTERS]
+    digest = files.json_sha256(depends_on)[:HASH_CHARACTERS]
     path = output_dir / f"{_format_model_name(pretrained.name_or_path)}-{task.name}-{split}-{digest}{suffix}"
     with files.write_atomically(path) as partial:
         partial.write_text(text, encoding="utf-8")
@@ -109,11 +109,9 @@ def _load_for_task(pretrained: Pretrained, task: Task, task_type: TaskType) -> t
             f"{command}"
         )
     if isinstance(task_type, Tagging) and has_common_tags(loaded, task_type):
-        console.print(
+        print_warning(
             f"{task.name}: {format_label_mismatch(loaded, task_type)}. The model never predicts a tag that only the "
-            "task has. A tag that only the model has counts as a wrong prediction.",
-            style="bold yellow",
-            markup=False,
+            "task has. A tag that only the model has counts as a wrong prediction."
         )
         return loaded, merge_tags(loaded, task_type)
     raise ValueError(

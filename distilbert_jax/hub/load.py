@@ -18,9 +18,8 @@ from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.data.tokenizer.settings import TOKENIZER_FILES
 from distilbert_jax.devices.jax_config import check_jax_options
 from distilbert_jax.hub import safetensors_files
-from distilbert_jax.io import remote_folder, untrusted
-from distilbert_jax.io.console import console
-from distilbert_jax.io.files import expand_path
+from distilbert_jax.io import files, remote_folder, untrusted
+from distilbert_jax.io.console import print_warning
 from distilbert_jax.models import convert
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
@@ -75,6 +74,15 @@ class PretrainedModel:
         return self.hub_id or f"{self.folder.resolve().name} (SHA-256 {self.sha256[:12]})"
 
     @property
+    def file_hashes(self) -> dict[str, str]:
+        """Returns hashes of everything that decides the model's logits: "" for the weights, ".config", ".tokenizer"."""
+        return {
+            "": self.sha256,
+            ".config": files.sha256(self.folder / "config.json"),
+            ".tokenizer": self.tokenizer.sha256,
+        }
+
+    @property
     def module(self) -> nn.Module:
         """Encoder and head: `module.apply({"params": params}, batch)` returns ModelOutputs."""
         return heads.build_model(self.head, self.config, self.head_config)
@@ -126,7 +134,7 @@ def load_pretrained(source: Pretrained, *, head: str = "masked_lm") -> Pretraine
     tokenizer = tokens.load_tokenizer(folder)
     tokenizer.check_vocab_size(config.vocab_size, str(folder))
     if (spare_rows := config.vocab_size - tokenizer.vocab_size) > MAX_PADDING_ROWS:
-        console.print(
+        print_warning(
             f"{folder}: the embedding has {spare_rows:,} more rows than the tokenizer has tokens. They are kept, "
             "but no text uses them. Check that the tokenizer is the model's own."
         )
@@ -152,7 +160,7 @@ def load_tokenizer(source: Pretrained) -> tokens.Tokenizer:
 def is_local(source: Pretrained) -> bool:
     """Returns whether a model is in a folder, a Python package or an object store, and not on the Hub."""
     name = source.name_or_path
-    return name.startswith("package:") or remote_folder.is_address(name) or expand_path(name).is_dir()
+    return name.startswith("package:") or remote_folder.is_address(name) or files.expand_path(name).is_dir()
 
 
 def resolve_folder(source: Pretrained) -> pathlib.Path:
@@ -173,7 +181,7 @@ def resolve_folder(source: Pretrained) -> pathlib.Path:
         ):
             raise ValueError(f"there is no model at {stored}: the folder has no files")
         return stored.copy
-    path = expand_path(name)
+    path = files.expand_path(name)
     if path.is_dir():
         return path
     if path.is_absolute() or name.startswith(".") or name.count("/") > 1 or name.endswith("/"):

@@ -146,6 +146,7 @@ _PATH_FIELDS = ("workdir", "shard_dir", "task_dir", "paths", "data_dir")
 
 _ABSOLUTE_PATH = re.compile(r"(?<![\w./])~?/[^\s'\",;()\[\]]+")
 """An absolute path inside another text, such as that of a source which the user defined."""
+
 _MISSING_SCORES = """
 A score that is "none" is not defined. There is no best threshold if it is best to predict "no answer" always.
 """

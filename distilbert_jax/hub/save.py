@@ -13,7 +13,7 @@ from distilbert_jax.data.tokenizer.settings import SPECIAL_TOKENS
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from distilbert_jax.data.tokenizer.wordpiece import format_vocabulary
 from distilbert_jax.io import files
-from distilbert_jax.io.folder_marker import check_may_write, write_marker
+from distilbert_jax.io.folder_marker import check_owner, write_marker
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -55,7 +55,7 @@ def save_pretrained(
     folder = files.expand_path(folder)
     partial = folder.with_name(folder.name + ".partial")
     for path in (folder, partial, files.replaced_folder(folder)):
-        check_may_write(path, "export", setting=None)
+        check_owner(path, "export", setting=None)
     files.remove(partial)
     write_marker(partial, "export", made_from=made_from)
     tensors = convert.to_hub(family, config, params, head=head)

@@ -16,7 +16,7 @@ from distilbert_jax.data.sources.files import TextFiles
 from distilbert_jax.data.tokenizer import tokenizer as tokens
 from distilbert_jax.hub import load, save
 from distilbert_jax.io.files import expand_path
-from distilbert_jax.io.folder_marker import check_may_write, write_marker
+from distilbert_jax.io.folder_marker import check_owner, write_marker
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -41,7 +41,7 @@ def make_smoke_experiment(experiment: Experiment, folder: pathlib.Path) -> Exper
         ValueError: the folder has files that this function did not write.
     """
     folder = expand_path(folder)
-    check_may_write(folder, "distill --smoke", setting="--smoke FOLDER")
+    check_owner(folder, "distill --smoke", setting="--smoke FOLDER")
     write_marker(folder, "distill --smoke")
     tokenizer = make_tiny_tokenizer()
     sources = {

@@ -12,9 +12,9 @@ from distilbert_jax.data.tasks.task_types.base import TaskTokenizer, TaskType
 from distilbert_jax.devices.mesh import make_mesh
 from distilbert_jax.hub.load import PretrainedModel
 from distilbert_jax.inference.logits import make_predict_step, predict_rows
+from distilbert_jax.messages import format_value
 
 MAX_BATCH_ROWS = 32
-MAX_SHOWN_CHARACTERS = 60  # of an example in an error message
 
 EXAMPLE_FORMS = {
     "sequence_classification": "a text, or a pair of texts as a tuple",
@@ -87,7 +87,7 @@ def check_text(value: Any, *, what: str) -> str:
         ValueError: it is not a string, or it has half of a surrogate pair, which is not valid Unicode.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{what} must be a text (str), not {_format_value(value)}")
+        raise ValueError(f"{what} must be a text (str), not {_describe_value(value)}")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -126,7 +126,7 @@ def _parse_example(head: str, example: Any, number: int) -> Any:
     """
     if not _has_form(head, example):
         raise ValueError(
-            f"example {number} is {_format_value(example)}, but for {head} an example is {EXAMPLE_FORMS[head]}; many "
+            f"example {number} is {_describe_value(example)}, but for {head} an example is {EXAMPLE_FORMS[head]}; many "
             "examples are a list of them"
         )
     what = f"example {number}"
@@ -158,9 +158,9 @@ def _is_pair(example: Any) -> bool:
     return isinstance(example, tuple) and len(example) == 2
 
 
-def _format_value(value: Any) -> str:
+def _describe_value(value: Any) -> str:
     """Returns a short description of a value for error messages, such as "a tuple of 3" or "None"."""
     if isinstance(value, str | list | tuple | dict | set):
         kind = "a text" if isinstance(value, str) else f"a {type(value).__name__} of {len(value)}"
-        return f"{kind}, {str(ascii(value))[:MAX_SHOWN_CHARACTERS]}"
+        return f"{kind}, {format_value(value)}"
     return "None" if value is None else f"of type {type(value).__name__}"

@@ -1,7 +1,6 @@
 """The console, and progress: a bar on a terminal, or a plain line from time to time in a log file."""
 
 import contextlib
-import shlex
 import time
 from collections.abc import Callable, Iterator
 
@@ -21,9 +20,14 @@ LINE_INTERVAL_SECONDS = 20.0  # between two lines where there is no terminal
 console = Console(highlight=False, soft_wrap=True)
 
 
-def format_command(*words: object) -> str:
-    """Returns a command of this package that can be copied into a shell, with its words quoted where necessary."""
-    return f"python -m distilbert_jax {shlex.join(map(str, words))}"
+def print_warning(text: str) -> None:
+    """Prints a text that the user should not overlook."""
+    console.print(text, style="bold yellow", markup=False)
+
+
+def print_damage(text: str) -> None:
+    """Prints which data are damaged, and what was done about it."""
+    console.print(text, style="bold red", markup=False)
 
 
 @contextlib.contextmanager

@@ -121,6 +121,11 @@ def _without_nonfinite(content: Any) -> Any:
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
+def json_sha256(content: Any) -> str:
+    """Returns the SHA-256 of a value as `encode_json` writes it, in hexadecimal."""
+    return hashlib.sha256(encode_json(content)).hexdigest()
+
+
 def write_json(path: pathlib.Path, content: Any) -> None:
     """Writes a value to a JSON file, atomically."""
     with write_atomically(path) as partial:

@@ -73,8 +73,10 @@ def check_format(stated: object, current: int, *, what: str, remedy: str) -> Non
     )
 
 
-def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str | None) -> None:
+def check_owner(folder: pathlib.Path, made_by: Maker, *, setting: str | None) -> None:
     """Checks that a folder is missing, is empty, or was made by the same command.
+
+    Whether it can be written at all is checked by `files.check_can_write`.
 
     Args:
         folder: the folder that a command wants to write to.
@@ -82,19 +84,20 @@ def check_may_write(folder: pathlib.Path, made_by: Maker, *, setting: str | None
         setting: how the user names another folder, such as "workdir=FOLDER", or None if only code names it.
 
     Raises:
-        ValueError: the folder has files of something else.
-        NotADirectoryError: there is a file of this name.
+        ValueError: the folder has files of something else, or there is a file of this name.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file. {_format_remedy(setting)}")
+        raise ValueError(f"{folder} is not a folder, so nothing can be written to it. {_format_remedy(setting)}")
     names = sorted(path.name for path in folder.iterdir() if path.name != files.LOCK)
     _check_marker(read_marker(folder), names, str(folder), made_by, setting)
 
 
-def check_may_upload(folder: RemoteFolder, made_by: Maker, *, setting: str) -> None:
-    """Checks the same of a folder in an object store, where an upload deletes the objects that it does not replace.
+def check_remote_owner(folder: RemoteFolder, made_by: Maker, *, setting: str) -> None:
+    """Checks the same as `check_owner` for a folder in an object store.
+
+    An upload deletes the objects in the folder that it does not replace.
 
     Args:
         folder: the folder that a command wants to upload.
@@ -137,11 +140,11 @@ def _format_remedy(setting: str | None) -> str:
 
 @contextlib.contextmanager
 def hold_folder(folder: pathlib.Path, made_by: Maker, *, setting: str) -> Iterator[None]:
-    """Keeps other processes from using a folder during the block, after `check_may_write`.
+    """Keeps other processes from using a folder during the block, after `check_owner`.
 
     Raises:
         ValueError: another process uses the folder, or it has files of something else.
     """
-    check_may_write(folder, made_by, setting=setting)
+    check_owner(folder, made_by, setting=setting)
     with files.lock_folder(folder):
         yield

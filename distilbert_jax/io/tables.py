@@ -17,9 +17,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from distilbert_jax.io import untrusted
+from distilbert_jax.messages import format_count, format_value
 
 MAX_ROW_CHARACTERS = 2**24
-MAX_QUOTED_CHARACTERS = 60  # of a text that an error message quotes
 
 _QUOTED_CELL = re.compile(r'"((?:[^"]++|"")*+)"')
 _AMBIGUOUS_BACKSLASH = re.compile(r'\\"(?:"[,\t\r\n]|$)')
@@ -201,26 +201,26 @@ def _find_quote_problem(row: str, start: int, end: int, separator: str) -> str |
         hint += ', not with a backslash: \\"'
     if follows:
         closing_line = row.count("\n", start, end)
-        where_closed = f"closed {closing_line} line{'s' * (closing_line > 1)} below" if closing_line else "closed"
+        where_closed = f"closed {format_count(closing_line, 'line')} below" if closing_line else "closed"
         return (
-            f"the quote that begins {_quote(cell)} is {where_closed}, but {_quote(follows)} follows it. Check whether "
-            f"a quote is missing; {hint}"
+            f"the quote that begins {format_value(cell)} is {where_closed}, but {format_value(follows)} follows it. "
+            f"Check whether a quote is missing; {hint}"
         )
     if is_quoted and _AMBIGUOUS_BACKSLASH.search(cell):
         return (
-            f"the cell {_quote(cell)} has a backslash before a quote where a cell could end, so it is not clear "
+            f"the cell {format_value(cell)} has a backslash before a quote where a cell could end, so it is not clear "
             f"whether the quote belongs to the text; {hint}. If the backslash belongs to the text, use JSON lines"
         )
     if is_quoted:
         return None
     if cell.startswith('"'):
-        return f"the quote that begins {_quote(row[start:])} is never closed. Close it or leave it out; {hint}"
+        return f"the quote that begins {format_value(row[start:])} is never closed. Close it or leave it out; {hint}"
     if '\\"' in cell:
-        return f"the cell {_quote(cell)} has a quote with a backslash before it. Put the cell in quotes; {hint}"
+        return f"the cell {format_value(cell)} has a quote with a backslash before it. Put the cell in quotes; {hint}"
     if cell.count('"') % 2:
-        return f"the cell {_quote(cell)} has a quote without a partner. Put the cell in quotes; {hint}"
+        return f"the cell {format_value(cell)} has a quote without a partner. Put the cell in quotes; {hint}"
     if cell.lstrip().startswith('"'):
-        return f"the cell {_quote(cell)} has a space before its quote; remove the space"
+        return f"the cell {format_value(cell)} has a space before its quote; remove the space"
     return None
 
 
@@ -233,20 +233,15 @@ def _check_columns(cells: Sequence[str], where: str, separator: str) -> list[str
     """Returns the names of the columns, without spaces around them. A name may be empty.
 
     Raises:
-        ValueError: a name is there twice, or the names are separated by something else.
+        ValueError: a name occurs twice, or the names are separated by something else.
     """
     columns = [cell.strip() for cell in cells]
     others = [other for other in _SEPARATOR_NAMES if other in columns[0]] if len(columns) == 1 else []
     if others:
         raise ValueError(
-            f"{where}: the first line is {_quote(columns[0])}, where {_SEPARATOR_NAMES[others[0]]} is between the "
-            f"columns, but this file is read with {_SEPARATOR_NAMES[separator]} between them. Write it with "
+            f"{where}: the first line is {format_value(columns[0])}, where {_SEPARATOR_NAMES[others[0]]} is between "
+            f"the columns, but this file is read with {_SEPARATOR_NAMES[separator]} between them. Write it with "
             f"{_SEPARATOR_NAMES[separator]}" + _SUFFIX_HINTS.get(others[0], "")
         )
     check_unique(columns, where)
     return columns
-
-
-def _quote(text: str) -> str:
-    """Returns the beginning of a text for an error message."""
-    return repr(text if len(text) <= MAX_QUOTED_CHARACTERS else text[:MAX_QUOTED_CHARACTERS] + "…")

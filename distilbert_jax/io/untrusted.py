@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from distilbert_jax.io import encodings
+from distilbert_jax.messages import format_count, format_value
 
 MAX_TEXT_BYTES = 2**30
 MAX_JSON_BYTES = 2**26  # parsed JSON can take thirty times as much memory
@@ -107,12 +108,12 @@ class _RepeatedFieldError(ValueError):
 
 
 def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Returns an object of JSON. Raises _RepeatedFieldError if a field is there twice."""
+    """Returns an object of JSON. Raises _RepeatedFieldError if it has a field twice."""
     parsed = dict(pairs)
     if len(parsed) < len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
         repeated = counts.most_common(1)[0][0]
-        raise _RepeatedFieldError(f"the field {repeated!r} is there more than once; keep one of them")
+        raise _RepeatedFieldError(f"the field {repeated!r} occurs more than once; keep one of them")
     return parsed
 
 
@@ -139,15 +140,11 @@ def load_array(path: pathlib.Path, *, kind: str, axes: int) -> np.ndarray:
         raise ValueError(f"{path}: not an array that can be read: {error}") from None
     if array.dtype.kind != kind or array.ndim != axes:
         raise ValueError(
-            f"{path}: the array is {array.dtype} with {_count_axes(array.ndim)}, but {_ARRAY_KIND_NAMES[kind]} with "
-            f"{_count_axes(axes)} are needed; the file is damaged, make it again"
+            f"{path}: the array is {array.dtype} with {format_count(array.ndim, 'axis', 'axes')}, but "
+            f"{_ARRAY_KIND_NAMES[kind]} with {format_count(axes, 'axis', 'axes')} are needed; the file is damaged, "
+            "make it again"
         )
     return array
-
-
-def _count_axes(count: int) -> str:
-    """Formats a number of axes, such as "2 axes"."""
-    return "1 axis" if count == 1 else f"{count} axes"
 
 
 def check_file_name(name: str, *, what: str) -> str:
@@ -214,6 +211,6 @@ def _find_mismatch(x: Any, kind: Any, field_path: str) -> str | None:
         is_of_type = type(x) is kind or (kind is float and type(x) is int)
         if is_of_type and not (type(x) is int and abs(x) >= 2**63):
             return None
-        shown = "a list" if isinstance(x, list) else "an object" if isinstance(x, dict) else repr(x)[:60]
+        shown = "a list" if isinstance(x, list) else "an object" if isinstance(x, dict) else format_value(x)
         return f"{name} is not {_TYPE_NAMES[kind]}: {shown}"
     return next((mismatch for child in children if (mismatch := _find_mismatch(*child))), None)

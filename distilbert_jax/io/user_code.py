@@ -25,7 +25,7 @@ def locate_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except SyntaxError as error:
-        # The message of a syntax error names the file and the line by itself, but not in our way.
+        # The message of a syntax error names the file and the line in another form.
         place = f"{error.filename or path}, line {error.lineno}" if error.lineno else str(path)
         raise ValueError(f"{place}: {error.msg}") from error
     except (Exception, SystemExit) as error:

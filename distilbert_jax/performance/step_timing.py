@@ -12,7 +12,7 @@ from distilbert_jax import log_keys
 from distilbert_jax.config.experiment import Experiment
 from distilbert_jax.data import masking
 from distilbert_jax.devices.peak import peak_flops
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import console, print_warning
 from distilbert_jax.models import cost_model
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.performance.latency import measure_latencies
@@ -61,10 +61,9 @@ def time_step_parts(experiment: Experiment, *, repeats: int = 5) -> list[PartTim
     peak = peak_flops(experiment.dtype, remeasure=True)
     console.print(_make_table(parts, peak, experiment.dtype))
     if peak and (above := [part.name for part in parts if compute_peak_share(part, peak) > 1]):
-        console.print(
+        print_warning(
             f"{', '.join(above)}: a share above 100 % means that the peak was measured on busy cores and is too low. "
-            "Run the command again on an idle machine.",
-            style="bold yellow",
+            "Run the command again on an idle machine."
         )
     return parts
 

@@ -19,7 +19,7 @@ from orbax.checkpoint import v1 as ocp
 
 from distilbert_jax.devices.processes import broadcast_first, is_first
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_damage
 from distilbert_jax.io.remote_folder import RemoteFolder
 from distilbert_jax.runtime.remote_run import first_process_only, gather_to_first
 from distilbert_jax.types import TrainState
@@ -147,9 +147,7 @@ class Checkpoints:
             damage = self._find_damage(step)
             if damage is None:
                 return self._load(step, like), step
-            console.print(
-                f"Checkpoint {self._folder / str(step)} is skipped: {damage}.", style="bold red", markup=False
-            )
+            self._print_skipped(step, damage)
         return None
 
     def load_student(self, shapes: Any, *, step: int | None) -> tuple[Any, int]:
@@ -173,7 +171,7 @@ class Checkpoints:
             )
         for candidate in [step] if step is not None else reversed(steps):
             if damage := self._find_damage(candidate):
-                console.print(f"[bold red]Checkpoint {self._folder / str(candidate)} is skipped: {damage}.[/]")
+                self._print_skipped(candidate, damage)
                 continue
             try:
                 return self._load_student(candidate, shapes), candidate
@@ -240,13 +238,15 @@ class Checkpoints:
         wrong = sorted(name for name in expected | actual if expected.get(name) != actual.get(name))
         return f"{wrong[0]} is {'missing' if wrong[0] not in actual else 'not what was written'}" if wrong else None
 
+    def _print_skipped(self, step: int, damage: str) -> None:
+        """Prints that a damaged checkpoint is not used."""
+        print_damage(f"Checkpoint {self._folder / str(step)} is skipped: {damage}.")
+
     def _set_aside(self, step: int, reason: str) -> None:
         """Renames a damaged checkpoint to STEP.damaged, and prints the reason."""
-        console.print(
+        print_damage(
             f"Checkpoint {self._folder / str(step)} is damaged or incomplete: {reason}. It was renamed to "
-            f"{step}.damaged.",
-            style="bold red",
-            markup=False,
+            f"{step}.damaged."
         )
         damaged_folder = self._folder / f"{step}.damaged"
         files.remove(damaged_folder)

@@ -32,7 +32,7 @@ class RunCommand:
         return experiment_file.apply_overrides(experiment, self.overrides)
 
     def hash_code(self) -> dict[str, str]:
-        """Returns the hashes of the experiment file and of the files beside it that it imports, by name."""
+        """Returns the hashes of the experiment file and of the files next to it that it imports, by name."""
         return experiment_file.hash_code(self.file)
 
     def write(self, folder: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Literal, TypedDict
 
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_damage
 
 Kind = Literal["train", "eval"]
 
@@ -182,7 +182,7 @@ def truncate_log(path: pathlib.Path, step: int) -> None:
             entry = untrusted.parse_json(line, LogEntry, where=str(path))
         except ValueError:
             if number < len(lines):
-                console.print(f"{path}: line {number} is damaged and was removed.", style="bold red", markup=False)
+                print_damage(f"{path}: line {number} is damaged and was removed.")
             continue
         if entry["step"] <= step:
             kept.append(line + "\n")

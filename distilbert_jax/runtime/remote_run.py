@@ -15,7 +15,7 @@ from orbax.checkpoint import v1 as ocp
 from orbax.checkpoint.experimental.v1._src.saving import execution
 
 from distilbert_jax.io import files, remote_folder
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_damage
 from distilbert_jax.io.folder_marker import MARKER_FILE
 
 SMALL_FOLDERS = ("tensorboard/", "student/")
@@ -51,7 +51,7 @@ def download_run(run: remote_folder.RemoteFolder, *, all_checkpoints: bool = Fal
         except ConnectionError as error:
             if number == len(steps) and not num_downloaded:
                 raise
-            console.print(f"Checkpoint {checkpoints}/{step} is skipped: {error}.", style="bold red", markup=False)
+            print_damage(f"Checkpoint {checkpoints}/{step} is skipped: {error}.")
         if num_downloaded and not all_checkpoints:
             return
 

@@ -16,8 +16,9 @@ from distilbert_jax.config.experiment import RESUMABLE_FIELDS, Experiment
 from distilbert_jax.config.experiment_file import differences
 from distilbert_jax.devices.processes import is_first
 from distilbert_jax.io import folder_marker, remote_folder, untrusted
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_warning
 from distilbert_jax.io.folder_marker import check_format
+from distilbert_jax.messages import format_differences
 from distilbert_jax.runtime.metrics_log import LOG_FILE
 
 RUN_FORMAT = 3
@@ -31,7 +32,7 @@ class RunIdentity:
     Attributes:
         config: the fields of the experiment, as `flatten` returns them.
         sha256: the hashes of the files that the run read, by role. None before they are read.
-        code: the hashes of the experiment file and of the files beside it that it imports, by name. None if the
+        code: the hashes of the experiment file and of the files next to it that it imports, by name. None if the
             experiment was not made by a file.
     """
 
@@ -93,7 +94,7 @@ def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str,
     if identity.sha256 is not None:
         different |= _with_prefix("sha256", differences(stored["sha256"], identity.sha256))
     if different:
-        raise ValueError(f"{problem}:\n{_format_differences(different)}")
+        raise ValueError(f"{problem}:\n{format_differences(different, one='before', other='now')}")
     changed_files = differences(stored["code"], identity.code) if identity.code and stored["code"] else {}
     if changed_files and not may_change_code:
         raise ValueError(
@@ -101,11 +102,9 @@ def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str,
             "Restore it, name another folder with workdir=FOLDER, or pass --changed-code to use the new code"
         )
     for package, (before, now) in differences(stored["versions"], _package_versions()).items():
-        console.print(
+        print_warning(
             f"The run in {folder} began with {package} {before}; this is {package} {now}. Numbers may differ in their "
-            "last bits.",
-            style="bold yellow",
-            markup=False,
+            "last bits."
         )
 
 
@@ -151,8 +150,3 @@ def _package_versions() -> dict[str, str]:
 def _with_prefix(prefix: str, pairs: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
     """Returns the same pairs, with a prefix before each field path."""
     return {f"{prefix}.{path}": pair for path, pair in pairs.items()}
-
-
-def _format_differences(different: Mapping[str, tuple[Any, Any]]) -> str:
-    """Returns one line for each field path at which two identities differ."""
-    return "\n".join(f"  {path}: {before} before, {now} now" for path, (before, now) in different.items())

@@ -11,7 +11,7 @@ import time
 import jax
 
 from distilbert_jax.devices.processes import broadcast_first
-from distilbert_jax.io.console import console
+from distilbert_jax.io.console import print_warning
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.stop_signal import StopSignal
 from distilbert_jax.types import Metrics
@@ -78,10 +78,9 @@ class SlowUpdates:
     def _announce(self, fact: str) -> None:
         """Prints once that updates are slow, and what follows from it."""
         if not self._is_announced:
-            console.print(
+            print_warning(
                 f"{fact}. Therefore every update is saved, and Ctrl-C or SIGTERM ends the run at once: at most the "
-                "unfinished update is lost.",
-                style="bold yellow",
+                "unfinished update is lost."
             )
         self._is_announced = True
 

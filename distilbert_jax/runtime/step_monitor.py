@@ -15,8 +15,9 @@ import numpy as np
 
 from distilbert_jax import log_keys
 from distilbert_jax.devices.peak import format_peak_share, peak_memory_bytes
-from distilbert_jax.io.console import console, format_command
+from distilbert_jax.io.console import print_warning
 from distilbert_jax.losses.base import Loss
+from distilbert_jax.messages import format_command
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog
 from distilbert_jax.types import Metrics
@@ -144,7 +145,7 @@ class StepMonitor:
             if not 1 <= nonfinite_steps <= self._max_nonfinite_steps:
                 raise ValueError(f"{problem}. {self._format_remedy(step)}")
             count = f"{nonfinite_steps:.0f} of the {self._max_nonfinite_steps} steps that max_nonfinite_steps allows"
-            console.print(f"{problem}: {count}.", style="bold yellow", markup=False)
+            print_warning(f"{problem}: {count}.")
         self._work = self._work.plus(work)
         self._data_wait += waited
         pace = self._compute_pace(now - self._start_time)

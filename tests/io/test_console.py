@@ -1,7 +1,6 @@
 """Tests the progress bar: plain lines from time to time without a terminal, bars on a terminal."""
 
 import os
-import shlex
 import subprocess
 import sys
 
@@ -58,13 +57,6 @@ def test_bars_within_bars(monkeypatch, capsys):
     assert "inner" in output
     assert "1/1" in output
     assert "loss 1.0" in output
-
-
-def test_a_command_is_quoted_for_the_shell():
-    words = ["replay", "runs/my student's run", 3, "losses.soft.weight=1", "texts [draft]"]
-    text = console.format_command(*words)
-    assert shlex.split(text) == ["python", "-m", "distilbert_jax", *map(str, words)]
-    assert console.format_command("replay", "runs/a", 3) == "python -m distilbert_jax replay runs/a 3"
 
 
 @pytest.mark.parametrize(

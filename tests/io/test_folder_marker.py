@@ -3,7 +3,7 @@
 import pytest
 
 from distilbert_jax.io import files, folder_marker
-from distilbert_jax.io.folder_marker import check_may_write, hold_folder, read_marker, write_marker
+from distilbert_jax.io.folder_marker import check_owner, hold_folder, read_marker, write_marker
 
 
 def hashes(folder):
@@ -11,10 +11,10 @@ def hashes(folder):
 
 
 def test_a_folder_that_is_missing_or_empty_may_be_written(tmp_path):
-    check_may_write(tmp_path / "new", "distill", setting="workdir=FOLDER")
-    check_may_write(tmp_path, "distill", setting="workdir=FOLDER")
+    check_owner(tmp_path / "new", "distill", setting="workdir=FOLDER")
+    check_owner(tmp_path, "distill", setting="workdir=FOLDER")
     (tmp_path / files.LOCK).touch()  # left by a process that was killed at once
-    check_may_write(tmp_path, "distill", setting="workdir=FOLDER")
+    check_owner(tmp_path, "distill", setting="workdir=FOLDER")
     assert not (tmp_path / "new").exists()
 
 
@@ -32,15 +32,16 @@ def test_a_folder_of_the_user_is_refused_and_not_touched(tmp_path, name):
 def test_a_folder_of_another_command_is_refused(tmp_path):
     write_marker(tmp_path, "prepare")
     with pytest.raises(ValueError, match="was made by `prepare`, so `finetune` does not write to it"):
-        check_may_write(tmp_path, "finetune", setting="--output-dir FOLDER")
+        check_owner(tmp_path, "finetune", setting="--output-dir FOLDER")
 
 
 def test_a_file_of_this_name_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        NotADirectoryError, match=r"file is a file\. Name a new or an empty folder with --output-dir FOLDER"
+        ValueError,
+        match=r"not a folder, so nothing can be written to it\. Name a new or an empty folder with --output-dir",
     ):
-        check_may_write(tmp_path / "file", "finetune", setting="--output-dir FOLDER")
+        check_owner(tmp_path / "file", "finetune", setting="--output-dir FOLDER")
 
 
 def test_a_folder_keeps_its_marker_and_its_command_may_write_again(tmp_path):

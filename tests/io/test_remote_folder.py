@@ -54,7 +54,7 @@ def names(folder: remote_folder.RemoteFolder) -> list[str]:
 
 def test_objects_of_the_user_are_not_replaced(folder, store):
     """An upload deletes the objects that it does not replace, so it has to be the program's own folder."""
-    check = functools.partial(folder_marker.check_may_upload, folder, setting="workdir=ADDRESS")
+    check = functools.partial(folder_marker.check_remote_owner, folder, setting="workdir=ADDRESS")
     check("distill")  # the folder does not exist
     folder.bucket.write(f"{folder.path}/notes.txt", b"mine")
     with pytest.raises(ValueError, match="has files that this program did not make, such as notes.txt"):

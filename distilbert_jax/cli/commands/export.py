@@ -6,13 +6,17 @@ import argparse
 import pathlib
 
 from distilbert_jax.cli import arguments
+from distilbert_jax.fields import PositiveInt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("folder", metavar="RUN", help="the folder of a run of distill, such as runs/quickstart")
     parser.add_argument(
-        "--step", metavar="N", type=int, help="the step of the checkpoint (default: the newest checkpoint)"
+        "--step",
+        metavar="N",
+        type=arguments.number_parser(PositiveInt),
+        help="the step of the checkpoint (default: the newest checkpoint)",
     )
     parser.add_argument(
         "--output-dir",

@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
     output_dir = pathlib.Path(args.output_dir) if args.output_dir else _locate_run(args.model) / "tasks"
     for text in args.task:
         files.check_can_write(output_dir / arguments.get_task_name(text))
-    folder_marker.check_may_write(output_dir, "finetune", setting="--output-dir FOLDER")
+    folder_marker.check_owner(output_dir, "finetune", setting="--output-dir FOLDER")
     teacher = Pretrained(args.teacher) if args.teacher else None
     tasks = arguments.load_tasks(args.task, unlabelled=args.unlabelled)
     folder_marker.write_marker(output_dir, "finetune")

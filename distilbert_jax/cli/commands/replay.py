@@ -6,12 +6,18 @@ changed.
 import argparse
 
 from distilbert_jax.cli import arguments
+from distilbert_jax.fields import PositiveInt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("folder", metavar="RUN", help="the folder of a run of distill, such as runs/quickstart")
-    parser.add_argument("step", metavar="STEP", type=int, help="the number of the step as in the log, counted from 1")
+    parser.add_argument(
+        "step",
+        metavar="STEP",
+        type=arguments.number_parser(PositiveInt),
+        help="the number of the step as in the log, counted from 1",
+    )
     arguments.add_changed_code_argument(parser)
 
 

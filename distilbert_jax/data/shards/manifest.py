@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 from distilbert_jax.io import untrusted
 from distilbert_jax.io.folder_marker import check_format
+from distilbert_jax.messages import format_value
 
 FORMAT = 3
 """The format number of a prepared corpus, raised whenever names or contents of its files change."""
@@ -120,5 +121,6 @@ def _check_shard(shard: dict[str, Any], *, where: str) -> None:
     """Raises ValueError if a shard has a name that this package does not give, or lacks the hashes of its arrays."""
     if not _NAME.fullmatch(shard["name"]) or shard["rows"] < 0 or shard["sha256"].keys() != set(SHARD_ARRAYS):
         raise ValueError(
-            f"{where}: {shard['name'][:60]!r} is not a shard that `prepare` wrote; delete the folder and prepare again"
+            f"{where}: {format_value(shard['name'])} is not a shard that `prepare` wrote; delete the folder and "
+            "prepare again"
         )

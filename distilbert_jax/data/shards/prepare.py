@@ -7,7 +7,6 @@ chunks that are missing.
 
 import collections
 import dataclasses
-import hashlib
 import itertools
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -31,7 +30,8 @@ from distilbert_jax.data.tokenizer.tokenizer import Tokenizer
 from distilbert_jax.fields import FieldError, Range, check_fields
 from distilbert_jax.io import files, remote_folder, untrusted
 from distilbert_jax.io.console import console, progress_bar
-from distilbert_jax.io.folder_marker import check_may_upload, hold_folder, write_marker
+from distilbert_jax.io.folder_marker import check_remote_owner, hold_folder, write_marker
+from distilbert_jax.messages import format_count, format_differences, format_list
 
 COUNTS_FILE = "token_counts.npy"
 """[v] int64: how often each token of the vocabulary occurs in the training rows."""
@@ -112,7 +112,7 @@ class PreparedCorpus:
         When the files of the sources were changed last is left out: copies of the same text make the same corpus.
         """
         records = [{key: record[key] for key in record if key != "modified_ns"} for record in self.manifest["files"]]
-        return hashlib.sha256(files.encode_json(self.manifest | {"files": records})).hexdigest()
+        return files.json_sha256(self.manifest | {"files": records})
 
 
 @runtime_checkable
@@ -166,7 +166,7 @@ def prepare(
         for _, source in sources:
             source_checks.check_no_files_in(folder, source.files())
         if stored:
-            check_may_upload(stored, "prepare", setting="corpus.shard_dir=ADDRESS")
+            check_remote_owner(stored, "prepare", setting="corpus.shard_dir=ADDRESS")
         with hold_folder(folder, "prepare", setting="corpus.shard_dir=FOLDER"):
             write_marker(folder, "prepare", made_from=corpus.settings(tokenizer))
             _make_shards(corpus, tokenizer, folder, engine or local_engine.LocalEngine())
@@ -211,10 +211,9 @@ def _print_skipped(sources: NamedSources) -> None:
     """Prints how many files and folders of the sources are not read because they are hidden or describe a dataset."""
     for name, source in sources:
         if skipped := source.skipped():
-            shown = ", ".join(str(path) for path in skipped[:MAX_SKIPPED_SHOWN])
             console.print(
-                f"{name}: {len(skipped):,} hidden files or folders, or descriptions of a dataset, are skipped: {shown}"
-                f"{' …' if len(skipped) > MAX_SKIPPED_SHOWN else ''}",
+                f"{name}: {len(skipped):,} hidden files or folders, or descriptions of a dataset, are skipped: "
+                f"{format_list(skipped, max_items=MAX_SKIPPED_SHOWN)}",
                 markup=False,
             )
 
@@ -223,15 +222,12 @@ def _read_matching_manifest(corpus: Corpus, tokenizer: Tokenizer, folder: pathli
     """Reads the manifest of a folder. Raises ValueError, which lists the differences, if it is of other settings."""
     manifest = read_manifest(folder)
     actual, expected = manifest["settings"], corpus.settings(tokenizer)
-    differences = [
-        f"  {key}: {actual.get(key)} in the folder, {expected.get(key)} in this experiment"
-        for key in sorted(actual | expected)
-        if actual.get(key) != expected.get(key)
-    ]
-    if differences:
+    pairs = {key: (actual.get(key), expected.get(key)) for key in sorted(actual | expected)}
+    different = {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    if different:
         raise ValueError(
             f"{folder} holds other shards; set another corpus.shard_dir, or delete the folder:\n"
-            + "\n".join(differences)
+            f"{format_differences(different, one='in the folder', other='in this experiment')}"
         )
     return manifest
 
@@ -254,9 +250,9 @@ def _check_split_sizes(corpus: Corpus, split_of: np.ndarray) -> None:
     """Raises ValueError if there is no document to train on, or none that is held out."""
     num_dropped = int(np.count_nonzero(split_of == DROPPED))
     num_train, num_held_out = (int(np.count_nonzero(split_of == SPLITS.index(split))) for split in SPLITS)
-    summary = f"{_count(len(split_of), 'document')} {'was' if len(split_of) == 1 else 'were'} read"
+    summary = f"{format_count(len(split_of), 'document')} {'was' if len(split_of) == 1 else 'were'} read"
     if num_dropped:
-        summary += f", {_count(num_dropped, 'duplicate')} dropped"
+        summary += f", {format_count(num_dropped, 'duplicate')} dropped"
     has_share = not isinstance(corpus.held_out, Source)
     if has_share and num_train + num_held_out == 1:
         raise ValueError(
@@ -277,11 +273,6 @@ def _check_split_sizes(corpus: Corpus, split_of: np.ndarray) -> None:
             else "the held-out text has none; add text to it"
         )
         raise ValueError(f"nothing is held out: {summary}, and {reason}")
-
-
-def _count(number: int, noun: str) -> str:
-    """Formats a number of things, such as "2 documents"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _pack_documents(
@@ -316,7 +307,7 @@ def _summarize(
             counts = sum((collections.Counter(shard["counts"]) for shard in by_split[split]), collections.Counter())
             problem = "nothing to train on" if split == TRAIN else "nothing is held out"
             raise ValueError(
-                f"{problem}: of the {_count(counts['documents'], 'document')} for it, all pieces were dropped: "
+                f"{problem}: of the {format_count(counts['documents'], 'document')} for it, all pieces were dropped: "
                 f"{counts['short']:,} are shorter than {MIN_PIECE_TOKENS} tokens and {counts['unknown']:,} have mostly "
                 "unknown tokens; add text, or longer text, to the sources of the corpus"
             )

@@ -12,6 +12,7 @@ from typing import Any
 
 from distilbert_jax.data.sources import compression
 from distilbert_jax.io import encodings, tables, untrusted
+from distilbert_jax.messages import format_list
 
 MAX_BLOCK_CHARACTERS = 2**20
 """A block of text, or a line in it, is cut at this length: memory stays constant on a file without a line break."""
@@ -53,14 +54,13 @@ def check_format(paths: Sequence[pathlib.Path], *, folder: pathlib.Path | None =
     unknown = [path for path in paths if _format_suffix(path) not in FORMATS]
     if not unknown:
         return
-    names = ", ".join(str(path) for path in unknown[:MAX_NAMED_FILES])
-    more = f" and {len(unknown) - MAX_NAMED_FILES:,} more" if len(unknown) > MAX_NAMED_FILES else ""
     remedy = "give a file the suffix of what it contains: .txt for plain text, .jsonl for one JSON record per line"
     if folder:
         remedy += f". Or name only the files to read, for example with the pattern '{folder}/**/*.txt'"
     raise ValueError(
-        f"{names}{more} cannot be read, because the name does not end in the suffix of a known format: "
-        f"{' '.join(FORMATS)}, or one of these and then {' '.join(compression.OPENERS)}. If it is text, {remedy}"
+        f"{format_list(unknown, max_items=MAX_NAMED_FILES)} cannot be read, because the name does not "
+        f"end in the suffix of a known format: {' '.join(FORMATS)}, or one of these and then "
+        f"{' '.join(compression.OPENERS)}. If it is text, {remedy}"
     )
 
 

@@ -100,7 +100,7 @@ def check_distinct(places: Mapping[str, str]) -> None:
     numbers = {name: parse_number(name) for name in places}
     seen: dict[object, str] = {}
     for name, place in places.items():
-        for key, reason in ((_appearance(name), "look the same"), (numbers[name], "are the same number")):
+        for key, reason in ((_normalize_appearance(name), "look the same"), (numbers[name], "are the same number")):
             other = name if key is None else seen.setdefault(key, name)
             if other != name:
                 raise ValueError(
@@ -116,8 +116,8 @@ def check_distinct(places: Mapping[str, str]) -> None:
         )
 
 
-def _appearance(name: str) -> str:
-    """Returns a name without what nobody sees: how accents are encoded, the width of spaces, and format signs."""
+def _normalize_appearance(name: str) -> str:
+    """Returns the same text for names that look the same, with composed accents, single spaces and no format signs."""
     composed = unicodedata.normalize("NFC", name)
     visible = "".join(character for character in composed if unicodedata.category(character) != "Cf")
     return " ".join(visible.split())

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from distilbert_jax.io import untrusted
+from distilbert_jax.messages import format_value
 
 ALLOWED_PATTERNS = (" {2,}", r"\s+")
 """The regular expressions in the tokenizers of published encoders: those of XLM-R and ALBERT. BERT's have none."""
@@ -39,7 +40,7 @@ def check_tokenizer_json(text: str, *, where: str) -> None:
         pattern = part.get("Regex")
         if isinstance(pattern, str) and pattern not in ALLOWED_PATTERNS:
             raise ValueError(
-                f"{where}: the regular expression {pattern[:60]!r} is not one of those in published encoders "
+                f"{where}: the regular expression {format_value(pattern)} is not one of those in published encoders "
                 f"({', '.join(map(repr, ALLOWED_PATTERNS))}). Others can take exponential time: remove it"
             )
         max_characters = part.get("max_input_chars_per_word", 100)

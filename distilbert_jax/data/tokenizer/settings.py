@@ -1,7 +1,7 @@
 """Reads the settings of a tokenizer: its class, its special and added tokens, and how it normalizes text.
 
 They are in tokenizer_config.json, in the older special_tokens_map.json and added_tokens.json, and in part in
-config.json. Files that contradict each other are refused, because nobody can tell which of them a model was trained
+config.json. Files that contradict each other are refused, because it is not known which of them a model was trained
 with.
 """
 
@@ -42,7 +42,7 @@ _JAPANESE_KEYS = ("word_tokenizer_type", "subword_tokenizer_type")
 _JAPANESE_CLASS = "BertJapaneseTokenizer"
 
 _CONTRADICTION = (
-    "nobody can tell which of them the model was trained with: correct one of them, or remove it from its file"
+    "it is not known which of them the model was trained with: correct one of them, or remove it from its file"
 )
 
 

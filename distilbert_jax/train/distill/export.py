@@ -18,8 +18,8 @@ from distilbert_jax.data.tokenizer.tokenizer import load_tokenizer
 from distilbert_jax.hub import model_card, save
 from distilbert_jax.hub.load import parameter_shapes, read_config
 from distilbert_jax.io import files, untrusted
-from distilbert_jax.io.console import console
-from distilbert_jax.io.folder_marker import check_may_write
+from distilbert_jax.io.console import console, print_warning
+from distilbert_jax.io.folder_marker import check_owner
 from distilbert_jax.runtime import metrics_log
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.run_folder import read_identity
@@ -113,7 +113,7 @@ def export_checkpoint(
     if not (described / CARD_FILE).is_file():
         raise ValueError(f"the run in {folder} has not begun to train, so there is nothing to export yet")
     if output_dir:
-        check_may_write(output_dir, "export", setting="--output-dir FOLDER")
+        check_owner(output_dir, "export", setting="--output-dir FOLDER")
     _, config, head_config = read_config(described, "masked_lm")
     with contextlib.closing(Checkpoints(folder / "checkpoints", keep=1)) as checkpoints:
         params, step = checkpoints.load_student(parameter_shapes(config, "masked_lm", head_config), step=step)
@@ -150,7 +150,7 @@ def export_student(folder: pathlib.Path, params: Any, *, step: int, output_dir: 
     )
     console.print(f"Exported the student of step {step:,} to {output_dir}.", markup=False)
     if warning:
-        console.print(f"[bold yellow]Warning: {warning} The card of the export says so, too.[/]")
+        print_warning(f"Warning: {warning} The card of the export says so, too.")
     return output_dir
 
 

@@ -18,8 +18,8 @@ from distilbert_jax.devices.mesh import replicated_sharding
 from distilbert_jax.devices.peak import peak_flops
 from distilbert_jax.devices.processes import ProcessGroup, is_first
 from distilbert_jax.io import remote_folder
-from distilbert_jax.io.console import console, progress_bar
-from distilbert_jax.io.folder_marker import check_may_upload, hold_folder
+from distilbert_jax.io.console import console, print_warning, progress_bar
+from distilbert_jax.io.folder_marker import check_remote_owner, hold_folder
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.command_record import COMMAND_FILE, RunCommand
 from distilbert_jax.runtime.metrics_log import MetricsLog, NullLog, read_log
@@ -99,7 +99,7 @@ def _first_process_downloads(processes: ProcessGroup, remote: remote_folder.Remo
     """Downloads a run from the object store. The first process does this, and the body, before the others begin."""
     with processes.first_process_runs_first():
         if remote:
-            check_may_upload(remote, "distill", setting="workdir=ADDRESS")
+            check_remote_owner(remote, "distill", setting="workdir=ADDRESS")
             download_run(remote)
         yield
 
@@ -241,7 +241,7 @@ def _evaluate(
     if failure and step and is_first():
         initial, cross_entropy = read_log(folder, "eval")[0], log_keys.CROSS_ENTROPY.name
         if not measurements[cross_entropy] <= initial[cross_entropy]:
-            console.print(
-                f"[bold yellow]{failure} It is also worse than at the start: the run has diverged. Start it again with "
-                "a lower optimizer.learning_rate or optimizer.max_grad_norm.[/]"
+            print_warning(
+                f"{failure} It is also worse than at the start: the run has diverged. Start it again with "
+                "a lower optimizer.learning_rate or optimizer.max_grad_norm."
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from distilbert_jax.config.experiment import Experiment, Pretrained
 from distilbert_jax.hub import load
-from distilbert_jax.io.console import format_command
+from distilbert_jax.messages import format_command
 from distilbert_jax.models import student_init
 from distilbert_jax.models.families import get_family
 from distilbert_jax.models.transformer import TransformerConfig

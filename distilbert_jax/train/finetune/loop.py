@@ -22,7 +22,7 @@ from distilbert_jax.hub import model_card, save
 from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.inference.logits import predict_rows
 from distilbert_jax.io import files
-from distilbert_jax.io.console import console, progress_bar
+from distilbert_jax.io.console import console, print_warning, progress_bar
 from distilbert_jax.io.folder_marker import hold_folder, write_marker
 from distilbert_jax.runtime.checkpoint import Checkpoints
 from distilbert_jax.runtime.metrics_log import MetricsLog, read_log
@@ -117,12 +117,13 @@ def _print_setup(setup: FineTuneSetup) -> None:
     for name, split in {**setup.dev, **setup.test}.items():
         console.print(f"  {name} {split.encoded.format_truncation()}", markup=False)
     if setup.config.random_init:
-        console.print("[bold yellow]  random_init is true: all weights are random, and differ between the seeds.[/]")
+        print_warning("  random_init is true: all weights are random, and differ between the seeds.")
     elif setup.new_layers:
         removed = setup.inputs.removed_output_layer
         reason = f"was trained for other labels ({removed})" if removed else "has none for this task"
-        text = f"  These layers start untrained, because {setup.model.folder} {reason}: {', '.join(setup.new_layers)}."
-        console.print(text, style="bold yellow", markup=False)
+        print_warning(
+            f"  These layers start untrained, because {setup.model.folder} {reason}: {', '.join(setup.new_layers)}."
+        )
 
 
 def _run_seed(setup: FineTuneSetup, seed: int, folder: pathlib.Path, stop: StopSignal) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from distilbert_jax.config.finetune import FineTuneConfig
 from distilbert_jax.data.tasks.task_types.base import TaskType
 from distilbert_jax.data.tasks.task_types.tagging import OUTSIDE_TAG, Tagging
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained
-from distilbert_jax.io.console import format_command
+from distilbert_jax.messages import format_command, format_list
 from distilbert_jax.models.attention_kernel import choose_attention_kernel
 from distilbert_jax.models.transformer import TransformerConfig
 from distilbert_jax.train.compatibility import check_comparable
@@ -112,8 +112,7 @@ def _order_outputs(model_labels: Sequence[str], task_labels: Sequence[str]) -> l
 
 def _join_labels(labels: Sequence[str]) -> str:
     """Returns the labels as text, at most MAX_LISTED_LABELS of them."""
-    more = f", … ({len(labels)} in all)" if len(labels) > MAX_LISTED_LABELS else ""
-    return ", ".join(labels[:MAX_LISTED_LABELS]) + more
+    return format_list(labels, max_items=MAX_LISTED_LABELS)
 
 
 def load_teacher(

@@ -15,6 +15,7 @@ from distilbert_jax.config.finetune import RESUMABLE_FIELDS
 from distilbert_jax.data.tasks.split_hashes import SplitHashes, list_differences
 from distilbert_jax.io import untrusted
 from distilbert_jax.io.folder_marker import check_format
+from distilbert_jax.messages import format_differences
 
 FINETUNE_FORMAT = 3
 """Increase it whenever a key in one of these files, a key in log.jsonl, a field of TrainState or the optimizer's state
@@ -55,9 +56,9 @@ def check_same_origin(path: pathlib.Path, stored: ResultOrigin, origin: ResultOr
 def _refuse_differences(path: pathlib.Path, different: Mapping[str, tuple[Any, Any]]) -> None:
     """Raises ValueError if there are differences, which are listed."""
     if different:
-        lines = [f"\n  {name}: {before} in this folder, {now} now" for name, (before, now) in different.items()]
         raise ValueError(
-            f"{path} holds results of another config; name another folder with --output-dir:{''.join(lines)}"
+            f"{path} holds results of another config; name another folder with --output-dir:\n"
+            f"{format_differences(different, one='in this folder', other='now')}"
         )
 
 

@@ -23,7 +23,6 @@ from distilbert_jax.data.tasks.task_types.base import EncodedExamples, TaskToken
 from distilbert_jax.devices.mesh import make_mesh, split_batch
 from distilbert_jax.hub.load import PretrainedModel, load_pretrained, parameter_shapes
 from distilbert_jax.inference.logits import PredictStep, make_predict_step
-from distilbert_jax.io import files
 from distilbert_jax.losses.base import LogitLoss, Loss, init_loss_params, sum_weights
 from distilbert_jax.models import cost_model, student_init
 from distilbert_jax.train.finetune.models import format_label_mismatch, load_teacher, make_apply, match_labels
@@ -73,13 +72,7 @@ class FineTuneInputs:
             format=FINETUNE_FORMAT,
             config=flatten(self.config),
             sha256={
-                key: sha256
-                for name, model in models.items()
-                for key, sha256 in (
-                    (name, model.sha256),
-                    (f"{name}.config", files.sha256(model.folder / "config.json")),
-                    (f"{name}.tokenizer", model.tokenizer.sha256),
-                )
+                f"{name}{part}": sha256 for name, model in models.items() for part, sha256 in model.file_hashes.items()
             },
             examples={
                 name: hash_split(examples, self.task.task_type.labels) for name, examples in self.examples.items()

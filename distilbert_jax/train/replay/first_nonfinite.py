@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from distilbert_jax.messages import format_list
 from distilbert_jax.train.step_inspection import StepInspection
 
 MAX_NAMED_PARAMETERS = 3  # the message names this many parameters and counts the rest
@@ -94,11 +95,10 @@ def _find_gradient(inspection: StepInspection, losses: Sequence[str]) -> FirstNo
         for module, gradients in reversed(group_by_module(inspection.gradients[name]).items()):
             is_nonfinite = {path: ~np.isfinite(x) for path, x in gradients.items() if not np.isfinite(x).all()}
             if is_nonfinite:
-                paths = ", ".join(list(is_nonfinite)[:MAX_NAMED_PARAMETERS])
-                more = len(is_nonfinite) - MAX_NAMED_PARAMETERS
+                paths = format_list(is_nonfinite, max_items=MAX_NAMED_PARAMETERS)
                 cause = (
                     f"the gradient of the loss {name} became non-finite first, at {module} "
-                    f"({paths}{f' and {more} more' if more > 0 else ''}); every loss and hidden state is finite"
+                    f"({paths}); every loss and hidden state is finite"
                 )
                 return FirstNonFinite(cause=cause, rows=np.any(list(is_nonfinite.values()), axis=0))
     return None

@@ -86,7 +86,7 @@ def test_a_model_with_one_output_gives_a_number(shallow_bert_folder, labels):
         ("AB", "abc", "only the task has c"),
         ("xx", "xy", "only the task has y"),
         ("xyx", "xy", "the model names its outputs x, y, x, some of them twice"),
-        ([str(i) for i in range(12)], "x", "only the model has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, … (12 in all); only the"),
+        ([str(i) for i in range(12)], "x", "only the model has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more; only the"),
     ],
 )
 def test_the_labels_that_differ_are_named(shallow_bert_folder, model_labels, task_labels, message):

@@ -341,7 +341,7 @@ def _encode_label(
         labels: the classes of the task.
 
     Raises:
-        ValueError: a class is not one of `labels`, or there twice.
+        ValueError: a class is not one of `labels`, or has two probabilities.
     """
     if record.column in (None, "score"):
         return record.value

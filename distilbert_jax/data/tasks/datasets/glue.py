@@ -6,7 +6,7 @@ byte-order mark.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from distilbert_jax.data.tasks import metrics
 from distilbert_jax.data.tasks.examples import Example, parse_finite
@@ -167,23 +167,6 @@ TASKS = {
         dev=("ax",),
     ),
 }
-
-
-def compute_macro_average(main_scores: Mapping[str, float], *, wnli: bool) -> float:
-    """Returns GLUE's macro average: the mean of the main scores of all nine tasks, or of eight without WNLI.
-
-    Args:
-        main_scores: the main score by task name.
-        wnli: True to include WNLI.
-
-    Raises:
-        ValueError: a task is missing. The mean over fewer tasks cannot be compared with published averages.
-    """
-    required = [name for name in TASKS if name != "ax" and (wnli or name != "wnli")]
-    missing = [name for name in required if name not in main_scores]
-    if missing:
-        raise ValueError(f"the macro average needs the score of {', '.join(missing)}")
-    return sum(main_scores[name] for name in required) / len(required)
 
 
 def _read_dev_ids(folder: pathlib.Path) -> set[tuple[str | None, ...]]:

@@ -134,11 +134,3 @@ def test_metrics(name, kind):
     if kind == "ties" and name in ("f1", "matthews_correlation"):
         y, p = y % 2, p % 2
     assert getattr(metrics, name)(y.tolist(), p.tolist()) == pytest.approx(by_hand(name, y, p), abs=1e-12)
-
-
-def test_macro_average_needs_every_task():
-    every = {name: float(i) for i, name in enumerate(name for name in glue.TASKS if name != "ax")}
-    assert glue.compute_macro_average(every, wnli=True) == 4.0
-    assert glue.compute_macro_average({k: v for k, v in every.items() if k != "wnli"}, wnli=False) == 3.5
-    with pytest.raises(ValueError, match="the macro average needs the score of wnli"):
-        glue.compute_macro_average({k: v for k, v in every.items() if k != "wnli"}, wnli=True)
