@@ -13,7 +13,7 @@ from distilbert_jax.data.tokenizer.settings import SPECIAL_TOKENS
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from distilbert_jax.data.tokenizer.wordpiece import format_vocabulary
 from distilbert_jax.io import files
-from distilbert_jax.io.folder_marker import check_owner, write_marker
+from distilbert_jax.io.folder_marker import MARKER_FILE, check_owner, write_marker
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
 
@@ -31,6 +31,8 @@ def save_pretrained(
     made_from: Mapping[str, Any] = {},
 ) -> None:
     """Writes model, tokenizer and model card to a folder. A folder that this function wrote earlier is replaced.
+
+    One that holds the same model already stays as it is, with everything that the user has changed in it.
 
     The files are written to a temporary folder, which is renamed at the end, so `folder` is never incomplete. Before
     that, its tokenizer is loaded again and compared with `tokenizer`.
@@ -66,7 +68,28 @@ def save_pretrained(
             raise files.disk_error(error, partial / "model.safetensors") from error
     write_description(partial, family=family, config=config, tokenizer=tokenizer, head=head, head_config=head_config)
     (partial / "README.md").write_text(card, encoding="utf-8")
+    if _holds_same_model(folder, partial):
+        # The user may have edited the card or added files since.
+        files.remove(partial)
+        return
+    if strangers := _list_names(folder) - _list_names(partial):
+        files.remove(partial)
+        raise ValueError(
+            f"{folder} would be replaced, but it has {', '.join(sorted(strangers))}, which this program did not write. "
+            "Move it to another folder, then run the same command again"
+        )
     files.replace_folder(partial, folder)
+
+
+def _list_names(folder: pathlib.Path) -> set[str]:
+    """Returns the names of the files and folders in a folder; none if it does not exist."""
+    return {path.name for path in folder.iterdir()} - {files.LOCK} if folder.is_dir() else set()
+
+
+def _holds_same_model(folder: pathlib.Path, new: pathlib.Path) -> bool:
+    """Returns whether `folder` has all files of the folder `new`, except its card and its marker, with equal bytes."""
+    names = _list_names(new) - {"README.md", MARKER_FILE}
+    return all((folder / name).is_file() and files.sha256(folder / name) == files.sha256(new / name) for name in names)
 
 
 def write_description(

@@ -14,7 +14,7 @@ from distilbert_jax.io.remote_folder import RemoteFolder
 
 MARKER_FILE = "distilbert_jax.json"
 
-Maker = Literal["distill", "distill --smoke", "finetune", "prepare", "export"]
+Maker = Literal["distill", "distill --smoke", "finetune", "prepare", "retention", "export"]
 """What makes a folder: a command, or "export" for a model in the Hub's layout, whichever command wrote it."""
 
 
@@ -146,5 +146,11 @@ def hold_folder(folder: pathlib.Path, made_by: Maker, *, setting: str) -> Iterat
         ValueError: another process uses the folder, or it has files of something else.
     """
     check_owner(folder, made_by, setting=setting)
-    with files.lock_folder(folder):
-        yield
+    is_new = not folder.exists()
+    try:
+        with files.lock_folder(folder):
+            yield
+    finally:
+        # A command that was refused leaves no empty folder.
+        if is_new and [path.name for path in folder.iterdir()] == [files.LOCK]:
+            files.remove(folder)

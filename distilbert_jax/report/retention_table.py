@@ -25,6 +25,7 @@ from distilbert_jax.evaluate.retention import (
 from distilbert_jax.hub.load import load_pretrained
 from distilbert_jax.io import files
 from distilbert_jax.io.console import console
+from distilbert_jax.io.folder_marker import check_owner, read_marker, write_marker
 from distilbert_jax.performance.latency import make_single_text_call, measure_latencies
 
 PAPER_SCORES = {  # Sanh et al., 2019, tables 1 and 2: medians of five runs, GLUE dev
@@ -76,9 +77,11 @@ def write_retention(
     folders = {name: files.expand_path(folder) for name, folder in folders.items()}
     output_dir = files.expand_path(output_dir)
     files.check_can_write(output_dir, *(f"retention.{suffix}" for suffix in ("md", "tex", "json", "png")))
+    models = {name: str(folder) for name, folder in folders.items()}
+    _check_same_comparison(output_dir, models)
     results = {name: load_results(folder, tasks) for name, folder in folders.items()}
     retention = dataclasses.replace(compute_retention(results), milliseconds=_measure_latencies(results, folders))
-    output_dir.mkdir(parents=True, exist_ok=True)
+    write_marker(output_dir, "retention", made_from={"models": models})
     text = format_markdown(retention)
     for suffix, content in (("md", text), ("tex", format_latex(retention))):
         with files.write_atomically(output_dir / f"retention.{suffix}") as partial:
@@ -88,6 +91,17 @@ def write_retention(
     console.print(text, markup=False)
     console.print(f"written to {output_dir}/retention.md, .tex, .json and .png", markup=False)
     return retention
+
+
+def _check_same_comparison(output_dir: pathlib.Path, models: Mapping[str, str]) -> None:
+    """Raises ValueError if a folder has files of the user, or the comparison of other models."""
+    check_owner(output_dir, "retention", setting="--output-dir FOLDER")
+    marker = read_marker(output_dir)
+    if marker is not None and marker["made_from"] != {"models": models}:
+        compared = ", ".join(f"{name}={folder}" for name, folder in marker["made_from"].get("models", {}).items())
+        raise ValueError(
+            f"{output_dir} holds the comparison of {compared}; name another folder with --output-dir FOLDER"
+        )
 
 
 def make_table_rows(retention: Retention) -> list[list[str]]:

@@ -94,6 +94,8 @@ def check_identity(folder: pathlib.Path, identity: RunIdentity, *, problem: str,
     if identity.sha256 is not None:
         different |= _with_prefix("sha256", differences(stored["sha256"], identity.sha256))
     if different:
+        if all(path.startswith("sha256.") for path in different):
+            problem += ". Its settings are the same, but these files that it read have changed since"
         raise ValueError(f"{problem}:\n{format_differences(different, one='before', other='now')}")
     changed_files = differences(stored["code"], identity.code) if identity.code and stored["code"] else {}
     if changed_files and not may_change_code:
@@ -120,7 +122,9 @@ def check_run_folder(folder: pathlib.Path, identity: RunIdentity, *, may_change_
         ValueError: the folder holds another run, or its code has changed.
     """
     if _has_begun(folder):
-        problem = f"{folder} holds the run of another experiment; name another folder with workdir=FOLDER"
+        problem = (
+            f"{folder} holds the run of another experiment; name another folder with workdir=FOLDER or --smoke FOLDER"
+        )
         check_identity(folder, identity, problem=problem, may_change_code=may_change_code)
 
 

@@ -10,6 +10,7 @@ import pytest
 from distilbert_jax.cli.main import main
 from distilbert_jax.data.tasks.split_hashes import SplitHashes
 from distilbert_jax.evaluate import retention
+from distilbert_jax.io import folder_marker
 from distilbert_jax.report import retention_table
 from distilbert_jax.train.finetune.results import FINETUNE_FORMAT
 
@@ -264,3 +265,15 @@ def test_a_ratio_that_is_not_defined_is_a_dash_and_null(tmp_path):
     assert "nan" not in table
     assert "| – |" in table
     assert "| rte (accuracy) |" in table
+
+
+def test_a_folder_of_the_user_and_another_comparison_are_not_replaced(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "retention.md").write_text("mine")
+    command = ["retention", f"teacher={tmp_path}/a", f"student={tmp_path}/b", "--output-dir"]
+    assert main([*command, str(tmp_path / "mine")]) == 1
+    assert (tmp_path / "mine" / "retention.md").read_text() == "mine"
+    models = {"teacher": f"{tmp_path}/a", "student": f"{tmp_path}/c"}
+    folder_marker.write_marker(tmp_path / "other", "retention", made_from={"models": models})
+    with pytest.raises(ValueError, match=f"holds the comparison of teacher={tmp_path}/a, student={tmp_path}/c; name"):
+        retention_table.write_retention({"teacher": tmp_path / "a", "student": tmp_path / "b"}, tmp_path / "other")

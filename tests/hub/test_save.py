@@ -1,62 +1,44 @@
-"""Exports: the tokenizer is written so that others read the same ids, and it is compared before the export ends."""
-
-import dataclasses
-import json
+"""What happens to a folder that a model is written to, if something is there already."""
 
 import pytest
-import tokenizers
 
-from distilbert_jax.data.tokenizer import tokenizer as tokens
-from distilbert_jax.hub import save, smoke
+from distilbert_jax.hub import smoke
+from distilbert_jax.io import files
 from tests.conftest import tiny_config
 
 
-def export(folder, tokenizer):
-    config = tiny_config(num_layers=1, vocab_size=tokenizer.vocab_size)
-    smoke.save_tiny_model(folder, config, tokenizer=tokenizer, family="bert", seed=0)
-    return json.loads((folder / "tokenizer_config.json").read_text()), {path.name for path in folder.iterdir()}
+def save(folder, tokenizer, *, seed=0):
+    smoke.save_tiny_model(folder, tiny_config(num_layers=1), tokenizer=tokenizer, family="bert", seed=seed)
 
 
-def change(tokenizer, **parts):
-    """A copy of a tokenizer with changes to the parts of its JSON."""
-    content = json.loads(tokenizer.backend.to_str())
-    for name, value in parts.items():
-        content[name] = {**content[name], **value} if isinstance(value, dict) else value
-    return dataclasses.replace(tokenizer, backend=tokenizers.Tokenizer.from_str(json.dumps(content)))
+def test_the_same_model_again_leaves_what_the_user_changed(tmp_path, tokenizer):
+    folder = tmp_path / "export"
+    save(folder, tokenizer)
+    (folder / "README.md").write_text("my own card")
+    (folder / "notes.txt").write_text("mine")
+    before = files.folder_hashes(folder)
+    save(folder, tokenizer)
+    assert files.folder_hashes(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
 
 
-def test_berts_tokenizer_is_written_with_its_class(tokenizer, tmp_path):
-    settings, names = export(tmp_path / "m", tokenizer)
-    assert settings["tokenizer_class"] == "BertTokenizer"
-    assert {"vocab.txt", "tokenizer.json"} <= names
-    for removed in ("vocab.txt", "tokenizer.json"):
-        assert tokens.load_tokenizer(tmp_path / "m").find_difference(tokenizer) is None
-        (tmp_path / "m" / removed).rename(tmp_path / removed)
-        if removed == "vocab.txt":
-            (tmp_path / removed).rename(tmp_path / "m" / removed)
+def test_another_model_does_not_replace_files_of_the_user(tmp_path, tokenizer):
+    folder = tmp_path / "export"
+    save(folder, tokenizer)
+    before = files.sha256(folder / "model.safetensors")
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="has notes.txt, which this program did not write. Move it to another folder"):
+        save(folder, tokenizer, seed=1)
+    assert files.sha256(folder / "model.safetensors") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["export"]
+    (folder / "notes.txt").rename(tmp_path / "notes.txt")
+    save(folder, tokenizer, seed=1)
+    assert files.sha256(folder / "model.safetensors") != before
 
 
-PARTS = {
-    "short words": {"model": {"max_input_chars_per_word": 5}},
-    "control characters": {"normalizer": {"clean_text": False}},
-    "words at spaces": {"pre_tokenizer": {"type": "WhitespaceSplit"}},
-    "other normalizer": {"normalizer": {"type": "Lowercase"}},
-}
-
-
-@pytest.mark.parametrize("name", PARTS)
-def test_any_other_is_written_with_the_general_class(tokenizer, tmp_path, name):
-    changed = change(tokenizer, **PARTS[name])
-    settings, names = export(tmp_path / "m", changed)
-    assert settings["tokenizer_class"] == "PreTrainedTokenizerFast"
-    assert "vocab.txt" not in names
-    assert tokens.load_tokenizer(tmp_path / "m").find_difference(changed) is None
-
-
-def test_an_export_with_other_ids_is_not_finished(tokenizer, tmp_path, monkeypatch):
-    export(tmp_path / "m", tokenizer)
-    before = (tmp_path / "m" / "tokenizer.json").read_text()
-    monkeypatch.setattr(save, "load_tokenizer", lambda folder: change(tokenizer, normalizer={"lowercase": False}))
-    with pytest.raises(ValueError, match="the exported tokenizer gives other ids than the one of the training: norm"):
-        export(tmp_path / "m", tokenizer)
-    assert (tmp_path / "m" / "tokenizer.json").read_text() == before
+def test_a_folder_without_a_marker_is_not_replaced(tmp_path, tokenizer):
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "keep.txt").write_text("mine")
+    with pytest.raises(ValueError, match="has files that this program did not make, such as keep.txt"):
+        save(tmp_path / "export", tokenizer)
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["keep.txt"]

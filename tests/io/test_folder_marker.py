@@ -29,6 +29,15 @@ def test_a_folder_of_the_user_is_refused_and_not_touched(tmp_path, name):
     assert hashes(tmp_path) == before
 
 
+def test_a_command_that_fails_leaves_no_empty_folder(tmp_path):
+    for name, made_by in (("new", "distill"), ("kept", "prepare")):
+        with pytest.raises(KeyError), hold_folder(tmp_path / name, made_by, setting="workdir=FOLDER"):
+            if name == "kept":
+                write_marker(tmp_path / name, made_by)
+            raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_a_folder_of_another_command_is_refused(tmp_path):
     write_marker(tmp_path, "prepare")
     with pytest.raises(ValueError, match="was made by `prepare`, so `finetune` does not write to it"):

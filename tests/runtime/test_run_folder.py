@@ -32,7 +32,7 @@ def test_the_fields_that_differ_are_shown(folder):
     check(folder)
     with pytest.raises(ValueError, match=r"holds the run of another experiment.*\n  seed: 0 before, 1 now$"):
         check(folder, config=BEFORE.config | {"seed": 1})
-    with pytest.raises(ValueError, match=r"\n  sha256\.start: aa before, cc now$"):
+    with pytest.raises(ValueError, match=r"it read have changed since:\n  sha256\.start: aa before, cc now$"):
         check(folder, sha256=BEFORE.sha256 | {"start": "cc"})
     with pytest.raises(ValueError, match=r"\n  steps: 8 before, not set now$"):
         check(folder, config={name: value for name, value in BEFORE.config.items() if name != "steps"})

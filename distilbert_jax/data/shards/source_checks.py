@@ -104,8 +104,9 @@ def check_unchanged(records: Sequence[SourceFile], sources: NamedSources, *, sha
         listed = "\n".join(_list_files(kind, paths) for kind, paths in changes.items() if paths)
         raise ValueError(
             f"the text is not the one that the shards in {shard_dir} were made from:\n{listed}\nTo make them again, "
-            f"{_format_removal(shard_dir)}, and then run the same command again. To use them as they are, restore the "
-            "text"
+            f"{_format_removal(shard_dir)}, and then run the same command again. A run that has begun with the old "
+            "text cannot continue with the new one, so give it another workdir. To use the shards as they are, restore "
+            "the text"
         )
 
 
