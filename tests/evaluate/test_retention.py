@@ -190,7 +190,7 @@ def test_the_command(folders, tmp_path, capsys):
     assert main(["retention", *named, "--output-dir", str(tmp_path / "out")]) == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "distilbert_jax.json",
-        f"retention.{x}" for x in ("md", "tex", "json", "png")
+        *(f"retention.{x}" for x in ("md", "tex", "json", "png")),
     }
     table = (tmp_path / "out" / "retention.md").read_text()
     assert "| paper: DistilBERT |" in table
