@@ -186,7 +186,7 @@ def test_columns_without_a_name_are_left_out(tmp_path):
 
 def test_a_field_twice(tmp_path):
     for content in ('{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 2}}'):
-        with pytest.raises(ValueError, match="file: the field '[ab]' is there more than once; keep one of them"):
+        with pytest.raises(ValueError, match="file: the field '[ab]' occurs more than once; keep one of them"):
             untrusted.parse_json(content, dict, where="file")
     (tmp_path / "table").write_text('{"a": 1, " a": 2}')
     with pytest.raises(ValueError, match="line 1: there is more than one column 'a'"):
