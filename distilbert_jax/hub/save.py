@@ -1,5 +1,6 @@
 """Writes a model as a Hub folder that `transformers` can load, with the names and tensor layout of PyTorch."""
 
+import hashlib
 import json
 import pathlib
 from collections.abc import Mapping
@@ -13,9 +14,12 @@ from distilbert_jax.data.tokenizer.settings import SPECIAL_TOKENS
 from distilbert_jax.data.tokenizer.tokenizer import Tokenizer, load_tokenizer
 from distilbert_jax.data.tokenizer.wordpiece import format_vocabulary
 from distilbert_jax.io import files
-from distilbert_jax.io.folder_marker import MARKER_FILE, check_owner, write_marker
+from distilbert_jax.io.folder_marker import MARKER_FILE, check_owner, read_marker, write_marker
 from distilbert_jax.models import convert
 from distilbert_jax.models.transformer import HeadConfig, TransformerConfig
+
+CARD_HASH = "card_sha256"
+"""The hash of the model card as it was written, in the marker of the folder: the user may edit the card later."""
 
 
 def save_pretrained(
@@ -59,7 +63,7 @@ def save_pretrained(
     for path in (folder, partial, files.replaced_folder(folder)):
         check_owner(path, "export", setting=None)
     files.remove(partial)
-    write_marker(partial, "export", made_from=made_from)
+    write_marker(partial, "export", made_from={**made_from, CARD_HASH: hashlib.sha256(card.encode()).hexdigest()})
     tensors = convert.to_hub(family, config, params, head=head)
     with files.write_atomically(partial / "model.safetensors") as path:
         try:
@@ -69,7 +73,9 @@ def save_pretrained(
     write_description(partial, family=family, config=config, tokenizer=tokenizer, head=head, head_config=head_config)
     (partial / "README.md").write_text(card, encoding="utf-8")
     if _holds_same_model(folder, partial):
-        # The user may have edited the card or added files since.
+        if not _has_edited_card(folder):
+            for name in ("README.md", MARKER_FILE):
+                (partial / name).replace(folder / name)
         files.remove(partial)
         return
     if strangers := _list_names(folder) - _list_names(partial):
@@ -79,6 +85,12 @@ def save_pretrained(
             "Move it to another folder, then run the same command again"
         )
     files.replace_folder(partial, folder)
+
+
+def _has_edited_card(folder: pathlib.Path) -> bool:
+    """Returns whether the user has changed the card of a model since it was written."""
+    marker, card = read_marker(folder), folder / "README.md"
+    return marker is None or not card.is_file() or files.sha256(card) != marker["made_from"].get(CARD_HASH)
 
 
 def _list_names(folder: pathlib.Path) -> set[str]:

@@ -152,5 +152,5 @@ def hold_folder(folder: pathlib.Path, made_by: Maker, *, setting: str) -> Iterat
             yield
     finally:
         # A command that was refused leaves no empty folder.
-        if is_new and [path.name for path in folder.iterdir()] == [files.LOCK]:
+        if is_new and folder.is_dir() and [path.name for path in folder.iterdir()] == [files.LOCK]:
             files.remove(folder)

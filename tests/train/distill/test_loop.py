@@ -99,7 +99,8 @@ def test_what_a_run_leaves(whole):
         "teacher_kl",
     } < evaluated.keys()
     assert run_folder.read_identity(folder)["config"]["losses.soft.temperature"] == 2.0
-    assert folder_marker.read_marker(folder / "export")["made_from"] == {"run": experiment.name, "step": 8}
+    made_from = folder_marker.read_marker(folder / "export")["made_from"]
+    assert made_from.items() > {"run": experiment.name, "step": 8}.items()
 
 
 def test_the_card_says_nothing_about_the_machine(whole):
