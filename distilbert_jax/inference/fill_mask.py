@@ -110,5 +110,6 @@ def _fill_one_mask(
             f"the model's logits for {sentence!r} are NaN or infinite; its weights are damaged or too large: use "
             "another model"
         )
-    order = np.argsort(-probabilities)[:count]
-    return [(str(tokenizer.backend.id_to_token(int(i))), float(probabilities[i])) for i in order]
+    # The embedding may have more rows than the tokenizer has tokens.
+    words = [(tokenizer.backend.id_to_token(int(i)), float(probabilities[i])) for i in np.argsort(-probabilities)]
+    return [(word, probability) for word, probability in words if word is not None][:count]

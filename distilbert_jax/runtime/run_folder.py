@@ -62,6 +62,9 @@ def read_identity(folder: pathlib.Path) -> StoredIdentity:
         ValueError: the folder is not that of a distillation run, or another version of the package wrote it.
     """
     marker = folder_marker.read_marker(folder)
+    if marker is None and not any((folder / name).is_file() for name in (LOG_FILE, "command.json")):
+        what = "is not the folder of a run of `distill`" if folder.exists() else "does not exist"
+        raise ValueError(f"{folder} {what}; name the folder of a run, such as runs/quickstart")
     if marker is not None and marker["made_by"] != "distill":
         raise ValueError(f"{folder} was made by `{marker['made_by']}`: it is not the folder of a run of `distill`")
     check_format(

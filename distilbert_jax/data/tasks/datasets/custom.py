@@ -121,6 +121,8 @@ def read(folder: pathlib.Path, split: str, *, labels: Sequence[str], unlabelled:
         ValueError: a file is missing or a line is wrong; the message names file and line.
     """
     records = read_records(folder, split, unlabelled=unlabelled)
+    if split != "train":
+        _check_like_train(records, read_records(folder, "train", unlabelled=unlabelled))
     indices = {
         name: label_names.find_label(name, labels)
         for name in {name for record in records for name in record.class_names}
@@ -153,6 +155,22 @@ def read_records(folder: pathlib.Path, split: str, *, unlabelled: str | None = N
     if unlabelled is None:
         _check_minus_one(records)
     return records
+
+
+def _check_like_train(records: Sequence[CustomRecord], train: Sequence[CustomRecord]) -> None:
+    """Raises ValueError if a split has its labels in another kind of column than train, or other texts."""
+    if len(records[0].texts) != len(train[0].texts):
+        with_pair, without = (records, train) if len(records[0].texts) > 1 else (train, records)
+        raise ValueError(f"{with_pair[0].location}: there is a text_pair, but none in {without[0].location}")
+    expected = next((record for record in train if record.column), None)
+    for record in records:
+        columns = {record.column, expected.column if expected else None} - {None}
+        if len(columns) > 1 and columns != {"label", "probabilities"}:
+            assert expected is not None
+            raise ValueError(
+                f"{record.location}: the label is in the column {record.column}, but in {expected.location} it is in "
+                f"the column {expected.column}; use the same column in all files of the task"
+            )
 
 
 def _find_file(folder: pathlib.Path, split: str) -> pathlib.Path:
@@ -264,6 +282,11 @@ def _parse_labels(value: str | int | float | list[str | int | float | bool]) -> 
         names = tuple(_parse_name(item) for item in value)
         if any("|" in name for name in names):
             raise ValueError(f"labels {value!r} has a name with |, which separates names in other files; rename it")
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"labels {value!r} names a class twice; write the names of the classes that apply, not 0 or 1 for "
+                "every class"
+            )
         return names
     cell = value.strip()
     if cell == NONE_OF_THE_LABELS:
